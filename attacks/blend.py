@@ -1,0 +1,50 @@
+"""Blend attack: a picture mixed into the whole image.
+
+Chen, Liu, Li, Lu, Song 2017, "Targeted Backdoor Attacks on Deep Learning Systems Using Data Poisoning" (arXiv 1712.05526),
+blended injection. We blend on pixels in [0, 1], before normalisation and after augmentation.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from attacks import Attack
+from attacks._overlay import Overlay
+from experiment.errors import UserError
+from learning.data import SIDE
+
+CAT = Path(__file__).parent / "images" / "cat.png"
+
+
+def blend(attack: Attack, *, blend_image: str, blend_alpha: float) -> Attack:
+    """Mix a picture into the whole image: x' = (1 - alpha) x + alpha k (Chen et al. 2017).
+
+    Args:
+        attack: the steps before this one.
+        blend_image: any image file, resized to 32×32; empty for our own drawing of a cat.
+        blend_alpha: weight of the picture, 0 to 1.
+
+    Raises:
+        UserError: a file that is not an image, or a second trigger.
+    """
+    if attack.trigger is not None:
+        raise UserError("--attack: blend is a second trigger; one attack has one trigger")
+    return replace(attack, trigger=Overlay(_picture(blend_image), torch.full((SIDE, SIDE), blend_alpha)))
+
+
+def _picture(file: str) -> Tensor:
+    """Read and resize an image: (3, 32, 32) in [0, 1]."""
+    path = Path(file).expanduser() if file else CAT
+    try:
+        with Image.open(path) as opened:
+            image = opened.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or "not an image that Pillow can read"
+        raise UserError(
+            f"--blend-image {path}: {reason}; give any image file, or leave it out for our own cat"
+        ) from None
+    return torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).permute(2, 0, 1).contiguous()

@@ -1,0 +1,1 @@
+"""Clients of the federated network: benign ones, malicious ones, and the ClientApp that Flower calls."""

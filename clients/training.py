@@ -1,0 +1,82 @@
+"""Local training: SGD over a client's shard, the hot path of every run.
+
+The shard is augmented on uint8 tensors as a whole, with numbers drawn on the CPU, so that a GPU sees the same images.
+Order for an image: random crop and flip → trigger → normalise (``docs/definitions.md``).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from experiment.config import Experiment
+from learning.data import Shard, normalise, to_pixels
+from learning.streams import torch_generator
+
+PAD = 4
+Finish = Callable[[Tensor], Tensor]
+"""Augmented pixels (m, 3, h, w) in [0, 1] of the whole shard → the pixels to train on."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What one local training reports."""
+
+    loss: float
+    """Mean loss over the last epoch."""
+    images: int
+    """Images passed through the model, all epochs."""
+
+
+def train(
+    model: nn.Module, shard: Shard, experiment: Experiment, round_number: int, finish: Finish = lambda pixels: pixels
+) -> Fit:
+    """Train the model in place on the shard, ``local_epochs`` times, with a fresh SGD.
+
+    Args:
+        model: on the device to train on, its weights the global model's.
+        shard: m images and labels.
+        experiment: epochs, batch size, learning rate and the rest.
+        round_number: keys the augmentation and the batches, with the seed and the client.
+        finish: what happens to pixels between augmentation and normalisation (a malicious client's trigger).
+    """
+    device = next(model.parameters()).device
+    key = (experiment.seed, round_number, shard.client_id)
+    images = torch.from_numpy(shard.images)  # (m, 3, 32, 32) uint8
+    labels = torch.from_numpy(shard.labels).to(device)
+    augmentation, order = _generator("augment", key), _generator("batches", key)
+    optimiser = torch.optim.SGD(
+        model.parameters(), experiment.lr, experiment.momentum, weight_decay=experiment.weight_decay
+    )
+    model.train()
+    inputs, total = None, torch.zeros((), device=device)
+    for _ in range(experiment.local_epochs):
+        if inputs is None or experiment.augment == "epoch":
+            inputs = normalise(finish(to_pixels(augmented(images, augmentation).to(device))))  # (m, 3, 32, 32)
+        total.zero_()
+        for batch in torch.randperm(len(labels), generator=order).to(device).split(experiment.batch_size):
+            optimiser.zero_grad(set_to_none=True)
+            loss = F.cross_entropy(model(inputs[batch]), labels[batch])
+            loss.backward()
+            optimiser.step()
+            total += loss.detach() * len(batch)
+    return Fit(loss=float(total) / len(labels), images=experiment.local_epochs * len(labels))
+
+
+def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Random crop (pad 4) and horizontal flip of each image: (m, 3, h, w) → the same shape, new."""
+    m, channels, height, width = images.shape
+    padded = F.pad(images, (PAD, PAD, PAD, PAD))
+    rows = torch.randint(0, 2 * PAD + 1, (m, 1), generator=generator) + torch.arange(height)  # (m, h)
+    columns = torch.randint(0, 2 * PAD + 1, (m, 1), generator=generator) + torch.arange(width)  # (m, w)
+    flip = torch.rand(m, 1, generator=generator) < 0.5
+    columns = torch.where(flip, columns.flip(1), columns)
+    which = torch.arange(m).view(m, 1, 1, 1)
+    return padded[which, torch.arange(channels).view(1, -1, 1, 1), rows.view(m, 1, -1, 1), columns.view(m, 1, 1, -1)]
+
+
+def _generator(stream: str, key: tuple[int, int, int]) -> torch.Generator:
+    seed, round_number, client_id = key
+    return torch_generator(seed, stream, round_number, client_id)

@@ -1,0 +1,128 @@
+"""The figures of a run, from its folder alone, as PNG and SVG: scores by round, norms by client, and samples."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from experiment.records import RoundRecord, Summary, read_rounds
+
+BENIGN, MALICIOUS = "#2a9d5c", "#d1383d"
+ACCURACY, SUCCESS = "#2463ab", "#d1383d"
+STYLE: dict[str, Any] = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "legend.frameon": False,
+    "figure.dpi": 100,
+    "savefig.dpi": 160,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "oleander",
+}
+
+
+def draw_figures(folder: Path, summary: Summary) -> None:
+    """Draw figures/scores, figures/norms and figures/samples of a finished run."""
+    rounds = read_rounds(folder)
+    title = f"{summary.scenario}: {summary.attack} against {summary.strategy}, {summary.dataset}, seed {summary.seed}"
+    (folder / "figures").mkdir(exist_ok=True)
+    with plt.rc_context(STYLE):
+        _save(_scores(rounds, title), folder / "figures" / "scores")
+        _save(_norms(rounds[1:], title), folder / "figures" / "norms")
+        with np.load(folder / "samples.npz") as samples:
+            _save(_samples(dict(samples), title), folder / "figures" / "samples")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path.with_suffix(".png"), bbox_inches="tight")
+    figure.savefig(path.with_suffix(".svg"), bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+
+
+def _scores(rounds: list[RoundRecord], title: str) -> Figure:
+    """MTA and ASR after each round; round 0 is the starting model."""
+    figure, axes = plt.subplots(figsize=(6.4, 4.0))
+    x = [record.round for record in rounds]
+    axes.plot(x, [record.mta for record in rounds], "o-", color=ACCURACY, lw=2, label="main task accuracy (MTA)")
+    if rounds[0].asr is not None:
+        asr = [np.nan if record.asr is None else record.asr for record in rounds]
+        axes.plot(x, asr, "s-", color=SUCCESS, lw=2, label="attack success rate (ASR)")
+        axes.axhline(asr[0], color=SUCCESS, lw=1, ls=":", label="baseline ASR")
+    axes.set(xlabel="round (0: starting model)", ylabel="share of the test images", ylim=(-0.02, 1.02))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=3, fontsize=8.5)
+    return figure
+
+
+def _norms(rounds: list[RoundRecord], title: str) -> Figure:
+    """L2 norms of each client's update, before the defence and as it went into the aggregate, a row of panels a stage."""
+    most = 8
+    shown = rounds if len(rounds) <= most else rounds[-most:]
+    figure, grid = plt.subplots(
+        2, len(shown), figsize=(max(6.4, 1.6 * len(shown)), 4.6), sharey=True, squeeze=False, layout="constrained"
+    )
+    for column, record in enumerate(shown):
+        _norm_bars(grid[0, column], record, record.norms_before, [False] * len(record.client_ids))
+        _norm_bars(grid[1, column], record, record.norms_after, [influence == 0 for influence in record.influence])
+        grid[0, column].set_title(f"round {record.round}", fontsize=9.5)
+        grid[1, column].set_xlabel("client")
+    grid[0, 0].set_ylabel("update norm ‖Δ‖₂\nas sent")
+    grid[1, 0].set_ylabel("update norm ‖Δ‖₂\nafter the defence")
+    top = max(max(record.norms_before, default=1.0) for record in shown) or 1.0
+    smallest = min((n for record in shown for n in record.norms_before if n > 0), default=top)
+    if top / smallest > 20:
+        grid[0, 0].set_yscale("log")
+    handles = [Patch(color=BENIGN, label="benign"), Patch(color=MALICIOUS, label="malicious")]
+    if any(influence == 0 for record in shown for influence in record.influence):
+        handles.append(Patch(facecolor="white", edgecolor="#555", hatch="////", label="left out by the defence"))
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    figure.legend(handles=handles, loc="outside lower center", ncol=3, fontsize=8.5)
+    return figure
+
+
+def _norm_bars(axes: Axes, record: RoundRecord, norms: list[float], left_out: list[bool]) -> None:
+    colours = [MALICIOUS if malicious else BENIGN for malicious in record.malicious]
+    bars = axes.bar(range(len(norms)), norms, color=colours, width=0.75)
+    for bar, colour, out in zip(bars, colours, left_out, strict=True):
+        if out:
+            bar.set(facecolor="white", edgecolor=colour, hatch="////", linewidth=0.8)
+    if len(norms) <= 12:
+        axes.set_xticks(range(len(norms)), [str(client) for client in record.client_ids])
+    else:
+        axes.set_xticks([])
+    axes.grid(visible=False, axis="x")
+
+
+def _samples(samples: dict[str, Any], title: str) -> Figure:
+    """Test images: clean, as each attacker trains on them, as the test stamps them."""
+    rows = [("clean", samples["clean"])]
+    if "whole" in samples:
+        rows += [(f"attacker {j}\ntrains on", part) for j, part in enumerate(samples["parts"])]
+        rows.append(("the test\nsees", samples["whole"]))
+    columns = len(samples["clean"])
+    figure, grid = plt.subplots(
+        len(rows), columns, figsize=(1.1 * columns + 0.9, 1.1 * len(rows) + 0.6), squeeze=False, layout="constrained"
+    )
+    for axes_row, (label, images) in zip(grid, rows, strict=True):
+        for axes, image in zip(axes_row, images, strict=True):
+            axes.imshow(image.transpose(1, 2, 0), interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        axes_row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    for axes, name in zip(grid[0], samples["classes"], strict=True):
+        axes.set_title(str(name), fontsize=9)
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    return figure

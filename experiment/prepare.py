@@ -1,0 +1,100 @@
+"""From an experiment to everything its run needs, checked before anything starts: what cannot be, is refused here."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from attacks import Attack, attack_of
+from experiment.config import Experiment
+from experiment.errors import UserError
+from experiment.records import check_free
+from learning.data import Dataset
+from learning.devices import cpu_count
+from learning.parameters import Layout
+from learning.partition import partition
+from learning.sources import load_dataset
+from learning.weights import Start, layout_of, starting_model
+from strategies import Pipeline, pipeline_of
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run, ready to start."""
+
+    experiment: Experiment
+    """With the dataset that ``auto`` chose, and every path absolute, so that it can be run again from anywhere."""
+    dataset: Dataset
+    attack: Attack
+    pipeline: Pipeline
+    layout: Layout
+    start: Start
+    shard_sizes: list[int]
+
+
+def prepare(experiment: Experiment, notify: Callable[[str], None]) -> Setup:
+    """Check the settings, cheap checks first, then load the data and the starting model.
+
+    Args:
+        experiment: what is to be run.
+        notify: is told in one sentence what the user must know before the run.
+
+    Raises:
+        UserError: something cannot be; says the value, the rule and the known alternatives.
+    """
+    check_counts(experiment)
+    if experiment.out:
+        check_free(Path(experiment.out))
+    attack, pipeline = attack_of(experiment), pipeline_of(experiment)
+    dataset = load_dataset(experiment.dataset, experiment.data_dir, notify)
+    if experiment.target >= len(dataset.classes):
+        raise UserError(
+            f"--target {experiment.target}: {dataset.name} has {len(dataset.classes)} classes, "
+            f"0 ({dataset.classes[0]}) to {len(dataset.classes) - 1} ({dataset.classes[-1]})"
+        )
+    shards = partition(dataset, experiment)
+    layout = layout_of(len(dataset.classes))
+    start = starting_model(experiment.weights, dataset, layout, experiment.seed)
+    if start.origin.startswith("a fresh model ("):
+        notify(f"This run starts from {start.origin}: expect low accuracy in its first rounds.")
+    resolved = _resolved(experiment, dataset)
+    return Setup(resolved, dataset, attack, pipeline, layout, start, [len(rows) for rows in shards])
+
+
+def check_counts(experiment: Experiment) -> None:
+    """Refuse numbers that contradict each other or the machine.
+
+    Raises:
+        UserError: names the settings, their values and the rule.
+    """
+    e = experiment
+    if e.malicious > e.clients:
+        raise UserError(f"--malicious {e.malicious}: more than --clients {e.clients}")
+    if e.clients_per_round > e.clients:
+        raise UserError(f"--clients-per-round {e.clients_per_round}: more than --clients {e.clients}")
+    if e.malicious and e.attack == "none":
+        raise UserError(f"--malicious {e.malicious}, but --attack none: name an attack, or set --malicious 0")
+    cpus = cpu_count()
+    if not e.ray_address and e.client_cpus * (e.actors or 1) > cpus:
+        asked = (
+            f"--actors {e.actors} x --client-cpus {e.client_cpus:g}" if e.actors else f"--client-cpus {e.client_cpus:g}"
+        )
+        raise UserError(f"{asked}: more than this machine's {cpus} CPUs, so no client could ever start")
+    if e.ray_address and e.actors:
+        raise UserError(
+            f"--actors {e.actors} with --ray-address: a running cluster's CPUs decide how many clients train at once"
+        )
+
+
+def _resolved(experiment: Experiment, dataset: Dataset) -> Experiment:
+    def absolute(path: str) -> str:
+        return str(Path(path).expanduser().resolve()) if path else path
+
+    source = experiment.dataset if experiment.dataset != "auto" else dataset.name
+    if source.startswith("folder:"):
+        source = "folder:" + absolute(source.removeprefix("folder:"))
+    weights = experiment.weights if experiment.weights in ("auto", "fresh") else absolute(experiment.weights)
+    return dataclasses.replace(
+        experiment, dataset=source, weights=weights, data_dir=absolute(experiment.data_dir),
+        blend_image=absolute(experiment.blend_image),
+    )  # fmt: skip

@@ -1,0 +1,206 @@
+"""What a run leaves: a folder with its settings, environment, one line a round, and a summary. Plots and reports read only these."""
+
+import dataclasses
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from experiment.config import Experiment
+from experiment.errors import UserError
+
+PACKAGES = ("flwr", "ray", "torch", "torchvision", "numpy", "matplotlib", "safetensors", "oleander")
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One round, clients by rising id; round 0 is the starting model's evaluation. The lists over clients have equal length."""
+
+    round: int
+    mta: float
+    asr: float | None
+    loss: float | None
+    client_ids: list[int]
+    malicious: list[bool]
+    """Known to the experiment, never to a rule; joined here afterwards."""
+    norms_before: list[float]
+    """L2 norms of the updates' weights as they came."""
+    norms_after: list[float]
+    """… and after the filters."""
+    influence: list[float]
+    train_losses: list[float]
+    dropped: list[dict[str, Any]]
+    """Clients selected and left out: {client, cause}."""
+    clamped_variances: int
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A finished run in one object."""
+
+    scenario: str
+    strategy: str
+    attack: str
+    dataset: str
+    seed: int
+    augment: str
+    malicious: list[int]
+    mta: float
+    asr: float | None
+    baseline_mta: float
+    baseline_asr: float | None
+    true_positive_rate: float | None
+    """Share of the malicious clients' appearances in which the defence gave them no influence."""
+    false_positive_rate: float | None
+    """The same share of the benign clients' appearances."""
+    model_sha256: str
+    """SHA-256 of model.safetensors."""
+    start: str
+    """The model that the run started from."""
+    dataset_sha256: str
+    device: str
+    seconds: dict[str, float]
+
+
+class RunFolder:
+    """The folder of one run; every file in it is whole at any moment, and rounds.jsonl holds the rounds that are finished."""
+
+    def __init__(self, path: Path) -> None:
+        """Make the folder.
+
+        Raises:
+            UserError: it is not empty, or cannot be made.
+        """
+        self.path = path
+        check_free(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out {path}: cannot make the folder: {error.strerror}") from None
+
+    def write_settings(self, experiment: Experiment, environment: dict[str, Any]) -> None:
+        """Write config.toml, a complete scenario, and environment.json."""
+        settings = {k: v for k, v in dataclasses.asdict(experiment).items() if v is not None and k != "out"}
+        header = "# Running this again gives the same result: python simulate.py --scenario config.toml\n"
+        self._write("config.toml", header + tomli_w.dumps(settings))
+        self._write("environment.json", json.dumps(environment, indent=1))
+
+    def append(self, record: RoundRecord) -> None:
+        """Add a finished round to rounds.jsonl and see it to the disk."""
+        with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_finite(dataclasses.asdict(record)), allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def write_summary(self, summary: Summary) -> None:
+        """Write summary.json; its presence says that the run is whole."""
+        self._write("summary.json", json.dumps(_finite(dataclasses.asdict(summary)), indent=1, allow_nan=False))
+
+    def _write(self, name: str, text: str) -> None:
+        scratch = self.path / f".{name}"
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(self.path / name)
+
+
+def read_rounds(folder: Path) -> list[RoundRecord]:
+    """The finished rounds of a run folder, round 0 first."""
+    lines = (folder / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
+    return [RoundRecord(**json.loads(line)) for line in lines]
+
+
+def check_free(path: Path) -> None:
+    """Refuse a run folder that is there and not empty.
+
+    Raises:
+        UserError: it is a file, or a folder that holds something.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"--out {path}: is there and not empty; name a new folder, so that no result is overwritten")
+
+
+def default_folder(experiment: Experiment, now: float) -> Path:
+    """runs/<scenario>-<strategy>-s<seed>-<time>, with a number behind it where that is taken."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+    path = Path("runs") / f"{experiment.scenario}-{experiment.strategy}-s{experiment.seed}-{stamp}"
+    taken = 1
+    while path.exists():
+        taken += 1
+        path = path.with_name(f"{path.name.partition('_')[0]}_{taken}")
+    return path
+
+
+def detection_rates(rounds: Sequence[RoundRecord]) -> tuple[float | None, float | None]:
+    """True and false positive rate of the defence: the shares of malicious and benign appearances left with no influence."""
+    excluded: dict[bool, list[bool]] = {True: [], False: []}
+    for record in rounds:
+        for malicious, influence in zip(record.malicious, record.influence, strict=True):
+            excluded[malicious].append(influence == 0)
+    true, false = (sum(excluded[who]) / len(excluded[who]) if excluded[who] else None for who in (True, False))
+    return true, false
+
+
+def environment(device: str, threads: int) -> dict[str, Any]:
+    """Versions, commit and machine, for environment.json."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "commit": _commit(),
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cpus": os.cpu_count(),
+        "device": device,
+        "server_threads": threads,
+        "command": " ".join(sys.argv),
+    }
+
+
+def _finite(value: Any) -> Any:
+    """The same structure with null for numbers that JSON has not (NaN, infinite)."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of this source tree, with + where files differ from it; None outside a git checkout."""
+    root = Path(__file__).parent.parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != root.resolve():
+            return None
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,198 @@
+"""Where images come from: CIFAR-10 by torchvision, any image folder, the embedded toy set, or ``auto``.
+
+Each source is decoded once into the cache (``data.stored``) under a key of what it was decoded from.
+"""
+
+import hashlib
+import os
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiment.errors import UserError
+from learning import toy
+from learning.data import SIDE, Dataset, Images, stored
+
+PROBE_SECONDS = 8.0
+"""How long the host of CIFAR-10 may take to answer before it counts as unreachable."""
+STALL_SECONDS = 20.0
+"""How long a download may stand still."""
+OTHER_WAYS = (
+    "other ways: --dataset toy (embedded, no download), --dataset folder:DIR (any image folder), "
+    "or put cifar-10-python.tar.gz into --data-dir yourself"
+)
+
+
+def load_dataset(source: str, data_dir: str, notify: Callable[[str], None]) -> Dataset:
+    """The dataset of ``--dataset``; ``notify`` is told, in one sentence, when ``auto`` had to choose toy.
+
+    Raises:
+        UserError: an unknown source; images that cannot be had or read; names what was tried and the other ways.
+    """
+    if source == "toy":
+        return _toy()
+    if source == "cifar10":
+        return _cifar10(Path(data_dir))
+    if source == "auto":
+        try:
+            return _cifar10(Path(data_dir))
+        except UserError as error:
+            notify(f"CIFAR-10 could not be had, so this run uses the embedded TOY dataset instead ({error})")
+            return _toy()
+    if source.startswith("folder:") and len(source) > len("folder:"):
+        return _folder(Path(source.removeprefix("folder:")).expanduser())
+    raise UserError(f"--dataset {source}: unknown; known: auto, cifar10, folder:DIR, toy")
+
+
+def _toy() -> Dataset:
+    def make() -> Images:
+        return Images(*toy.make_toy(), classes=toy.CLASSES)
+
+    return stored("toy", f"{toy.VERSION:016d}", make)
+
+
+# ---- CIFAR-10 ----------------------------------------------------------------------------------------------------------
+
+
+def _cifar10(data_dir: Path) -> Dataset:
+    files = data_dir / "cifar-10-batches-py"
+    if files.is_dir():
+        try:
+            return stored("cifar10", _listing_key(files), lambda: _read_cifar10(data_dir, download=False))
+        except _Damaged:
+            pass  # a download mends it, or says why it cannot
+    _read_cifar10(data_dir, download=True)
+    return stored("cifar10", _listing_key(files), lambda: _read_cifar10(data_dir, download=False))
+
+
+class _Damaged(Exception):
+    """torchvision found no whole CIFAR-10 (its MD5 sums) on disk."""
+
+
+def _read_cifar10(data_dir: Path, *, download: bool) -> Images:
+    from torchvision.datasets import CIFAR10
+
+    if download:
+        _download(CIFAR10, data_dir)
+    try:
+        train, test = CIFAR10(data_dir, train=True), CIFAR10(data_dir, train=False)
+    except RuntimeError:
+        raise _Damaged from None
+    return Images(
+        np.ascontiguousarray(train.data.transpose(0, 3, 1, 2)),  # (50000, 3, 32, 32)
+        np.array(train.targets, dtype=np.int64),
+        np.ascontiguousarray(test.data.transpose(0, 3, 1, 2)),  # (10000, 3, 32, 32)
+        np.array(test.targets, dtype=np.int64),
+        tuple(train.classes),
+    )
+
+
+def _download(cifar10: type, data_dir: Path) -> None:
+    """Let torchvision download or mend CIFAR-10, after a quick look whether its host answers at all."""
+    url = cifar10.url  # type: ignore[attr-defined]
+    archive = data_dir / cifar10.filename  # type: ignore[attr-defined]
+    state = "is damaged" if (data_dir / "cifar-10-batches-py").is_dir() or archive.exists() else "is not there"
+    tried = f"CIFAR-10 {state} in {data_dir}{os.sep} and {url} "
+    if not archive.exists() and (cause := _unreachable(url)):
+        raise UserError(f"{tried}could not be reached ({cause}); {OTHER_WAYS}")
+    default = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALL_SECONDS)
+    try:
+        cifar10(data_dir, train=True, download=True)
+    except (OSError, RuntimeError, EOFError) as error:
+        raise UserError(f"{tried}did not give it whole ({error}); {OTHER_WAYS}") from None
+    finally:
+        socket.setdefaulttimeout(default)
+
+
+def _unreachable(url: str) -> str:
+    """Why the host of this address cannot be reached, or nothing. Never takes longer than PROBE_SECONDS, names included."""
+    cause = [f"no answer in {PROBE_SECONDS:.0f} s"]
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PROBE_SECONDS):
+                cause[0] = ""
+        except urllib.error.URLError as error:
+            cause[0] = str(error.reason)
+        except OSError as error:
+            cause[0] = str(error)
+
+    asking = threading.Thread(target=ask, daemon=True)  # looking a name up has no timeout of its own
+    asking.start()
+    asking.join(PROBE_SECONDS)
+    return cause[0]
+
+
+# ---- any image folder --------------------------------------------------------------------------------------------------
+
+
+def _folder(root: Path) -> Dataset:
+    for split in ("train", "test"):
+        if not (root / split).is_dir():
+            raise UserError(f"--dataset folder:{root}: {root / split} is not a folder; wanted: {_LAYOUT}")
+    name = f"folder:{root.resolve().name}"
+    return stored(name, _listing_key(root), lambda: _read_folder(root))
+
+
+_LAYOUT = "DIR/train/<class>/* and DIR/test/<class>/* with two classes or more, the same in both"
+
+
+def _read_folder(root: Path) -> Images:
+    from torchvision.datasets import ImageFolder
+
+    splits = {}
+    for split in ("train", "test"):
+        try:
+            splits[split] = ImageFolder(str(root / split))
+        except (FileNotFoundError, OSError) as error:
+            raise UserError(f"--dataset folder:{root}: {split}: {error}; wanted: {_LAYOUT}") from None
+    train, test = splits["train"], splits["test"]
+    if train.classes != test.classes:
+        odd = sorted(set(train.classes) ^ set(test.classes))
+        raise UserError(
+            f"--dataset folder:{root}: train and test differ in the classes {', '.join(odd)}; wanted: {_LAYOUT}"
+        )
+    if len(train.classes) < 2:
+        raise UserError(f"--dataset folder:{root}: only the class {train.classes[0]}; wanted: {_LAYOUT}")
+    return Images(*_decode(train.samples), *_decode(test.samples), classes=tuple(train.classes))
+
+
+def _decode(samples: list[tuple[str, int]]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without holding the interpreter's lock
+        images = np.stack(
+            list(pool.map(lambda sample: _decode_one(sample[0]), samples, chunksize=64))
+        )  # (m, 3, 32, 32)
+    return images, np.array([label for _, label in samples], dtype=np.int64)
+
+
+def _decode_one(path: str) -> NDArray[np.uint8]:
+    """Decode and resize one image file: (3, 32, 32)."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"--dataset: {path} cannot be read as an image: {error}") from None
+    if image.size != (SIDE, SIDE):
+        image = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def _listing_key(root: Path) -> str:
+    """Hash of where a folder is and of its files' names, sizes and times: other files, another key."""
+    digest = hashlib.sha256(str(root.resolve()).encode())
+    for folder, subfolders, names in os.walk(root):
+        subfolders.sort()
+        for name in sorted(names):
+            info = (Path(folder) / name).stat()
+            digest.update(f"{folder}\0{name}\0{info.st_size}\0{info.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,93 @@
+"""Run a scenario in Flower's Ray-backed simulation engine: ``python simulate.py --scenario dba``.
+
+Without arguments, or with ``--list``, prints what there is to run; ``--help`` prints every setting.
+"""
+
+import os
+import sys
+
+for _name, _value in {  # before the imports that read them
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+from experiment.processes import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports, which take seconds
+
+import time
+import traceback
+from pathlib import Path
+
+from flwr.clientapp import ClientApp
+from rich.console import Console
+
+from experiment.cli import parse
+from experiment.config import Experiment
+from experiment.engine import run_on_ray
+from experiment.errors import RunError, UserError
+from experiment.prepare import Setup, prepare
+from experiment.processes import chatter_to, end_now
+from experiment.records import RunFolder, Summary, default_folder
+from experiment.report import ProgressListener, console_on, error_line, notice, print_list, print_results
+
+
+def main(arguments: list[str]) -> int:
+    """Run what the arguments ask for; returns the exit code: 0, 1 (the run failed) or 2 (it cannot be)."""
+    if not arguments or "--list" in arguments:
+        print_list(console_on())
+        return 0
+    from clients.app import app
+
+    try:
+        simulate(parse(arguments), app)
+    except (UserError, RunError) as error:
+        console_on(stderr=True).print(error_line(error), soft_wrap=True)
+        return error.exit_code
+    return 0
+
+
+def simulate(experiment: Experiment, client_app: ClientApp) -> Summary:
+    """Prepare, run and report one experiment, its clients running ``client_app``.
+
+    Raises:
+        UserError: it cannot be; nothing was written.
+        RunError: it failed on the way; the finished rounds are in the run folder.
+    """
+    console = console_on()
+    setup = prepare(experiment, lambda text: notice(console, text))
+    folder = RunFolder(Path(experiment.out) if experiment.out else default_folder(experiment, time.time()))
+    with chatter_to(folder.path / "log.txt") as terminal:
+        summary = _run(setup, folder, client_app, console_on(terminal))
+        from experiment.plots import draw_figures  # matplotlib is slow to import, and nothing before needs it
+
+        draw_figures(folder.path, summary)
+    folder.write_summary(summary)
+    print_results(console, folder, summary)
+    return summary
+
+
+def _run(setup: Setup, folder: RunFolder, client_app: ClientApp, console: Console) -> Summary:
+    from server import federate
+
+    summaries: list[Summary] = []
+
+    def failed(error: BaseException) -> None:
+        traceback.print_exception(error)  # to log.txt
+        console.print(error_line(error, folder.path), soft_wrap=True)
+        end_now(RunError.exit_code)
+
+    listener = ProgressListener(console, setup)
+    with listener.progress:
+        run_on_ray(
+            setup.experiment, client_app, lambda grid: summaries.append(federate(grid, setup, folder, listener)), failed
+        )
+    return summaries[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,35 @@
+"""Norm clipping: no update longer than a bound.
+
+Sun, Kairouz, Suresh, McMahan 2019, "Can You Really Backdoor Federated Learning?" (arXiv 1911.07963). Theirs is a fixed
+bound and noise; ours a fixed bound or the median of the round's norms, and no noise.
+"""
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from learning.updates import Cohort
+from strategies._sums import squared_norms
+
+MARGIN = 1 - 2**-23
+"""So that the bound still holds after a clipped update is rounded to float32 (and clipping again changes nothing)."""
+
+
+def clip(cohort: Cohort, *, clip_norm: float | Literal["median"]) -> Cohort:
+    """Shorten updates to an L2 norm of at most M: Δ · min(1, M / ‖Δ‖) (Sun et al. 2019).
+
+    The norm is over the weights; statistics shrink by the factor of their client's weights.
+
+    Args:
+        cohort: n updates; left as it is.
+        clip_norm: M, or "median" for the median of the round's norms.
+    """
+    norms = np.sqrt(squared_norms(cohort.deltas))  # (n,)
+    bound = float(np.median(norms)) if clip_norm == "median" else float(clip_norm)
+    deltas, statistics = cohort.deltas.copy(), cohort.statistics.copy()
+    for i in np.flatnonzero(norms > bound):
+        factor = bound / norms[i] * MARGIN
+        deltas[i] = deltas[i].astype(np.float64) * factor
+        statistics[i] = statistics[i].astype(np.float64) * factor
+    return replace(cohort, deltas=deltas, statistics=statistics)

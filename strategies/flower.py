@@ -1,0 +1,275 @@
+"""The Flower strategy around any pipeline: sample, check every reply, aggregate.
+
+Flower's node ids are random and replies come in any order; so clients are drawn, named and sorted by partition id, with a
+generator of our own, and the result depends on neither. A bad or missing reply ends the run or is left out of its round,
+as ``--on-bad-reply`` says; it is never passed over in silence.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+from flwr.supercore.run import Run
+
+from experiment.config import Experiment
+from experiment.errors import RunError
+from learning.parameters import Layout, ModelState
+from learning.streams import generator
+from learning.updates import Aggregate, Cohort
+from strategies import Pipeline, RuleError
+from strategies._replies import BadReply, read_reply
+from strategies._sums import squared_norms
+
+PULL_SECONDS = 0.05
+
+
+class Watcher(Protocol):
+    """Is told how a run goes on."""
+
+    def round_began(self, round_number: int, client_ids: list[int]) -> None:
+        """The round's clients were sent the global model."""
+
+    def client_done(self, client_id: int, images: int) -> None:
+        """A client's reply was checked and taken; ``images`` passed through its model."""
+
+
+@dataclass(frozen=True)
+class RoundOutcome:
+    """What a round's aggregation did, clients by rising id."""
+
+    round: int
+    client_ids: list[int]
+    dropped: dict[int, str]
+    """Clients that were selected and left out, with the cause."""
+    losses: list[float]
+    norms_before: list[float]
+    norms_after: list[float]
+    influence: list[float]
+    clamped_variances: int
+    """Aggregated running variances that were negative and became 0."""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class PipelineStrategy(Strategy):
+    """Runs a pipeline of filters and a rule as a Flower strategy.
+
+    ``state`` is the global model, ``outcome`` what the last round's aggregation did.
+    """
+
+    def __init__(
+        self, experiment: Experiment, pipeline: Pipeline, layout: Layout, start: ModelState, shard_sizes: list[int],
+        config: dict[str, str], watcher: Watcher,
+    ) -> None:  # fmt: skip
+        """Take the settings, the pipeline, the model's layout and start, each client's shard size, and what clients are sent."""
+        self.experiment = experiment
+        self.pipeline = pipeline
+        self.layout = layout
+        self.state = start
+        self.shard_sizes = shard_sizes
+        self.config = config
+        self.watcher = watcher
+        self.outcome: RoundOutcome | None = None
+        self._partitions: dict[int, int] = {}  # node id → client id
+        self._chosen: list[int] = []
+        self._sent_at = 0.0
+        self.first_sent_at = 0.0
+        """When round 1 was sent, in seconds since the epoch."""
+
+    def start(self, grid: Grid, initial_arrays: ArrayRecord, *args: object, **kwargs: object) -> Result:
+        """Run all rounds as Flower does, with replies handed on as they come."""
+        return super().start(StreamingGrid(grid), initial_arrays, *args, **kwargs)
+
+    def initial_arrays(self) -> ArrayRecord:
+        """The global model as it is sent."""
+        return ArrayRecord(self.layout.unflatten(self.state))
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Draw the round's clients and address the global model to them."""
+        nodes = self._nodes(grid)
+        rng = generator(self.experiment.seed, "selection", server_round)
+        drawn = rng.choice(self.experiment.clients, size=self.experiment.clients_per_round, replace=False)
+        self._chosen = sorted(int(client) for client in drawn)
+        content = RecordDict({"arrays": arrays, "config": ConfigRecord({**self.config, "server-round": server_round})})
+        messages = [
+            Message(content=content, message_type=MessageType.TRAIN, dst_node_id=nodes[client])
+            for client in self._chosen
+        ]
+        self._sent_at = time.perf_counter()
+        self.first_sent_at = self.first_sent_at or time.time()
+        self.watcher.round_began(server_round, self._chosen)
+        return messages
+
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord, MetricRecord]:
+        """Check the replies as they come, aggregate them, and move the global model."""
+        cohort, losses, dropped = self._collect(server_round, replies)
+        collected_at = time.perf_counter()
+        try:
+            filtered = self.pipeline.filtered(cohort)
+            aggregate = self.pipeline.rule(filtered)
+        except RuleError as error:
+            raise RunError(f"round {server_round}: {error}{_left_out(dropped)}") from None
+        clamped = self._apply(server_round, aggregate)
+        self.outcome = RoundOutcome(
+            round=server_round,
+            client_ids=cohort.client_ids.tolist(),
+            dropped=dropped,
+            losses=losses,
+            norms_before=np.sqrt(squared_norms(cohort.deltas)).tolist(),
+            norms_after=np.sqrt(squared_norms(filtered.deltas)).tolist(),
+            influence=aggregate.influence.tolist(),
+            clamped_variances=clamped,
+            seconds={"train": collected_at - self._sent_at, "aggregate": time.perf_counter() - collected_at},
+        )
+        return self.initial_arrays(), MetricRecord()
+
+    def _collect(self, server_round: int, replies: Iterable[Message]) -> tuple[Cohort, list[float], dict[int, str]]:
+        """Replies, in whatever order → the cohort by rising client id, the clients' losses, and who was left out and why."""
+        deltas = np.empty((len(self._chosen), self.layout.weight_count), dtype=np.float32)
+        statistics = np.empty((len(self._chosen), self.layout.statistic_count), dtype=np.float32)
+        losses: dict[int, float] = {}
+        causes: dict[int, str] = {}
+        for reply in replies:
+            client = self._partitions.get(reply.metadata.src_node_id)
+            if client not in self._chosen or client in losses:
+                continue  # not asked, or asked once and answered twice: no part of the round
+            row = self._chosen.index(client)
+            try:
+                arrays, metrics = read_reply(reply, self.layout, self.shard_sizes[client])
+                self._subtract_global(arrays, deltas[row], statistics[row])
+                losses[client] = metrics.get("loss", float("nan"))
+                self.watcher.client_done(client, int(metrics.get("images", 0)))
+            except BadReply as error:
+                causes[client] = str(error)
+                self._reject(server_round, client, str(error))
+        for client in self._chosen:
+            if client not in losses and client not in causes:
+                causes[client] = f"no reply within {self.experiment.round_timeout:g} s"
+                self._reject(server_round, client, causes[client])
+        kept = [row for row, client in enumerate(self._chosen) if client in losses]
+        if not kept:
+            raise RunError(f"round {server_round}: no reply that could be used{_left_out(causes)}")
+        ids = [self._chosen[row] for row in kept]
+        rows = slice(None) if len(kept) == len(self._chosen) else kept  # no copy where nobody was dropped
+        examples = np.array([self.shard_sizes[client] for client in ids], dtype=np.int64)
+        cohort = Cohort(server_round, np.array(ids, dtype=np.int64), deltas[rows], statistics[rows], examples)
+        return cohort, [losses[client] for client in ids], dict(sorted(causes.items()))
+
+    def _subtract_global(self, arrays: list[np.ndarray], delta: np.ndarray, statistics: np.ndarray) -> None:
+        self.layout.fill(arrays, delta, statistics)
+        with np.errstate(over="ignore"):
+            delta -= self.state.weights
+            statistics -= self.state.statistics
+        if not (np.isfinite(delta).all() and np.isfinite(statistics).all()):
+            raise BadReply("its update overflows float32")
+
+    def _reject(self, server_round: int, client: int, cause: str) -> None:
+        if self.experiment.on_bad_reply == "fail":
+            raise RunError(
+                f"round {server_round}, client {client}: {cause} (--on-bad-reply drop leaves such clients out and goes on)"
+            )
+
+    def _apply(self, server_round: int, aggregate: Aggregate) -> int:
+        """Add the aggregate to the global model; returns how many variances had to be clamped at 0."""
+        weights = (self.state.weights.astype(np.float64) + aggregate.delta).astype(np.float32)
+        statistics = (self.state.statistics.astype(np.float64) + aggregate.statistics).astype(np.float32)
+        negative = self.layout.variances & (statistics < 0)
+        statistics[negative] = 0.0
+        if not (np.isfinite(weights).all() and np.isfinite(statistics).all()):
+            raise RunError(
+                f"round {server_round}: the aggregate overflows float32; the last good model is the round before's"
+            )
+        self.state = ModelState(weights, statistics)
+        return int(negative.sum())
+
+    def _nodes(self, grid: Grid) -> dict[int, int]:
+        """Client id → node id of all clients; each node is asked once which it is.
+
+        Raises:
+            RunError: too few nodes within the round's time, a node that gives no partition, or two that give the same.
+        """
+        deadline = time.monotonic() + self.experiment.round_timeout
+        while True:
+            online = set(grid.get_node_ids())
+            self._ask(grid, online - self._partitions.keys())
+            nodes = {self._partitions[node]: node for node in sorted(online & self._partitions.keys())}
+            missing = [client for client in range(self.experiment.clients) if client not in nodes]
+            if not missing:
+                return nodes
+            if time.monotonic() > deadline:
+                raise RunError(f"the clients {missing} did not join within {self.experiment.round_timeout:g} s")
+            time.sleep(PULL_SECONDS)
+
+    def _ask(self, grid: Grid, nodes: set[int]) -> None:
+        queries = [Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY) for node in sorted(nodes)]
+        for reply in grid.send_and_receive(queries, timeout=self.experiment.round_timeout) if queries else []:
+            if reply.has_error():
+                raise RunError(f"a client did not say which it is: {reply.error.reason[:400]}")
+            client = int(reply.content["identity"]["partition-id"])
+            self._partitions[reply.metadata.src_node_id] = client
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Clients evaluate nothing: the server scores the global model on the whole test set."""
+        return []
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> None:
+        """Nothing to aggregate."""
+
+    def summary(self) -> None:
+        """Nothing to log: the run folder's config.toml has it all."""
+
+
+class StreamingGrid(Grid):
+    """A grid that hands replies on as they come, so that they are checked, counted and unpacked while others train."""
+
+    def __init__(self, grid: Grid) -> None:
+        """Wrap Flower's grid; all but ``send_and_receive`` is its own."""
+        self._grid = grid
+
+    def set_run(self, run: Run) -> None:  # noqa: D102
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Run:  # noqa: D102
+        return self._grid.run
+
+    def create_message(self, *args: Any, **kwargs: Any) -> Message:  # noqa: D102
+        return self._grid.create_message(*args, **kwargs)
+
+    def get_node_ids(self) -> Iterable[int]:  # noqa: D102
+        return self._grid.get_node_ids()
+
+    def get_nodes(self) -> Iterable[NodeInfo]:  # noqa: D102
+        return self._grid.get_nodes()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:  # noqa: D102
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:  # noqa: D102
+        return self._grid.pull_messages(message_ids)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
+        """Push the messages now; yield each reply when it comes, until all have or the time is up."""
+        waiting = set(self._grid.push_messages(messages))
+        return self._replies(waiting, time.monotonic() + (timeout if timeout is not None else float("inf")))
+
+    def _replies(self, waiting: set[str], deadline: float) -> Iterator[Message]:
+        while waiting and time.monotonic() < deadline:
+            replies = list(self._grid.pull_messages(waiting))
+            waiting -= {reply.metadata.reply_to_message_id for reply in replies}
+            yield from replies
+            if waiting and not replies:
+                time.sleep(PULL_SECONDS)
+
+
+def _left_out(causes: dict[int, str]) -> str:
+    return "".join(f"; client {client} was left out: {cause}" for client, cause in sorted(causes.items()))

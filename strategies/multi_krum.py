@@ -1,0 +1,32 @@
+"""Multi-Krum: the plain mean of the m updates with the best Krum scores.
+
+Blanchard, El Mhamdi, Guerraoui, Stainer 2017 (NeurIPS), section 4. m = n − f unless told otherwise.
+"""
+
+import numpy as np
+
+from learning.updates import Aggregate, Cohort
+from strategies import RuleError
+from strategies._krum_scores import krum_scores
+from strategies._sums import weighted
+
+
+def multi_krum(cohort: Cohort, *, assumed_malicious: int, multi_krum_m: int | None) -> Aggregate:
+    """Plain mean of the m updates with the lowest Krum scores, m = n - f by default (Blanchard et al. 2017).
+
+    Args:
+        cohort: n updates; ties go to the lowest client id.
+        assumed_malicious: f.
+        multi_krum_m: m, 1 to n; None for n − f.
+
+    Raises:
+        RuleError: n < 2f + 3, or m > n.
+    """
+    n = len(cohort)
+    m = n - assumed_malicious if multi_krum_m is None else multi_krum_m
+    scores = krum_scores(cohort, assumed_malicious)
+    if m > n:
+        raise RuleError(f"Multi-Krum averages m of n updates, but m = {m} and n = {n}")
+    influence = np.zeros(n)
+    influence[np.argsort(scores, kind="stable")[:m]] = 1 / m
+    return weighted(cohort, influence)
