@@ -26,28 +26,31 @@ from pathlib import Path
 from flwr.clientapp import ClientApp
 from rich.console import Console
 
+from clients.app import app
 from experiment.cli import parse
 from experiment.config import Experiment
 from experiment.engine import run_on_ray
 from experiment.errors import RunError, UserError
 from experiment.prepare import Setup, prepare
-from experiment.processes import chatter_to, end_now
+from experiment.processes import chatter_to, end_now, is_ending
 from experiment.records import RunFolder, Summary, default_folder
 from experiment.report import ProgressListener, console_on, error_line, notice, print_list, print_results
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], client_app: ClientApp) -> int:
     """Run what the arguments ask for; returns the exit code: 0, 1 (the run failed) or 2 (it cannot be)."""
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without µ or → must not end a run
     if not arguments or "--list" in arguments:
         print_list(console_on())
         return 0
-    from clients.app import app
-
     try:
-        simulate(parse(arguments), app)
-    except (UserError, RunError) as error:
+        simulate(parse(arguments), client_app)
+    except UserError as error:
         console_on(stderr=True).print(error_line(error), soft_wrap=True)
         return error.exit_code
+    except RunError as error:
+        console_on(stderr=True).print(error_line(error), soft_wrap=True)
+        end_now(error.exit_code)  # the server's thread may wait for clients that will never come
     return 0
 
 
@@ -61,8 +64,8 @@ def simulate(experiment: Experiment, client_app: ClientApp) -> Summary:
     console = console_on()
     setup = prepare(experiment, lambda text: notice(console, text))
     folder = RunFolder(Path(experiment.out) if experiment.out else default_folder(experiment, time.time()))
-    with chatter_to(folder.path / "log.txt") as terminal:
-        summary = _run(setup, folder, client_app, console_on(terminal))
+    with chatter_to(folder.path / "log.txt") as (out, error):
+        summary = _run(setup, folder, client_app, console_on(out), console_on(error))
         from experiment.plots import draw_figures  # matplotlib is slow to import, and nothing before needs it
 
         draw_figures(folder.path, summary)
@@ -71,17 +74,19 @@ def simulate(experiment: Experiment, client_app: ClientApp) -> Summary:
     return summary
 
 
-def _run(setup: Setup, folder: RunFolder, client_app: ClientApp, console: Console) -> Summary:
+def _run(setup: Setup, folder: RunFolder, client_app: ClientApp, console: Console, errors: Console) -> Summary:
     from server import federate
 
     summaries: list[Summary] = []
+    listener = ProgressListener(console, setup)
 
     def failed(error: BaseException) -> None:
         traceback.print_exception(error)  # to log.txt
-        console.print(error_line(error, folder.path), soft_wrap=True)
+        if not is_ending():
+            listener.progress.stop()
+            errors.print(error_line(error, folder.path), soft_wrap=True)
         end_now(RunError.exit_code)
 
-    listener = ProgressListener(console, setup)
     with listener.progress:
         run_on_ray(
             setup.experiment, client_app, lambda grid: summaries.append(federate(grid, setup, folder, listener)), failed
@@ -90,4 +95,4 @@ def _run(setup: Setup, folder: RunFolder, client_app: ClientApp, console: Consol
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], app))

@@ -1,6 +1,7 @@
 """From an experiment to everything its run needs, checked before anything starts: what cannot be, is refused here."""
 
 import dataclasses
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from learning.partition import partition
 from learning.sources import load_dataset
 from learning.weights import Start, layout_of, starting_model
 from strategies import Pipeline, pipeline_of
+
+CLUSTER_SECONDS = 5.0
+"""How long the head of a Ray cluster may take to answer."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ def prepare(experiment: Experiment, notify: Callable[[str], None]) -> Setup:
         UserError: something cannot be; says the value, the rule and the known alternatives.
     """
     check_counts(experiment)
+    if experiment.ray_address:
+        check_cluster(experiment.ray_address)
     if experiment.out:
         check_free(Path(experiment.out))
     attack, pipeline = attack_of(experiment), pipeline_of(experiment)
@@ -84,6 +90,27 @@ def check_counts(experiment: Experiment) -> None:
         raise UserError(
             f"--actors {e.actors} with --ray-address: a running cluster's CPUs decide how many clients train at once"
         )
+
+
+def check_cluster(address: str) -> None:
+    """Refuse the address of a Ray cluster that nothing listens at: Ray itself would try for minutes.
+
+    Raises:
+        UserError: not an address, or nobody there.
+    """
+    if address == "auto":
+        return
+    host, colon, port = address.rpartition(":")
+    if not (host and colon and port.isdigit()):
+        raise UserError(
+            f"--ray-address {address}: wanted HOST:PORT of a cluster's head (ray start --head prints it), or auto"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=CLUSTER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--ray-address {address}: no Ray cluster there ({error}); start one with `ray start --head`, or leave the flag out"
+        ) from None
 
 
 def _resolved(experiment: Experiment, dataset: Dataset) -> Experiment:

@@ -4,14 +4,12 @@ import contextlib
 import os
 import signal
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
 import psutil
-
-GRACE_SECONDS = 2.0
 
 
 def end_on_signals() -> None:
@@ -21,10 +19,10 @@ def end_on_signals() -> None:
     """
 
     def end(number: int, _frame: object) -> None:
-        os.write(
-            _terminal_error(),
-            f"\nended by {signal.Signals(number).name}; finished rounds are in the run folder\n".encode(),
-        )
+        for other in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(other, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the ending
+        name = signal.Signals(number).name
+        os.write(_KEPT.get(2, 2), f"\nended by {name}; finished rounds are in the run folder\n".encode())
         end_now(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -32,23 +30,54 @@ def end_on_signals() -> None:
 
 
 def end_now(code: int) -> None:
-    """End this process and all it started, without waiting for any of them."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN) if _in_main_thread() else None
-    deadline = time.monotonic() + GRACE_SECONDS
-    while children := psutil.Process().children(recursive=True):
-        for child in children:  # parents come before what they started, so that nothing is started again
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-        psutil.wait_procs(children, timeout=0.2)
-        if time.monotonic() > deadline:
-            break
+    """End this process and all it started, without waiting for any of them. The first call's exit code counts.
+
+    (Ending the clients makes the server's thread fail too; that must not turn a 143 into a 1.)
+    """
+    if not _ENDING.acquire(blocking=False):
+        threading.Event().wait()  # for the one that came first; a signal's handler may have interrupted it
+    frozen = _freeze_children()
+    terminal = _KEPT.get(1, 1)
+    if os.isatty(terminal):
+        os.write(terminal, b"\x1b[?25h")  # the progress bar had hidden the cursor
+    for process in frozen:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     os._exit(code)
 
 
+def _freeze_children() -> list[psutil.Process]:
+    """Stop all that this process started, so that nothing is started or restarted any more; Ray's raylet is the last.
+
+    (Once its raylet is gone, Ray ends this process with an exit code of its own, within a moment.)
+    """
+    frozen: dict[int, psutil.Process] = {}
+    for _ in range(20):
+        found = [p for p in psutil.Process().children(recursive=True) if p.pid not in frozen]
+        if not found:
+            break
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+                frozen[process.pid] = process
+    return sorted(frozen.values(), key=_is_raylet)
+
+
+def _is_raylet(process: psutil.Process) -> bool:
+    try:
+        return process.name() == "raylet"
+    except psutil.NoSuchProcess:
+        return False
+
+
+def is_ending() -> bool:
+    """Whether the run is being ended, so that what fails now is no news."""
+    return _ENDING.locked()
+
+
 @contextlib.contextmanager
-def chatter_to(log: Path) -> Iterator[TextIO]:
-    """Send whatever this process and what it starts write to stdout and stderr to a file; yields the real stdout.
+def chatter_to(log: Path) -> Iterator[tuple[TextIO, TextIO]]:
+    """Send whatever this process and what it starts write to stdout and stderr to a file; yields the real two.
 
     Ray writes from C++ and from processes of its own, so the file descriptors themselves are turned round.
     """
@@ -56,11 +85,11 @@ def chatter_to(log: Path) -> Iterator[TextIO]:
     sys.stderr.flush()
     kept = {1: os.dup(1), 2: os.dup(2)}
     _KEPT.update(kept)
-    with log.open("ab") as file, os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, buffering=1) as real:
+    with log.open("ab") as file, _duplicate(1) as out, _duplicate(2) as error:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         try:
-            yield real
+            yield out, error
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -70,15 +99,11 @@ def chatter_to(log: Path) -> Iterator[TextIO]:
             _KEPT.clear()
 
 
+def _duplicate(number: int) -> TextIO:
+    return os.fdopen(os.dup(number), "w", encoding=sys.stdout.encoding, errors="replace", buffering=1)
+
+
+_ENDING = threading.Lock()
+
 _KEPT: dict[int, int] = {}
 """File descriptor → where it really leads, while chatter is turned away."""
-
-
-def _terminal_error() -> int:
-    return _KEPT.get(2, 2)
-
-
-def _in_main_thread() -> bool:
-    import threading
-
-    return threading.current_thread() is threading.main_thread()

@@ -77,7 +77,7 @@ def stored(name: str, key: str, make: Callable[[], Images]) -> Dataset:
     if directory.is_dir():
         try:
             return open_dataset(directory)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError) as error:
             log.warning("the cached dataset %s is damaged (%s); making it again", directory, error)
             shutil.rmtree(directory, ignore_errors=True)
     images = make()
@@ -95,7 +95,7 @@ def open_dataset(directory: Path) -> Dataset:
     """Memory-map a dataset of the cache.
 
     Raises:
-        OSError, ValueError, KeyError: the folder is incomplete or damaged.
+        OSError, ValueError, KeyError, EOFError: the folder is incomplete or damaged.
     """
     meta = json.loads((directory / "meta.json").read_text())
     arrays = {part: np.load(directory / f"{part}.npy", mmap_mode="r") for part in _PARTS}

@@ -56,14 +56,18 @@ def _tensors(record: ArrayRecord, layout: Layout) -> list[FloatArray]:
     return tensors
 
 
+def never_ran(reply: Message) -> bool:
+    """Whether this is Ray's word that the client's work was not begun, since its process was still being restarted."""
+    return reply.has_error() and "The actor is restarting" in (reply.error.reason or "")
+
+
 def _cause(reason: str | None) -> str:
     """Flower's and Ray's error text in one sentence."""
-    reason = reason or ""
+    reason = re.sub(r"\x1b\[[0-9;]*m", "", reason or "")
     if re.search(r"Actor(Died|Unavailable)Error|RayActorError|WorkerCrashedError", reason):
         return "its process died in the middle of its work (killed, or out of memory)"
-    inner = re.search(r"ClientAppException'>:<'(.*)'>\s*$", reason, re.DOTALL)
-    text = (inner.group(1) if inner else reason).strip()
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    said = re.search(r"ClientAppException occurred\. Message: (.*)'>\s*$", reason, re.DOTALL)
+    lines = [line.strip() for line in (said.group(1) if said else reason).splitlines() if line.strip()]
     return (
         f"it raised: {' … '.join(dict.fromkeys((lines[0], lines[-1])))[:400]}" if lines else "it failed without a word"
     )

@@ -23,10 +23,12 @@ from learning.parameters import Layout, ModelState
 from learning.streams import generator
 from learning.updates import Aggregate, Cohort
 from strategies import Pipeline, RuleError
-from strategies._replies import BadReply, read_reply
+from strategies._replies import BadReply, never_ran, read_reply
 from strategies._sums import squared_norms
 
 PULL_SECONDS = 0.05
+RESTART_SECONDS = 0.5
+"""Pause before a message that met a restarting process is sent again."""
 
 
 class Watcher(Protocol):
@@ -229,7 +231,11 @@ class PipelineStrategy(Strategy):
 
 
 class StreamingGrid(Grid):
-    """A grid that hands replies on as they come, so that they are checked, counted and unpacked while others train."""
+    """A grid that hands replies on as they come, so that they are checked, counted and unpacked while others train.
+
+    A message that reached a process which was just being restarted, after the client before died in it, never ran; it is
+    sent again, so that one client's death is not another's.
+    """
 
     def __init__(self, grid: Grid) -> None:
         """Wrap Flower's grid; all but ``send_and_receive`` is its own."""
@@ -259,16 +265,27 @@ class StreamingGrid(Grid):
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
         """Push the messages now; yield each reply when it comes, until all have or the time is up."""
-        waiting = set(self._grid.push_messages(messages))
+        pushed = list(messages)
+        waiting = dict(zip(self._grid.push_messages(pushed), pushed, strict=True))
         return self._replies(waiting, time.monotonic() + (timeout if timeout is not None else float("inf")))
 
-    def _replies(self, waiting: set[str], deadline: float) -> Iterator[Message]:
+    def _replies(self, waiting: dict[str, Message], deadline: float) -> Iterator[Message]:
         while waiting and time.monotonic() < deadline:
-            replies = list(self._grid.pull_messages(waiting))
-            waiting -= {reply.metadata.reply_to_message_id for reply in replies}
-            yield from replies
+            replies = list(self._grid.pull_messages(waiting.keys()))
+            for reply in replies:
+                message = waiting.pop(reply.metadata.reply_to_message_id)
+                if never_ran(reply):
+                    time.sleep(RESTART_SECONDS)
+                    waiting |= self._again(message)
+                else:
+                    yield reply
             if waiting and not replies:
                 time.sleep(PULL_SECONDS)
+
+    def _again(self, message: Message) -> dict[str, Message]:
+        metadata = message.metadata
+        copy = Message(message.content, dst_node_id=metadata.dst_node_id, message_type=metadata.message_type)
+        return dict(zip(self._grid.push_messages([copy]), [copy], strict=True))
 
 
 def _left_out(causes: dict[int, str]) -> str:

@@ -1,0 +1,1 @@
+"""Shipped starting models, and how they were made."""

@@ -1,0 +1,89 @@
+"""Makes a starting checkpoint: a few epochs over all training images, then a clean federated run that averages them out.
+
+``python -m learning.checkpoints.pretrain toy OUT.safetensors`` (about half an hour on one core with bf16).
+
+The course's checkpoint is a round of a clean federated run at lr 0.2, and how it was made matters more than its accuracy:
+a model annealed to lr 0 falls apart in the first rounds at lr 0.2 (``docs/definitions.md``, "Starting point"). So the
+central epochs here use the clients' own training loop at their learning rate, never annealed, and save only time; what is
+kept is the average over all clients after each of the last rounds. bf16 is used to make it, never when it is used.
+"""
+
+import argparse
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from clients.training import train
+from experiment.config import Experiment
+from learning.data import Dataset, Shard
+from learning.evaluation import evaluate
+from learning.parameters import Layout, ModelState, arrays_of, load_arrays
+from learning.partition import shard_of
+from learning.resnet import ResNet18Light, fresh_model
+from learning.sources import load_dataset
+from learning.weights import save_model
+
+SETTINGS = Experiment(partition="iid", clients=26, augment="epoch", local_epochs=1)
+WARM_UP = replace(SETTINGS, lr=0.02)
+"""The first epoch's: a fresh model thrown in at lr 0.2 diverged on the toy set (loss 2e30 after an epoch)."""
+FEDERATED = 1000
+"""Round numbers of the federated part start here, so that its random numbers are not those of the central part."""
+
+
+def main() -> None:
+    """Train, print the accuracy after each step, and write the model after each federated round."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", help="as simulate.py's --dataset")
+    parser.add_argument("out", type=Path, help="safetensors file to write")
+    parser.add_argument("--epochs", type=int, default=8, help="central epochs")
+    parser.add_argument("--rounds", type=int, default=6, help="federated rounds after them")
+    parser.add_argument("--threads", type=int, default=1, help="threads to train with")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    dataset = load_dataset(arguments.dataset, "data", notify=print)
+    model = fresh_model(len(dataset.classes), SETTINGS.seed).to(memory_format=torch.channels_last)
+    layout = Layout.of(model)
+    everything = Shard(0, np.array(dataset.train_images), np.array(dataset.train_labels))
+    for epoch in range(1, arguments.epochs + 1):
+        _train(model, everything, epoch, WARM_UP if epoch == 1 else SETTINGS)
+        _say(f"epoch {epoch}", model, dataset)
+    for number in range(1, arguments.rounds + 1):
+        _federated_round(model, layout, dataset, number)
+        sha256 = save_model(arguments.out, layout, layout.flatten(arrays_of(model)))
+        _say(f"round {number}: sha256 {sha256}", model, dataset)
+
+
+def _train(model: ResNet18Light, shard: Shard, round_number: int, settings: Experiment = SETTINGS) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        train(model, shard, settings, round_number)
+
+
+def _federated_round(model: ResNet18Light, layout: Layout, dataset: Dataset, number: int) -> None:
+    """Every client trains from the model; the model becomes their plain average."""
+    start = [array.copy() for array in arrays_of(model)]
+    weights, statistics = np.zeros(layout.weight_count), np.zeros(layout.statistic_count)
+    for client in range(SETTINGS.clients):
+        load_arrays(model, start)
+        _train(model, shard_of(client, dataset, SETTINGS), FEDERATED + number)
+        local = layout.flatten(arrays_of(model))
+        weights += local.weights
+        statistics += local.statistics
+    average = ModelState(
+        (weights / SETTINGS.clients).astype(np.float32), (statistics / SETTINGS.clients).astype(np.float32)
+    )
+    load_arrays(model, layout.unflatten(average))
+
+
+def _say(what: str, model: ResNet18Light, dataset: Dataset) -> None:
+    scores = evaluate(model, dataset.test_images, dataset.test_labels, None, 0)
+    seconds = time.process_time()
+    print(f"{what}: accuracy {scores.mta:.4f}, loss {scores.loss:.3f}, {seconds:.0f} s of CPU", flush=True)
+
+
+if __name__ == "__main__":
+    os.nice(5)
+    main()

@@ -1,0 +1,38 @@
+"""Random cohorts for the tests of rules and filters."""
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from learning.updates import Update, cohort_of
+
+FINITE = st.floats(-1e3, 1e3, width=32)
+
+
+@st.composite
+def updates(draw, least: int = 5, most: int = 9):
+    """A list of updates with distinct client ids, n of them from ``least`` to ``most``."""
+    n = draw(st.integers(least, most))
+    d, s = draw(st.integers(1, 12)), draw(st.integers(0, 4))
+    ids = draw(st.lists(st.integers(0, 99), min_size=n, max_size=n, unique=True))
+    deltas = draw(hnp.arrays(np.float32, (n, d), elements=FINITE))
+    statistics = draw(hnp.arrays(np.float32, (n, s), elements=FINITE))
+    counts = draw(st.lists(st.integers(1, 500), min_size=n, max_size=n))
+    return [Update(*parts) for parts in zip(ids, deltas, statistics, counts, strict=True)]
+
+
+def random_cohort(n: int, d: int = 50, s: int = 6, seed: int = 0):
+    """A cohort of normal updates."""
+    rng = np.random.default_rng(seed)
+    return cohort_of(
+        1,
+        [
+            Update(
+                i,
+                rng.normal(size=d).astype(np.float32),
+                rng.normal(size=s).astype(np.float32),
+                int(rng.integers(1, 99)),
+            )
+            for i in range(n)
+        ],
+    )

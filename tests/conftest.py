@@ -1,0 +1,41 @@
+"""What the tests share: a cache of their own, tiny images on disk, and cohorts."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+CLASSES = ("ant", "bee", "cow")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """No test reads or writes the user's cache; subprocesses inherit this one."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    return folder
+
+
+def write_images(root: Path, classes=CLASSES, train: int = 24, test: int = 8, size: int = 32) -> Path:
+    """An image folder whose classes differ in their mean colour."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", train), ("test", test)):
+        for index, name in enumerate(classes):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 120, size=(size, size, 3), dtype=np.uint8)
+                pixels[..., index % 3] += 100
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes, 24 training and 8 test images each."""
+    return write_images(tmp_path_factory.mktemp("images"))

@@ -1,0 +1,52 @@
+"""``python -m tests.faulty FAULTS [flags of simulate.py]``: a run whose clients fail as told, ``0=raise,3=kill`` in round 1."""
+
+import os
+import signal
+import sys
+
+import numpy as np
+
+from experiment.processes import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()
+
+from flwr.app import ArrayRecord, Context, Message
+from flwr.clientapp import ClientApp
+
+from clients import app as honest
+
+app = ClientApp()
+
+
+@app.query()
+def identify(message: Message, context: Context) -> Message:
+    return honest.identify(message, context)
+
+
+@app.train()
+def fit(message: Message, context: Context) -> Message:
+    faults = dict(pair.split("=") for pair in os.environ["FAULTS"].split(",") if pair)
+    fault = faults.get(str(context.node_config["partition-id"]))
+    if message.content["config"]["server-round"] != 1:
+        fault = None
+    if fault == "raise":
+        raise ValueError("out of cheese")
+    if fault == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    reply = honest.fit(message, context)
+    if fault in ("nan", "shape"):
+        arrays = reply.content["arrays"].to_numpy_ndarrays()
+        arrays[0] = np.full_like(arrays[0], np.nan) if fault == "nan" else arrays[0][:1]
+        reply.content["arrays"] = ArrayRecord(arrays)
+    if fault == "examples":
+        reply.content["metrics"]["num-examples"] = 10**6
+    return reply
+
+
+if __name__ == "__main__":
+    os.environ["FAULTS"] = sys.argv[1]
+    import simulate
+    from tests import faulty
+
+    sys.exit(simulate.main(sys.argv[2:], faulty.app))

@@ -1,0 +1,87 @@
+"""Data flows one way, and so do imports; and what the documents say of the tree is so."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ORDER = (
+    ("experiment.errors", "experiment.config"),
+    ("experiment.registry", "experiment.cli", "experiment.processes"),
+    ("learning",),
+    ("attacks",),
+    ("clients",),
+    ("strategies",),
+    ("experiment.records",),
+    ("experiment.prepare", "experiment.engine"),
+    ("experiment.samples", "experiment.plots", "experiment.report"),
+    ("server",),
+    ("simulate",),
+)
+OURS = {"attacks", "clients", "experiment", "learning", "strategies", "server", "simulate"}
+FILES = [p for p in ROOT.rglob("*.py") if p.relative_to(ROOT).parts[0].removesuffix(".py") in OURS]
+
+
+def layer(module: str) -> int:
+    return next(i for i, names in enumerate(ORDER) for name in names if module == name or module.startswith(name + "."))
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{a.name}" if node.module == "experiment" else node.module for a in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+    return {name for name in found if name.split(".")[0] in OURS}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_follow_the_data(path):
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    if module == "experiment":
+        return
+    for other in imports(path):
+        assert layer(other) <= layer(module), f"{module} imports {other}, which comes after it"
+
+
+@pytest.mark.parametrize("package", ["attacks", "strategies"])
+def test_maths_is_free_of_flower_and_ray(package):
+    for path in (ROOT / package).glob("*.py"):
+        if path.name not in ("flower.py", "_replies.py"):
+            assert not re.search(r"^\s*(from|import) (flwr|ray)\b", path.read_text(), re.M), path
+
+
+def test_nothing_seeds_a_global_generator():
+    for path in FILES:
+        if path.name != "resnet.py":  # there inside fork_rng
+            assert not re.search(r"(torch|random)\.(manual_seed|seed)\(|np\.random\.seed", path.read_text()), path
+
+
+def test_constraints_pin_every_dependency_and_name_no_address():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["test"]
+    text = (ROOT / "constraints.txt").read_text()
+    pinned = {re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for line in text.splitlines() if "==" in line}
+    assert {re.match(r"[\w-]+", name)[0].lower() for name in wanted} <= pinned
+    assert "://" not in text and " @ " not in text
+
+
+def test_readme_file_map_is_true():
+    text = (ROOT / "README.md").read_text()
+    block = text[text.index("## File map") :]
+    named = re.findall(r"^(\S+\.py|\S+/|\S+\.toml)\s", block[block.index("```") :], re.M)
+    assert len(named) > 10
+    for name in named:
+        assert (ROOT / name).exists(), name
+
+
+def test_flower_app_is_importable_and_its_config_has_both_keys():
+    app = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
+    assert set(app["config"]) == {"scenario", "flags"}
+    for reference in app["components"].values():
+        module, name = reference.split(":")
+        assert hasattr(__import__(module, fromlist=[name]), name)

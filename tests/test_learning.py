@@ -1,0 +1,317 @@
+"""Model, numbers, weights, training and evaluation, each against an independent way of getting the same."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+from attacks import attack_of
+from clients.benign import BenignClient
+from clients.malicious import MaliciousClient
+from clients.training import PAD, augmented, train
+from experiment.config import Experiment
+from experiment.errors import UserError
+from learning import weights as weight_files
+from learning.data import MEAN, STD, Dataset, Shard, normalise, to_pixels
+from learning.evaluation import evaluate
+from learning.parameters import Layout, arrays_of, load_arrays
+from learning.resnet import ResNet18Light, fresh_model
+from learning.streams import generator, torch_generator
+from learning.weights import layout_of, save_model, starting_model
+
+SETTINGS = Experiment(batch_size=8, local_epochs=2, malicious=1, attack="patch")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def shard(m: int = 20, client: int = 0) -> Shard:
+    rng = np.random.default_rng(client)
+    return Shard(client, rng.integers(0, 256, (m, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, m))
+
+
+# ---- model and layout ------------------------------------------------------------------------------------------------
+
+
+def test_resnet18light_is_as_defined():
+    model = ResNet18Light()
+    assert sum(p.numel() for p in model.parameters()) == 2_797_610
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    stages = [model.layer1, model.layer2, model.layer3, model.layer4]
+    assert [stage[0].conv1.stride[0] for stage in stages] == [1, 2, 2, 2]
+    assert [stage[1].conv2.out_channels for stage in stages] == [32, 64, 128, 256]
+
+
+def test_layout_keeps_weights_and_statistics_apart_and_sends_no_counter():
+    model = fresh_model(10, 0)
+    layout = Layout.of(model)
+    assert layout.weight_count == 2_797_610
+    assert layout.statistic_count == sum(b.numel() for n, b in model.named_buffers() if "running" in n)
+    assert layout.variances.sum() == layout.statistic_count // 2
+    assert not any("num_batches_tracked" in name for name in layout.names)
+    assert layout_of(10) == layout
+
+
+def test_flatten_and_unflatten_are_inverse_and_load_restores_the_function():
+    model, other = fresh_model(10, 0), fresh_model(10, 1)
+    with torch.no_grad():
+        model(torch.rand(8, 3, 32, 32))  # moves the statistics
+    layout = Layout.of(model)
+    load_arrays(other, layout.unflatten(layout.flatten(arrays_of(model))))
+    for (name, a), b in zip(model.state_dict().items(), other.state_dict().values(), strict=True):
+        if "num_batches" not in name:
+            assert torch.equal(a, b), name
+
+
+def test_fresh_model_is_seeded_and_leaves_the_global_generator_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    a, b, c = fresh_model(10, 0), fresh_model(10, 0), fresh_model(10, 1)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(a.conv1.weight, b.conv1.weight) and not torch.equal(a.conv1.weight, c.conv1.weight)
+
+
+def test_streams_are_keyed_by_all_four():
+    keys = [(0, "a", 0, 0), (1, "a", 0, 0), (0, "b", 0, 0), (0, "a", 1, 0), (0, "a", 0, 1)]
+    assert len({generator(*key).integers(2**60) for key in keys}) == 5
+    assert len({int(torch.randint(2**60, (1,), generator=torch_generator(*key))) for key in keys}) == 5
+    assert generator(3, "x", 2, 1).integers(2**60) == generator(3, "x", 2, 1).integers(2**60)
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def test_augmentation_is_crop_and_flip_of_the_padded_image():
+    images = torch.from_numpy(shard(30).images)
+    result = augmented(images, torch_generator(0, "augment"))
+    padded = F.pad(images, (PAD,) * 4)
+    for image, wide in zip(result, padded, strict=True):
+        crops = [wide[:, y : y + 32, x : x + 32] for y in range(9) for x in range(9)]
+        assert any(torch.equal(image, crop) or torch.equal(image, crop.flip(2)) for crop in crops)
+    assert not torch.equal(result, augmented(images, torch_generator(0, "augment", 1)))
+
+
+def test_training_equals_a_plain_loop():
+    """The vectorised loop against one that augments and feeds image by image, with the same random numbers."""
+    data, experiment = shard(20), replace(SETTINGS, augment="epoch")
+    model = fresh_model(10, 0)
+    plain = copy.deepcopy(model)
+    train(model, data, experiment, round_number=3)
+    optimiser = torch.optim.SGD(plain.parameters(), lr=0.2, momentum=0.9, weight_decay=5e-4)
+    crops, order = torch_generator(0, "augment", 3), torch_generator(0, "batches", 3)
+    plain.train()
+    for _ in range(2):
+        images = augmented(torch.from_numpy(data.images), crops)
+        for batch in torch.randperm(20, generator=order).split(8):
+            rows = [((images[i] / 255.0).permute(1, 2, 0) - torch.tensor(MEAN)) / torch.tensor(STD) for i in batch]
+            loss = F.cross_entropy(
+                plain(torch.stack(rows).permute(0, 3, 1, 2)), torch.from_numpy(data.labels[batch.numpy()])
+            )
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    for a, b in zip(arrays_of(model), arrays_of(plain), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3)
+
+
+def fit(client_type, experiment, round_number=1, data=None, **extra):
+    model = fresh_model(10, 0)
+    client = client_type(data or shard(), model, experiment, **extra)
+    return client.fit(arrays_of(model), {"server-round": round_number})
+
+
+def distance(a, b) -> float:
+    return max(float(np.abs(x - y).max()) for x, y in zip(a, b, strict=True))
+
+
+def test_fit_is_bit_exact_and_keyed_by_seed_round_and_client():
+    base, n, metrics = fit(BenignClient, SETTINGS)
+    assert (n, metrics["images"]) == (20, 40.0) and np.isfinite(metrics["loss"])
+    assert distance(base, fit(BenignClient, SETTINGS)[0]) == 0
+    data = shard()
+    for other in (
+        fit(BenignClient, replace(SETTINGS, seed=1))[0],
+        fit(BenignClient, SETTINGS, round_number=2)[0],
+        fit(BenignClient, SETTINGS, data=Shard(4, data.images, data.labels))[0],
+        fit(BenignClient, replace(SETTINGS, augment="epoch"))[0],
+    ):
+        assert distance(base, other) > 0
+
+
+def test_augment_once_trains_every_epoch_on_the_same_pixels_and_epoch_on_others():
+    for augment, distinct in (("once", 1), ("epoch", 3)):
+        seen = []
+        train(
+            fresh_model(10, 0), shard(), replace(SETTINGS, augment=augment, local_epochs=3), 1,
+            lambda pixels, seen=seen: seen.append(pixels.clone()) or pixels,
+        )  # fmt: skip
+        assert len({pixels.numpy().tobytes() for pixels in seen}) == len(seen) == distinct
+
+
+def test_the_trigger_is_stamped_after_augmentation_on_poisoned_rows_only(monkeypatch):
+    """Where the test-time trigger is: the red corner is whole on every poisoned image, whatever the crop and flip."""
+    import clients.malicious as module
+
+    seen = {}
+
+    def spy(model, data, experiment, round_number, finish):
+        pixels = to_pixels(augmented(torch.from_numpy(data.images), torch_generator(0, "augment", 1)))
+        seen.update(before=pixels, after=finish(pixels), labels=data.labels)
+        return train(model, data, experiment, round_number, finish)
+
+    monkeypatch.setattr(module, "train", spy)
+    experiment = replace(SETTINGS, target=7)
+    fit(MaliciousClient, experiment, attack=attack_of(experiment))
+    corner = torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1).expand(20, 3, 6, 6)
+    stamped = (seen["after"][:, :, 26:, 26:] == corner).flatten(1).all(1)
+    assert int(stamped.sum()) == 10
+    assert torch.equal(seen["after"][~stamped], seen["before"][~stamped])
+    assert (seen["labels"][stamped.numpy()] == 7).all()
+    np.testing.assert_array_equal(seen["labels"][~stamped.numpy()], shard().labels[~stamped.numpy()])
+
+
+def test_a_malicious_client_that_poisons_nothing_is_an_honest_one():
+    experiment = replace(SETTINGS, poison_rate=0.0)
+    attack = attack_of(experiment)
+    assert distance(fit(BenignClient, experiment)[0], fit(MaliciousClient, experiment, attack=attack)[0]) == 0
+    poisoned = fit(MaliciousClient, SETTINGS, attack=attack)[0]
+    assert distance(fit(BenignClient, experiment)[0], poisoned) > 0
+
+
+def test_scaling_moves_the_model_gamma_times_as_far():
+    experiment = replace(SETTINGS, attack="patch+scaling", gamma=3.0)
+    start = arrays_of(fresh_model(10, 0))
+    plain = fit(MaliciousClient, SETTINGS, attack=attack_of(SETTINGS))[0]
+    scaled = fit(MaliciousClient, experiment, attack=attack_of(experiment))[0]
+    for a, b, c in zip(start, plain, scaled, strict=True):
+        np.testing.assert_allclose(c, a + 3 * (b - a), rtol=1e-4, atol=1e-5)
+
+
+# ---- evaluation ------------------------------------------------------------------------------------------------------
+
+
+def test_scores_equal_a_plain_count_without_folding():
+    model = fresh_model(10, 3)
+    with torch.no_grad():
+        for _ in range(3):
+            model(normalise(to_pixels(shard(60).images)))
+    data = shard(150, client=5)
+    trigger = attack_of(SETTINGS).trigger
+    scores = evaluate(model, data.images, data.labels, trigger, target=4)
+    model.eval()
+    with torch.inference_mode():
+        logits = model(normalise(to_pixels(data.images)))
+        others = data.labels != 4
+        fooled = model(normalise(trigger(to_pixels(data.images[others])))).argmax(1).numpy() == 4
+    assert scores.mta == float((logits.argmax(1).numpy() == data.labels).mean())
+    assert scores.asr == float(fooled.mean())
+    assert scores.loss == pytest.approx(float(F.cross_entropy(logits, torch.from_numpy(data.labels))), rel=1e-5)
+
+
+def test_asr_leaves_out_images_of_the_target_class_and_is_none_without_a_trigger():
+    model, data = fresh_model(10, 0), shard(50)
+    assert evaluate(model, data.images, data.labels, None, 0).asr is None
+    only_target = np.zeros(50, dtype=np.int64)
+    assert evaluate(model, data.images, only_target, lambda x: x, 0).asr is None
+
+
+def test_evaluation_leaves_the_model_as_it_is():
+    model, data = fresh_model(10, 0), shard(50)
+    before = arrays_of(model)
+    evaluate(model, data.images, data.labels, None, 0)
+    assert distance(before, arrays_of(model)) == 0
+
+
+# ---- weights in files ------------------------------------------------------------------------------------------------
+
+
+def dataset(name: str = "thing", classes: int = 10) -> Dataset:
+    empty = np.zeros((0, 3, 32, 32), dtype=np.uint8), np.zeros(0, dtype=np.int64)
+    return Dataset(*empty, *empty, tuple(map(str, range(classes))), name, "", weight_files.CHECKPOINTS)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "state dict", "wrapped", "data parallel", "counters left out"])
+def test_weights_are_read_in_every_usual_form(tmp_path, form):
+    model = fresh_model(10, 7)
+    state = model.state_dict()
+    if form == "counters left out":
+        state = {k: v for k, v in state.items() if "num_batches" not in k}
+    if form == "data parallel":
+        state = {f"module.{k}": v for k, v in state.items()}
+    path = tmp_path / "w"
+    if form == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save({"state_dict": state, "epoch": torch.tensor(3)} if form == "wrapped" else state, path)
+    start = starting_model(str(path), dataset(), layout_of(10), seed=0)
+    expected = layout_of(10).flatten(arrays_of(model))
+    np.testing.assert_array_equal(start.state.weights, expected.weights)
+    np.testing.assert_array_equal(start.state.statistics, expected.statistics)
+
+
+def test_saved_model_is_read_back_and_its_hash_is_the_files(tmp_path):
+    layout = layout_of(10)
+    state = layout.flatten(arrays_of(fresh_model(10, 1)))
+    digest = save_model(tmp_path / "m.safetensors", layout, state)
+    assert digest == __import__("hashlib").sha256((tmp_path / "m.safetensors").read_bytes()).hexdigest()
+    np.testing.assert_array_equal(
+        starting_model(str(tmp_path / "m.safetensors"), dataset(), layout, 0).state.weights, state.weights
+    )
+    assert save_model(tmp_path / "again", layout, state) == digest
+
+
+def _without(name):
+    return lambda s: {k: v for k, v in s.items() if k != name}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_without("layer2.0.shortcut.0.weight"), ["missing layer2.0.shortcut.0.weight"]),
+        (lambda s: s | {"fc.weight": torch.zeros(3)}, ["unexpected fc.weight"]),
+        (lambda s: s | {"linear.weight": torch.zeros(7, 256)}, ["linear.weight is (7, 256), not (10, 256)"]),
+        (lambda s: s | {"linear.bias": torch.full((10,), float("nan"))}, ["linear.bias", "not finite"]),
+        (lambda s: s | {"linear.bias": torch.zeros(10, dtype=torch.int64)}, ["linear.bias", "not finite numbers"]),
+        (lambda s: {f"x.{k}": v for k, v in s.items()}, ["missing conv1.weight", "more"]),
+        (lambda s: [1, 2], ["list", "not a state dict"]),
+        (lambda s: {}, ["not a state dict"]),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path, spoil, words):
+    torch.save(spoil(fresh_model(10, 0).state_dict()), tmp_path / "w.pt")
+    with pytest.raises(UserError) as error:
+        starting_model(str(tmp_path / "w.pt"), dataset(), layout_of(10), 0)
+    assert all(word in str(error.value) for word in [str(tmp_path / "w.pt"), *words])
+
+
+class Hostile:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('code in a weights file ran')",))
+
+
+def test_files_that_are_no_weights_are_refused_and_run_no_code(tmp_path):
+    torch.save({"a": Hostile()}, tmp_path / "hostile.pt")
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "text").write_text("hello, this is not a model at all")
+    (tmp_path / "cut.safetensors").write_bytes(b'\x10\x00\x00\x00\x00\x00\x00\x00{"a": ')
+    for name in ("hostile.pt", "empty", "text", "cut.safetensors", "missing", "."):
+        with pytest.raises(UserError, match="--weights"):
+            starting_model(str(tmp_path / name), dataset(), layout_of(10), 0)
+
+
+def test_without_a_checkpoint_the_start_is_fresh_and_says_so():
+    start = starting_model("auto", dataset("folder:mine", 3), layout_of(3), 0)
+    assert "fresh" in start.origin and "folder:mine" in start.origin
+    assert starting_model("fresh", dataset(), layout_of(10), 0).origin == "a fresh model"
+
+
+def test_the_toy_checkpoint_ships_and_fits():
+    start = starting_model("auto", dataset("toy"), layout_of(10), 0)
+    assert "toy" in start.origin and "fresh" not in start.origin

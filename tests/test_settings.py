@@ -1,0 +1,130 @@
+"""Settings from TOML and flags: precedence, types, ranges; every refusal names the value, the rule and the alternatives."""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from experiment.cli import known_scenarios, load_scenario, parse
+from experiment.config import Experiment
+from experiment.errors import UserError
+from experiment.prepare import check_counts
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_flags_go_over_the_scenario_and_the_scenario_over_the_defaults(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('rounds = 9\nseed = 4\nclip_norm = 2\nattack = "patch"\nmalicious = 1\n')
+    experiment = parse(["--scenario", str(file), "--seed", "7", "--scale-statistics", "false"])
+    assert (experiment.rounds, experiment.seed, experiment.clip_norm) == (9, 7, 2)
+    assert (experiment.scenario, experiment.scale_statistics, experiment.lr) == ("mine", False, Experiment().lr)
+    assert parse([f"--scenario={file}"]).rounds == 9
+
+
+def test_the_six_scenarios_of_the_course():
+    assert set(known_scenarios()) >= {"clean", "blend", "krum", "dba", "scaling", "clipping"}
+    dba, krum, clipping = (load_scenario(name) for name in ("dba", "krum", "clipping"))
+    assert (dba.attack, dba.malicious, dba.clients_per_round, dba.clients) == ("dba", 3, 6, 6)
+    assert (krum.attack, krum.strategy, krum.assumed_malicious, krum.clients_per_round) == ("blend", "krum", 1, 5)
+    scaling = load_scenario("scaling")
+    differing = {
+        f.name for f in dataclasses.fields(Experiment) if getattr(scaling, f.name) != getattr(clipping, f.name)
+    }
+    assert differing == {"scenario", "description", "strategy"} and clipping.strategy == "clip+fedavg"
+
+
+def test_scenarios_state_only_their_differences():
+    for path in known_scenarios().values():
+        settings = tomllib.loads(path.read_text())
+        defaults = dataclasses.asdict(Experiment())
+        assert settings["description"].endswith(".")
+        assert all(settings[name] != defaults[name] for name in settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("malicius = 1", ["malicius", "malicious"]),
+        ("xyzzy = 1", ["xyzzy", "known", "rounds"]),
+        ('rounds = "five"', ["rounds = 'five'", "valid integer"]),
+        ("rounds = 2.5", ["rounds = 2.5"]),
+        ("rounds = 0", ["rounds = 0", "greater than or equal to 1"]),
+        ("poison_rate = 1.5\nlr = -1.0", ["poison_rate = 1.5", "less than or equal to 1", "lr = -1.0"]),
+        ("lr = nan", ["lr = nan", "finite"]),
+        ('partition = "iidd"', ["partition = 'iidd'", "main_label", "dirichlet"]),
+        ("clip_norm = -1", ["clip_norm = -1", "median", "greater than 0"]),
+        ("augment = true", ["augment = True", "once", "epoch"]),
+        ("rounds = ", ["not a TOML file"]),
+        ("seed = 2026-01-01", ["seed", "valid integer"]),
+    ],
+)
+def test_bad_scenario_files_are_refused(tmp_path, text, words):
+    file = tmp_path / "bad.toml"
+    file.write_text(text)
+    with pytest.raises(UserError) as error:
+        parse(["--scenario", str(file)])
+    assert all(word in str(error.value) for word in [str(file), *words])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("dbaa", ["dbaa", "did you mean dba"]),
+        ("zzz", ["zzz", "blend", "krum"]),
+        ("no.toml", ["no.toml", "cannot read"]),
+    ],
+)
+def test_unknown_scenarios_are_refused(name, words):
+    with pytest.raises(UserError) as error:
+        parse(["--scenario", name])
+    assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--malicios", "3"], ["--rounds", "two"], ["--partition", "x"], ["--scale-statistics", "3"], ["--clip-norm", "m"]],
+)
+def test_bad_flags_exit_with_2(flags, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        parse(flags)
+    assert exit_.value.code == 2
+    printed = capsys.readouterr()
+    assert flags[0] in printed.err + printed.out
+
+
+def test_flag_out_of_range():
+    with pytest.raises(UserError, match="poison_rate = 2.0 must be less than or equal to 1"):
+        parse(["--poison-rate", "2"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"malicious": 7, "attack": "blend"}, ["--malicious 7", "--clients 6"]),
+        ({"clients_per_round": 7}, ["--clients-per-round 7", "--clients 6"]),
+        ({"malicious": 1}, ["--malicious 1", "--attack none"]),
+        ({"client_cpus": 4096.0}, ["--client-cpus 4096", "CPUs"]),
+        ({"actors": 4096}, ["--actors 4096", "CPUs"]),
+        ({"actors": 1, "ray_address": "auto"}, ["--actors 1", "--ray-address"]),
+    ],
+)
+def test_impossible_counts_are_refused(settings, words):
+    with pytest.raises(UserError) as error:
+        check_counts(Experiment(**settings))
+    assert all(word in str(error.value) for word in words)
+
+
+def test_every_setting_says_what_it_is_in_its_help(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        parse(["--help"])
+    assert exit_.value.code == 0
+    printed = capsys.readouterr().out
+    for field in dataclasses.fields(Experiment):
+        assert f"--{field.name.replace('_', '-')} " in printed
+
+
+def test_settings_survive_json():
+    experiment = Experiment(clip_norm=2.5, gamma=None, attack="dba+scaling")
+    assert Experiment.from_json(experiment.to_json()) == experiment
