@@ -3,7 +3,6 @@
 ``simulate.py`` runs it in Flower's simulation engine; ``flwr run .`` runs the app below with the same flags.
 """
 
-import dataclasses
 import shlex
 import time
 from typing import Protocol
@@ -13,8 +12,10 @@ import torch
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from experiment.prepare import Setup
+from experiment.cli import parse
+from experiment.prepare import Setup, prepare
 from experiment.records import RoundRecord, RunFolder, Summary, detection_rates, environment
+from experiment.report import ProgressListener, console_on, finish, notice
 from experiment.samples import write_samples
 from learning.devices import cpu_count, prepare_device
 from learning.evaluation import Scores, evaluate
@@ -151,13 +152,9 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run what ``flwr run . -c 'scenario="dba" flags="--seed 1"'`` asks for."""
-    from experiment.cli import parse
-    from experiment.prepare import prepare
-    from experiment.report import PlainListener, finish, new_folder
-
     flags = shlex.split(str(context.run_config["flags"]))
     experiment = parse(["--scenario", str(context.run_config["scenario"]), *flags])
-    setup = prepare(experiment, notify=print)
-    folder = new_folder(setup.experiment)
-    summary = federate(grid, setup, folder, PlainListener(setup.experiment))
-    finish(folder, dataclasses.replace(summary))
+    console = console_on()
+    setup = prepare(experiment, lambda text: notice(console, text))
+    folder = RunFolder.of(experiment)
+    finish(console, folder, federate(grid, setup, folder, ProgressListener(console, setup)))

@@ -19,9 +19,7 @@ from experiment.processes import end_on_signals
 if __name__ == "__main__":
     end_on_signals()  # before the imports, which take seconds
 
-import time
 import traceback
-from pathlib import Path
 
 from flwr.clientapp import ClientApp
 from rich.console import Console
@@ -33,8 +31,9 @@ from experiment.engine import run_on_ray
 from experiment.errors import RunError, UserError
 from experiment.prepare import Setup, prepare
 from experiment.processes import chatter_to, end_now, is_ending
-from experiment.records import RunFolder, Summary, default_folder
-from experiment.report import ProgressListener, console_on, error_line, notice, print_list, print_results
+from experiment.records import RunFolder, Summary
+from experiment.report import ProgressListener, console_on, error_line, finish, notice, print_list
+from server import federate
 
 
 def main(arguments: list[str], client_app: ClientApp) -> int:
@@ -63,20 +62,14 @@ def simulate(experiment: Experiment, client_app: ClientApp) -> Summary:
     """
     console = console_on()
     setup = prepare(experiment, lambda text: notice(console, text))
-    folder = RunFolder(Path(experiment.out) if experiment.out else default_folder(experiment, time.time()))
+    folder = RunFolder.of(experiment)
     with chatter_to(folder.path / "log.txt") as (out, error):
         summary = _run(setup, folder, client_app, console_on(out), console_on(error))
-        from experiment.plots import draw_figures  # matplotlib is slow to import, and nothing before needs it
-
-        draw_figures(folder.path, summary)
-    folder.write_summary(summary)
-    print_results(console, folder, summary)
+        finish(console_on(out), folder, summary)
     return summary
 
 
 def _run(setup: Setup, folder: RunFolder, client_app: ClientApp, console: Console, errors: Console) -> Summary:
-    from server import federate
-
     summaries: list[Summary] = []
     listener = ProgressListener(console, setup)
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import tomli_w
 
@@ -88,6 +88,11 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"--out {path}: cannot make the folder: {error.strerror}") from None
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Self:
+        """The folder that ``--out`` names, or a new one below runs/."""
+        return cls(Path(experiment.out) if experiment.out else default_folder(experiment, time.time()))
 
     def write_settings(self, experiment: Experiment, environment: dict[str, Any]) -> None:
         """Write config.toml, a complete scenario, and environment.json."""

@@ -85,6 +85,15 @@ def print_list(console: Console) -> None:
     console.print("\nEvery setting is a flag: python simulate.py --help")
 
 
+def finish(console: Console, folder: RunFolder, summary: Summary) -> None:
+    """Draw the figures, write the summary and print the table of a run whose rounds are done."""
+    from experiment.plots import draw_figures  # matplotlib is slow to import, and nothing before needs it
+
+    draw_figures(folder.path, summary)
+    folder.write_summary(summary)
+    print_results(console, folder, summary)
+
+
 def print_results(console: Console, folder: RunFolder, summary: Summary, clients_shown: int = 12) -> None:
     """The run's table, from its records, and where the folder is."""
     rounds = read_rounds(folder.path)

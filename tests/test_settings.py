@@ -95,7 +95,7 @@ def test_bad_flags_exit_with_2(flags, capsys):
 
 
 def test_flag_out_of_range():
-    with pytest.raises(UserError, match="poison_rate = 2.0 must be less than or equal to 1"):
+    with pytest.raises(UserError, match=r"poison_rate = 2\.0 must be less than or equal to 1"):
         parse(["--poison-rate", "2"])
 
 
