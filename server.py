@@ -17,7 +17,7 @@ from experiment.prepare import Setup, prepare
 from experiment.records import RoundRecord, RunFolder, Summary, detection_rates, environment
 from experiment.report import ProgressListener, console_on, finish, notice
 from experiment.samples import write_samples
-from learning.devices import cpu_count, prepare_device
+from learning.devices import cpu_count, gpu_name, prepare_device
 from learning.evaluation import Scores, evaluate
 from learning.parameters import load_arrays
 from learning.resnet import ResNet18Light
@@ -40,7 +40,7 @@ def federate(grid: Grid, setup: Setup, folder: RunFolder, listener: Listener) ->
     """
     experiment = setup.experiment
     device = prepare_device(cpu_count())
-    folder.write_settings(experiment, environment(str(device), cpu_count()))
+    folder.write_settings(experiment, environment(str(device), gpu_name(), cpu_count()))
     write_samples(folder.path, setup)
     strategy = PipelineStrategy(
         experiment, setup.pipeline, setup.layout, setup.start.state, setup.shard_sizes, _client_config(setup), listener

@@ -3,6 +3,7 @@
 Without arguments, or with ``--list``, prints what there is to run; ``--help`` prints every setting.
 """
 
+import contextlib
 import os
 import sys
 
@@ -10,7 +11,7 @@ for _name, _value in {  # before the imports that read them
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
 }.items():
     os.environ.setdefault(_name, _value)
 
@@ -38,12 +39,13 @@ from server import federate
 
 def main(arguments: list[str], client_app: ClientApp) -> int:
     """Run what the arguments ask for; returns the exit code: 0, 1 (the run failed) or 2 (it cannot be)."""
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without µ or → must not end a run
-    if not arguments or "--list" in arguments:
-        print_list(console_on())
-        return 0
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without µ must not end a run
     try:
-        simulate(parse(arguments), client_app)
+        if not arguments or "--list" in arguments:
+            print_list(console_on())
+        else:
+            simulate(parse(arguments), client_app)
     except UserError as error:
         console_on(stderr=True).print(error_line(error), soft_wrap=True)
         return error.exit_code
@@ -61,11 +63,24 @@ def simulate(experiment: Experiment, client_app: ClientApp) -> Summary:
         RunError: it failed on the way; the finished rounds are in the run folder.
     """
     console = console_on()
-    setup = prepare(experiment, lambda text: notice(console, text))
-    folder = RunFolder.of(experiment)
-    with chatter_to(folder.path / "log.txt") as (out, error):
-        summary = _run(setup, folder, client_app, console_on(out), console_on(error))
-        finish(console_on(out), folder, summary)
+    try:
+        setup = prepare(experiment, lambda text: notice(console, text))
+        folder = RunFolder.of(setup.experiment)
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
+    try:
+        with chatter_to(folder.path / "log.txt") as (out, error):
+            summary = _run(setup, folder, client_app, console_on(out), console_on(error))
+            finish(console_on(out), folder, summary)
+    except UserError:
+        folder.discard()
+        raise
+    except Exception as error:
+        if isinstance(error, RunError):
+            raise
+        with contextlib.suppress(OSError), (folder.path / "log.txt").open("a", encoding="utf-8") as log:
+            traceback.print_exception(error, file=log)
+        raise RunError(f"unexpected {type(error).__name__}: {error}; what is done is in {folder.path}") from error
     return summary
 
 

@@ -57,15 +57,13 @@ class PoisonedShard:
     """Images as they were (the trigger comes after augmentation), labels with the target's."""
     poisoned: NDArray[np.bool_]
     """(m,) which images are to be stamped."""
-    stamp: Stamp
 
 
-def poison(shard: Shard, stamp: Stamp, rate: float, target: int, rng: np.random.Generator) -> PoisonedShard:
+def poison(shard: Shard, rate: float, target: int, rng: np.random.Generator) -> PoisonedShard:
     """Choose round(rate · m) images of any class, to be stamped, and relabel them to the target.
 
     Args:
         shard: the attacker's own m images; left as it is.
-        stamp: the trigger, or the attacker's part of it.
         rate: share of the images, 0 to 1.
         target: class that the backdoor leads to.
         rng: keyed by seed and client only, so that the choice is the same every round.
@@ -73,7 +71,7 @@ def poison(shard: Shard, stamp: Stamp, rate: float, target: int, rng: np.random.
     count = round(rate * len(shard.labels))
     poisoned = np.zeros(len(shard.labels), dtype=bool)  # (m,)
     poisoned[rng.choice(len(shard.labels), size=count, replace=False)] = True
-    return PoisonedShard(replace(shard, labels=np.where(poisoned, target, shard.labels)), poisoned, stamp)
+    return PoisonedShard(replace(shard, labels=np.where(poisoned, target, shard.labels)), poisoned)
 
 
 def known_attacks() -> dict[str, Plugin]:
@@ -91,7 +89,12 @@ def attack_of(experiment: Experiment) -> Attack:
     attack = Attack()
     if experiment.attack == "none":
         return attack
-    for name in experiment.attack.split("+"):
+    names = experiment.attack.split("+")
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"--attack {experiment.attack}: {name} is there twice")
+        if name == "none":
+            raise UserError(f"--attack {experiment.attack}: none stands alone")
         if name not in known:
             raise UserError(
                 f"--attack {experiment.attack}: {name!r} is unknown; known: none, {', '.join(known)}, joined by +"

@@ -30,12 +30,12 @@ class MaliciousClient(BenignClient):
         if stamp is None:
             return super().learn(round_number)
         setting, rng = self.experiment, generator(self.experiment.seed, "poison", client=self.shard.client_id)
-        poisoned = poison(self.shard, stamp, setting.poison_rate, setting.target, rng)
+        poisoned = poison(self.shard, setting.poison_rate, setting.target, rng)
         rows = torch.from_numpy(poisoned.poisoned)  # (m,)
 
         def finish(pixels: Tensor) -> Tensor:
             chosen = rows.to(pixels.device).view(-1, 1, 1, 1)
-            return torch.where(chosen, poisoned.stamp(pixels), pixels)
+            return torch.where(chosen, stamp(pixels), pixels)
 
         return train(self.model, poisoned.shard, setting, round_number, finish)
 

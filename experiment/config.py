@@ -9,13 +9,16 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from experiment.errors import UserError
 
-Count = Annotated[int, Ge(1)]
-CountOrZero = Annotated[int, Ge(0)]
+Count = Annotated[int, Ge(1), Le(1_000_000)]
+CountOrZero = Annotated[int, Ge(0), Le(1_000_000)]
+CohortSize = Annotated[int, Ge(1), Le(10_000)]
+Seed = Annotated[int, Ge(0), Lt(2**63)]
+Share = Annotated[FiniteFloat, Ge(0.01)]
 Rate = Annotated[FiniteFloat, Ge(0), Le(1)]
 Positive = Annotated[FiniteFloat, Gt(0)]
 NotNegative = Annotated[FiniteFloat, Ge(0)]
@@ -36,12 +39,12 @@ class Experiment:
     """Folder that CIFAR-10 is downloaded to."""
     weights: str = "auto"
     """Starting model: a safetensors or PyTorch file, fresh, or auto: the shipped checkpoint of the dataset, else fresh."""
-    seed: CountOrZero = 0
+    seed: Seed = 0
     """Seed of everything random in the run: partition, selection, augmentation, poisoning, batches."""
 
     clients: Count = 6
     """Clients in the network, malicious ones included."""
-    clients_per_round: Count = 5
+    clients_per_round: CohortSize = 5
     """Clients drawn each round, uniformly without replacement."""
     rounds: Count = 5
     """Rounds of training and aggregation."""
@@ -101,8 +104,8 @@ class Experiment:
 
     actors: Count | None = None
     """Clients that train at the same time (default: as many as the machine's CPUs carry, at most clients a round)."""
-    client_cpus: Positive = 1.0
-    """CPUs that Ray sets aside for each client at work."""
+    client_cpus: Share = 1.0
+    """CPUs (may be a fraction) that Ray sets aside for each client at work."""
     client_gpus: NotNegative | None = None
     """GPUs (may be a fraction) set aside for each client (default: without CUDA none, else the GPUs shared by the actors)."""
     client_threads: Count = 1
@@ -143,5 +146,8 @@ def _problems(error: ValidationError, settings: dict[str, Any]) -> list[str]:
     by_setting: dict[str, list[str]] = {}
     for item in error.errors(include_url=False):
         rule = item["msg"].replace("Input should be", "must be")
-        by_setting.setdefault(str(item["loc"][0]), []).append(rule)
-    return [f"{name} = {settings[name]!r} {' or '.join(rules)}" for name, rules in by_setting.items()]
+        by_setting.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(rule)
+    return [
+        f"{name} = {settings[name]!r} {' or '.join(rules)}" if name else "; ".join(rules)
+        for name, rules in by_setting.items()
+    ]

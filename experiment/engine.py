@@ -11,8 +11,8 @@ from flwr.serverapp import Grid, ServerApp
 
 from experiment.config import Experiment
 from experiment.errors import RunError, UserError
-from experiment.processes import end_on_signals
-from learning.devices import cpu_count
+from experiment.processes import end_now, end_on_signals
+from learning.devices import cpu_count, gpu_count
 
 
 def run_on_ray(
@@ -60,38 +60,63 @@ def start_ray(experiment: Experiment) -> dict[str, int | float]:
     """Start Ray, or join the cluster at ``--ray-address``; returns what each client's actor takes of it.
 
     A dead actor is restarted (Flower would hand it further clients for ever); what it was doing is reported as failed.
+
+    Raises:
+        UserError: no cluster at the address.
+        RunError: Ray did not start.
     """
     import ray
 
     common: dict[str, Any] = {
-        "include_dashboard": False,
         "log_to_driver": False,
         "logging_level": "ERROR",
         "runtime_env": {"env_vars": {"PYTHONPATH": ":".join(path for path in sys.path if path)}},
     }
-    if experiment.ray_address:
-        del common["include_dashboard"]
-        try:
+    try:
+        if experiment.ray_address:
             ray.init(address=experiment.ray_address, **common)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = str(error).partition("\n")[0]
+        else:
+            actors = actor_count(experiment)
+            cpus = math.ceil(actors * experiment.client_cpus)
+            ray.init("local", num_cpus=cpus, num_gpus=gpu_count(), include_dashboard=False, **common)
+    except SystemExit as ended:  # Ray answers SIGTERM while it starts
+        end_now(128 + int(ended.code or 0))
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        if experiment.ray_address:
             raise UserError(
                 f"--ray-address {experiment.ray_address}: no Ray cluster there ({reason}); "
                 "start one with `ray start --head`, or leave the flag out"
             ) from None
-        gpus = float(experiment.client_gpus or 0)
-    else:
-        import torch
+        raise RunError(f"Ray did not start: {reason}") from error
+    return actor_resources(experiment, ray.cluster_resources())
 
+
+def actor_resources(experiment: Experiment, available: dict[str, float]) -> dict[str, int | float]:
+    """What each actor takes of Ray's resources, so that Flower starts as many actors as are wanted, and all of them fit.
+
+    Args:
+        experiment: the settings.
+        available: Ray's CPUs and GPUs.
+    """
+    cpus, gpus = available.get("CPU", 0), int(available.get("GPU", 0))
+    if experiment.ray_address:
+        each, actors = experiment.client_cpus, max(1, int(cpus / experiment.client_cpus))
+    else:
         actors = actor_count(experiment)
-        cuda = torch.cuda.device_count()
-        gpus = (cuda / actors if cuda else 0.0) if experiment.client_gpus is None else experiment.client_gpus
-        ray.init(num_cpus=math.ceil(actors * experiment.client_cpus), num_gpus=cuda, **common)
-    return {"num_cpus": experiment.client_cpus, "num_gpus": gpus, "max_restarts": -1}
+        each = math.floor(cpus / actors * 10_000) / 10_000  # Ray counts in ten-thousandths
+    share = experiment.client_gpus
+    if share is None:  # a fraction must fit on one GPU
+        share = 0.0 if not gpus else gpus // actors if gpus >= actors else 1 / math.ceil(actors / gpus)
+        share = math.floor(share * 10_000) / 10_000
+    return {"num_cpus": each, "num_gpus": share, "max_restarts": -1}
 
 
 def actor_count(experiment: Experiment) -> int:
-    """Clients that train at the same time: as many as the CPUs carry, at most those of a round."""
+    """Clients that train at the same time: as many as CPUs and GPUs carry, at most those of a round."""
     if experiment.actors:
         return experiment.actors
-    return max(1, min(int(cpu_count() / experiment.client_cpus), experiment.clients_per_round))
+    carried = int(cpu_count() / experiment.client_cpus)
+    if experiment.client_gpus:
+        carried = min(carried, int(gpu_count() / experiment.client_gpus))
+    return max(1, min(carried, experiment.clients_per_round))

@@ -29,6 +29,7 @@ STYLE: dict[str, Any] = {
     "savefig.dpi": 160,
     "svg.fonttype": "none",
     "svg.hashsalt": "oleander",
+    "text.parse_math": False,  # a $ in a folder's name is a $
 }
 
 
@@ -68,11 +69,11 @@ def _scores(rounds: list[RoundRecord], title: str) -> Figure:
 
 
 def _norms(rounds: list[RoundRecord], title: str) -> Figure:
-    """L2 norms of each client's update, before the defence and as it went into the aggregate, a row of panels a stage."""
+    """L2 norms of each client's update, as sent and as it went into the aggregate; each row of panels has its own scale."""
     most = 8
     shown = rounds if len(rounds) <= most else rounds[-most:]
     figure, grid = plt.subplots(
-        2, len(shown), figsize=(max(6.4, 1.6 * len(shown)), 4.6), sharey=True, squeeze=False, layout="constrained"
+        2, len(shown), figsize=(max(6.4, 1.6 * len(shown)), 4.6), sharey="row", squeeze=False, layout="constrained"
     )
     for column, record in enumerate(shown):
         _norm_bars(grid[0, column], record, record.norms_before, [False] * len(record.client_ids))
@@ -81,14 +82,11 @@ def _norms(rounds: list[RoundRecord], title: str) -> Figure:
         grid[1, column].set_xlabel("client")
     grid[0, 0].set_ylabel("update norm ‖Δ‖₂\nas sent")
     grid[1, 0].set_ylabel("update norm ‖Δ‖₂\nafter the defence")
-    top = max(max(record.norms_before, default=1.0) for record in shown) or 1.0
-    smallest = min((n for record in shown for n in record.norms_before if n > 0), default=top)
-    if top / smallest > 20:
-        grid[0, 0].set_yscale("log")
     handles = [Patch(color=BENIGN, label="benign"), Patch(color=MALICIOUS, label="malicious")]
     if any(influence == 0 for record in shown for influence in record.influence):
         handles.append(Patch(facecolor="white", edgecolor="#555", hatch="////", label="left out by the defence"))
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    note = f" (last {most} of {len(rounds)} rounds)" if len(rounds) > most else ""
+    figure.suptitle(title + note, fontsize=10, x=0.01, ha="left")
     figure.legend(handles=handles, loc="outside lower center", ncol=3, fontsize=8.5)
     return figure
 

@@ -11,7 +11,7 @@ from experiment.config import Experiment
 from experiment.errors import UserError
 from experiment.records import check_free
 from learning.data import Dataset
-from learning.devices import cpu_count
+from learning.devices import cpu_count, gpu_count
 from learning.parameters import Layout
 from learning.partition import partition
 from learning.sources import load_dataset
@@ -46,6 +46,7 @@ def prepare(experiment: Experiment, notify: Callable[[str], None]) -> Setup:
     Raises:
         UserError: something cannot be; says the value, the rule and the known alternatives.
     """
+    experiment = _absolute(experiment)
     check_counts(experiment)
     if experiment.ray_address:
         check_cluster(experiment.ray_address)
@@ -63,7 +64,8 @@ def prepare(experiment: Experiment, notify: Callable[[str], None]) -> Setup:
     start = starting_model(experiment.weights, dataset, layout, experiment.seed)
     if start.origin.startswith("a fresh model ("):
         notify(f"This run starts from {start.origin}: expect low accuracy in its first rounds.")
-    resolved = _resolved(experiment, dataset)
+    source = dataset.name if experiment.dataset == "auto" else experiment.dataset
+    resolved = dataclasses.replace(experiment, dataset=source)
     return Setup(resolved, dataset, attack, pipeline, layout, start, [len(rows) for rows in shards])
 
 
@@ -86,6 +88,11 @@ def check_counts(experiment: Experiment) -> None:
             f"--actors {e.actors} x --client-cpus {e.client_cpus:g}" if e.actors else f"--client-cpus {e.client_cpus:g}"
         )
         raise UserError(f"{asked}: more than this machine's {cpus} CPUs, so no client could ever start")
+    gpus = gpu_count()
+    if not e.ray_address and (e.client_gpus or 0) * (e.actors or 1) > gpus:
+        raise UserError(
+            f"--client-gpus {e.client_gpus:g}: more than this machine's {gpus} GPUs, so no client could ever start"
+        )
     if e.ray_address and e.actors:
         raise UserError(
             f"--actors {e.actors} with --ray-address: a running cluster's CPUs decide how many clients train at once"
@@ -99,7 +106,7 @@ def check_cluster(address: str) -> None:
         UserError: not an address, or nobody there.
     """
     if address == "auto":
-        return
+        return  # Ray itself knows at once
     host, colon, port = address.rpartition(":")
     if not (host and colon and port.isdigit()):
         raise UserError(
@@ -107,21 +114,26 @@ def check_cluster(address: str) -> None:
         )
     try:
         socket.create_connection((host, int(port)), timeout=CLUSTER_SECONDS).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         raise UserError(
             f"--ray-address {address}: no Ray cluster there ({error}); start one with `ray start --head`, or leave the flag out"
         ) from None
 
 
-def _resolved(experiment: Experiment, dataset: Dataset) -> Experiment:
+def _absolute(experiment: Experiment) -> Experiment:
+    """The same with every path absolute, so that the run's config.toml can be run again from anywhere."""
+
     def absolute(path: str) -> str:
         return str(Path(path).expanduser().resolve()) if path else path
 
-    source = experiment.dataset if experiment.dataset != "auto" else dataset.name
-    if source.startswith("folder:"):
+    source, weights = experiment.dataset, experiment.weights
+    if source.startswith("folder:") and source != "folder:":
         source = "folder:" + absolute(source.removeprefix("folder:"))
-    weights = experiment.weights if experiment.weights in ("auto", "fresh") else absolute(experiment.weights)
     return dataclasses.replace(
-        experiment, dataset=source, weights=weights, data_dir=absolute(experiment.data_dir),
+        experiment,
+        dataset=source,
+        weights=weights if weights in ("auto", "fresh") else absolute(weights),
+        data_dir=absolute(experiment.data_dir),
         blend_image=absolute(experiment.blend_image),
-    )  # fmt: skip
+        out=absolute(experiment.out),
+    )

@@ -22,7 +22,8 @@ def end_on_signals() -> None:
         for other in (signal.SIGINT, signal.SIGTERM):
             signal.signal(other, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the ending
         name = signal.Signals(number).name
-        os.write(_KEPT.get(2, 2), f"\nended by {name}; finished rounds are in the run folder\n".encode())
+        kept = "; finished rounds are in the run folder" if _KEPT else ""
+        os.write(_KEPT.get(2, 2), f"\nended by {name}{kept}\n".encode())
         end_now(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -35,7 +36,10 @@ def end_now(code: int) -> None:
     (Ending the clients makes the server's thread fail too; that must not turn a 143 into a 1.)
     """
     if not _ENDING.acquire(blocking=False):
-        threading.Event().wait()  # for the one that came first; a signal's handler may have interrupted it
+        if threading.get_ident() in _ENDER:
+            return  # a signal's handler, in the midst of the ending itself
+        threading.Event().wait()  # for the one that came first
+    _ENDER.append(threading.get_ident())
     frozen = _freeze_children()
     terminal = _KEPT.get(1, 1)
     if os.isatty(terminal):
@@ -104,6 +108,8 @@ def _duplicate(number: int) -> TextIO:
 
 
 _ENDING = threading.Lock()
+_ENDER: list[int] = []
+"""The thread that ends this process."""
 
 _KEPT: dict[int, int] = {}
 """File descriptor → where it really leads, while chatter is turned away."""

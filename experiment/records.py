@@ -5,6 +5,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -74,25 +75,37 @@ class Summary:
 
 
 class RunFolder:
-    """The folder of one run; every file in it is whole at any moment, and rounds.jsonl holds the rounds that are finished."""
+    """The folder of one run: rounds.jsonl holds the rounds that are finished, and summary.json is there once all are."""
 
     def __init__(self, path: Path) -> None:
-        """Make the folder.
+        """Make the folder, or take an empty one.
 
         Raises:
             UserError: it is not empty, or cannot be made.
         """
         self.path = path
         check_free(path)
+        self._made = not path.exists()  # what was there before is not ours to remove
         try:
             path.mkdir(parents=True, exist_ok=True)
+            (path / "log.txt").touch()
         except OSError as error:
             raise UserError(f"--out {path}: cannot make the folder: {error.strerror}") from None
 
     @classmethod
     def of(cls, experiment: Experiment) -> Self:
         """The folder that ``--out`` names, or a new one below runs/."""
-        return cls(Path(experiment.out) if experiment.out else default_folder(experiment, time.time()))
+        if experiment.out:
+            return cls(Path(experiment.out))
+        folder = cls(default_folder(experiment, time.time()))
+        folder._made = True
+        return folder
+
+    def discard(self) -> None:
+        """Undo the making of the folder, for a run that was refused before it began."""
+        (self.path / "log.txt").unlink(missing_ok=True)
+        if self._made:
+            self.path.rmdir()
 
     def write_settings(self, experiment: Experiment, environment: dict[str, Any]) -> None:
         """Write config.toml, a complete scenario, and environment.json."""
@@ -135,14 +148,18 @@ def check_free(path: Path) -> None:
 
 
 def default_folder(experiment: Experiment, now: float) -> Path:
-    """runs/<scenario>-<strategy>-s<seed>-<time>, with a number behind it where that is taken."""
+    """Make runs/<scenario>-<strategy>-s<seed>-<time>, with a number behind it where that is taken."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
-    path = Path("runs") / f"{experiment.scenario}-{experiment.strategy}-s{experiment.seed}-{stamp}"
-    taken = 1
-    while path.exists():
-        taken += 1
-        path = path.with_name(f"{path.name.partition('_')[0]}_{taken}")
-    return path
+    name = f"{experiment.scenario}-{experiment.strategy}-s{experiment.seed}-{stamp}"
+    path, taken = Path("runs").resolve() / name, 1
+    path.parent.mkdir(exist_ok=True)
+    while True:
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
+            taken += 1
+            path = path.with_name(f"{name}-{taken}")
 
 
 def detection_rates(rounds: Sequence[RoundRecord]) -> tuple[float | None, float | None]:
@@ -155,8 +172,8 @@ def detection_rates(rounds: Sequence[RoundRecord]) -> tuple[float | None, float 
     return true, false
 
 
-def environment(device: str, threads: int) -> dict[str, Any]:
-    """Versions, commit and machine, for environment.json."""
+def environment(device: str, gpu: str | None, threads: int) -> dict[str, Any]:
+    """Versions, commit and machine, for environment.json; ``gpu`` in words, None without one."""
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -166,7 +183,8 @@ def environment(device: str, threads: int) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "device": device,
         "server_threads": threads,
-        "command": " ".join(sys.argv),
+        "gpu": gpu,
+        "command": shlex.join(sys.argv),
     }
 
 

@@ -89,8 +89,8 @@ def finish(console: Console, folder: RunFolder, summary: Summary) -> None:
     """Draw the figures, write the summary and print the table of a run whose rounds are done."""
     from experiment.plots import draw_figures  # matplotlib is slow to import, and nothing before needs it
 
-    draw_figures(folder.path, summary)
     folder.write_summary(summary)
+    draw_figures(folder.path, summary)
     print_results(console, folder, summary)
 
 
@@ -119,8 +119,8 @@ def notice(console: Console, text: str) -> None:
 def _title(summary: Summary) -> str:
     attackers = f"{len(summary.malicious)} malicious" if summary.malicious else "no malicious client"
     return (
-        f"{summary.scenario}: attack {summary.attack} ({attackers}), strategy {summary.strategy}, "
-        f"dataset {summary.dataset}, augment {summary.augment}, seed {summary.seed}"
+        f"{escape(summary.scenario)}: attack {summary.attack} ({attackers}), strategy {summary.strategy}, "
+        f"dataset {escape(summary.dataset)}, augment {summary.augment}, seed {summary.seed}"
     )
 
 

@@ -24,7 +24,8 @@ def write_samples(folder: Path, setup: Setup) -> None:
     arrays: dict[str, Any] = {"clean": clean, "classes": np.array([dataset.classes[labels[row]] for row in rows])}
     if attack.trigger is not None:
         pixels = to_pixels(clean)
-        stamps = [attack.part(j) or attack.trigger for j in range(min(setup.experiment.malicious, MOST_ATTACKERS))]
+        shown = range(min(setup.experiment.malicious, MOST_ATTACKERS))
+        stamps = [attack.part(j) or attack.trigger for j in shown]
         arrays["parts"] = np.array([_bytes(stamp(pixels)) for stamp in stamps], dtype=np.uint8)
         arrays["whole"] = _bytes(attack.trigger(pixels))
     np.savez(folder / "samples.npz", **arrays)

@@ -4,8 +4,12 @@ Each source is decoded once into the cache (``data.stored``) under a key of what
 """
 
 import hashlib
+import http.client
 import os
 import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -19,6 +23,7 @@ from numpy.typing import NDArray
 from experiment.errors import UserError
 from learning import toy
 from learning.data import SIDE, Dataset, Images, stored
+from learning.devices import cpu_count
 
 PROBE_SECONDS = 8.0
 """How long the host of CIFAR-10 may take to answer before it counts as unreachable."""
@@ -52,10 +57,19 @@ def load_dataset(source: str, data_dir: str, notify: Callable[[str], None]) -> D
 
 
 def _toy() -> Dataset:
-    def make() -> Images:
-        return Images(*toy.make_toy(), classes=toy.CLASSES)
+    return stored("toy", f"{toy.VERSION:016d}", _draw_toy)
 
-    return stored("toy", f"{toy.VERSION:016d}", make)
+
+def _draw_toy() -> Images:
+    """Draw in a process of its own: its workers import the module that started them, and ours imports torch."""
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "toy.npz"
+        command = [sys.executable, "-m", "learning.toy", str(file), str(min(cpu_count(), 8))]
+        drawn = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False)
+        if drawn.returncode:
+            raise UserError(f"--dataset toy: drawing it failed: {drawn.stderr.strip()[-300:]}")
+        with np.load(file) as arrays:
+            return Images(arrays["a"], arrays["b"], arrays["c"], arrays["d"], toy.CLASSES)
 
 
 # ---- CIFAR-10 ----------------------------------------------------------------------------------------------------------
@@ -65,22 +79,20 @@ def _cifar10(data_dir: Path) -> Dataset:
     files = data_dir / "cifar-10-batches-py"
     if files.is_dir():
         try:
-            return stored("cifar10", _listing_key(files), lambda: _read_cifar10(data_dir, download=False))
+            return stored("cifar10", _listing_key(files), lambda: _read_cifar10(data_dir))
         except _Damaged:
             pass  # a download mends it, or says why it cannot
-    _read_cifar10(data_dir, download=True)
-    return stored("cifar10", _listing_key(files), lambda: _read_cifar10(data_dir, download=False))
+    _download(data_dir)
+    return stored("cifar10", _listing_key(files), lambda: _read_cifar10(data_dir))
 
 
 class _Damaged(Exception):
     """torchvision found no whole CIFAR-10 (its MD5 sums) on disk."""
 
 
-def _read_cifar10(data_dir: Path, *, download: bool) -> Images:
+def _read_cifar10(data_dir: Path) -> Images:
     from torchvision.datasets import CIFAR10
 
-    if download:
-        _download(CIFAR10, data_dir)
     try:
         train, test = CIFAR10(data_dir, train=True), CIFAR10(data_dir, train=False)
     except RuntimeError:
@@ -94,18 +106,20 @@ def _read_cifar10(data_dir: Path, *, download: bool) -> Images:
     )
 
 
-def _download(cifar10: type, data_dir: Path) -> None:
+def _download(data_dir: Path) -> None:
     """Let torchvision download or mend CIFAR-10, after a quick look whether its host answers at all."""
-    url = cifar10.url  # type: ignore[attr-defined]
-    archive = data_dir / cifar10.filename  # type: ignore[attr-defined]
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import check_integrity
+
+    url, archive = CIFAR10.url, data_dir / CIFAR10.filename
     state = "is damaged" if (data_dir / "cifar-10-batches-py").is_dir() or archive.exists() else "is not there"
     tried = f"CIFAR-10 {state} in {data_dir}{os.sep} and {url} "
-    if not archive.exists() and (cause := _unreachable(url)):
+    if not check_integrity(str(archive), CIFAR10.tgz_md5) and (cause := _unreachable(url)):
         raise UserError(f"{tried}could not be reached ({cause}); {OTHER_WAYS}")
     default = socket.getdefaulttimeout()
     socket.setdefaulttimeout(STALL_SECONDS)
     try:
-        cifar10(data_dir, train=True, download=True)
+        CIFAR10(data_dir, train=True, download=True)
     except (OSError, RuntimeError, EOFError) as error:
         raise UserError(f"{tried}did not give it whole ({error}); {OTHER_WAYS}") from None
     finally:
@@ -122,7 +136,7 @@ def _unreachable(url: str) -> str:
                 cause[0] = ""
         except urllib.error.URLError as error:
             cause[0] = str(error.reason)
-        except OSError as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             cause[0] = str(error)
 
     asking = threading.Thread(target=ask, daemon=True)  # looking a name up has no timeout of its own
@@ -190,9 +204,10 @@ def _decode_one(path: str) -> NDArray[np.uint8]:
 def _listing_key(root: Path) -> str:
     """Hash of where a folder is and of its files' names, sizes and times: other files, another key."""
     digest = hashlib.sha256(str(root.resolve()).encode())
-    for folder, subfolders, names in os.walk(root):
+    for folder, subfolders, names in os.walk(root, followlinks=True):
         subfolders.sort()
         for name in sorted(names):
-            info = (Path(folder) / name).stat()
+            file = Path(folder) / name
+            info = file.stat() if file.exists() else file.lstat()  # a broken link: decoding it says so
             digest.update(f"{folder}\0{name}\0{info.st_size}\0{info.st_mtime_ns}\n".encode())
     return digest.hexdigest()

@@ -1,6 +1,5 @@
 """What the learning hands to the aggregation: one client's update, a round's cohort of them, and their aggregate."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,15 +49,3 @@ class Aggregate:
     """(s,)"""
     influence: NDArray[np.float64]
     """(n,) in [0, 1], sum 1."""
-
-
-def cohort_of(round_number: int, updates: Sequence[Update]) -> Cohort:
-    """The cohort of these updates, sorted by client id: the order they came in leaves no trace."""
-    ordered = sorted(updates, key=lambda update: update.client_id)
-    return Cohort(
-        round=round_number,
-        client_ids=np.array([u.client_id for u in ordered], dtype=np.int64),
-        deltas=np.stack([u.delta for u in ordered]),  # (n, d)
-        statistics=np.stack([u.statistics for u in ordered]),  # (n, s)
-        num_examples=np.array([u.num_examples for u in ordered], dtype=np.int64),
-    )

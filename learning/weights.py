@@ -83,7 +83,7 @@ def _from_file(path: Path, layout: Layout) -> ModelState:
     if problems:
         more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
         raise UserError(f"--weights {path}: not a ResNet18Light of this dataset: {'; '.join(problems[:4])}{more}")
-    return layout.flatten([found[name].to(torch.float32).numpy() for name in layout.names])
+    return layout.flatten([found[name].detach().to(torch.float32).numpy() for name in layout.names])
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:

@@ -32,7 +32,11 @@ def read_reply(reply: Message, layout: Layout, num_examples: int) -> tuple[list[
     claimed = metrics.get("num-examples")
     if isinstance(claimed, bool) or not isinstance(claimed, int) or claimed != num_examples:
         raise BadReply(f"it claims {claimed!r} examples, but its shard has {num_examples}")
-    return _tensors(arrays, layout), {name: float(v) for name, v in metrics.items() if isinstance(v, int | float)}
+    numbers = {name: float(v) for name, v in metrics.items() if isinstance(v, int | float)}
+    images = numbers.get("images", 0.0)
+    if not 0 <= images < 2**53:
+        raise BadReply(f"it claims to have passed {images} images")
+    return _tensors(arrays, layout), numbers
 
 
 def _tensors(record: ArrayRecord, layout: Layout) -> list[FloatArray]:

@@ -114,13 +114,14 @@ class PipelineStrategy(Strategy):
         except RuleError as error:
             raise RunError(f"round {server_round}: {error}{_left_out(dropped)}") from None
         clamped = self._apply(server_round, aggregate)
+        before = np.sqrt(squared_norms(cohort.deltas)).tolist()
         self.outcome = RoundOutcome(
             round=server_round,
             client_ids=cohort.client_ids.tolist(),
             dropped=dropped,
             losses=losses,
-            norms_before=np.sqrt(squared_norms(cohort.deltas)).tolist(),
-            norms_after=np.sqrt(squared_norms(filtered.deltas)).tolist(),
+            norms_before=before,
+            norms_after=before if filtered is cohort else np.sqrt(squared_norms(filtered.deltas)).tolist(),
             influence=aggregate.influence.tolist(),
             clamped_variances=clamped,
             seconds={"train": collected_at - self._sent_at, "aggregate": time.perf_counter() - collected_at},
@@ -135,7 +136,7 @@ class PipelineStrategy(Strategy):
         causes: dict[int, str] = {}
         for reply in replies:
             client = self._partitions.get(reply.metadata.src_node_id)
-            if client not in self._chosen or client in losses:
+            if client not in self._chosen or client in losses or client in causes:
                 continue  # not asked, or asked once and answered twice: no part of the round
             row = self._chosen.index(client)
             try:
@@ -209,7 +210,12 @@ class PipelineStrategy(Strategy):
         for reply in grid.send_and_receive(queries, timeout=self.experiment.round_timeout) if queries else []:
             if reply.has_error():
                 raise RunError(f"a client did not say which it is: {reply.error.reason[:400]}")
-            client = int(reply.content["identity"]["partition-id"])
+            identity = reply.content.get("identity") or {}
+            client = identity.get("partition-id")
+            if not isinstance(client, int) or not 0 <= client < self.experiment.clients:
+                raise RunError(f"a node says it is client {client!r}; clients are 0 to {self.experiment.clients - 1}")
+            if client in self._partitions.values():
+                raise RunError(f"two nodes say they are client {client}")
             self._partitions[reply.metadata.src_node_id] = client
 
     def configure_evaluate(

@@ -4,9 +4,21 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from learning.updates import Update, cohort_of
+from learning.updates import Cohort, Update
 
 FINITE = st.floats(-1e3, 1e3, width=32)
+
+
+def cohort_of(round_number: int, updates: list[Update]) -> Cohort:
+    """The cohort of these updates, sorted by client id: the order they came in leaves no trace."""
+    ordered = sorted(updates, key=lambda update: update.client_id)
+    return Cohort(
+        round=round_number,
+        client_ids=np.array([u.client_id for u in ordered], dtype=np.int64),
+        deltas=np.stack([u.delta for u in ordered]),  # (n, d)
+        statistics=np.stack([u.statistics for u in ordered]),  # (n, s)
+        num_examples=np.array([u.num_examples for u in ordered], dtype=np.int64),
+    )
 
 
 @st.composite

@@ -5,6 +5,7 @@ import signal
 import sys
 
 import numpy as np
+import torch
 
 from experiment.processes import end_on_signals
 
@@ -15,8 +16,24 @@ from flwr.app import ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 
 from clients import app as honest
+from clients import training
 
 app = ClientApp()
+
+
+class Deadly:
+    """torch.nn.functional for a client that is killed in its second step."""
+
+    steps = 0
+
+    def __getattr__(self, name: str):
+        return getattr(torch.nn.functional, name)
+
+    def cross_entropy(self, *arguments, **named):
+        Deadly.steps += 1
+        if Deadly.steps == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return torch.nn.functional.cross_entropy(*arguments, **named)
 
 
 @app.query()
@@ -32,8 +49,8 @@ def fit(message: Message, context: Context) -> Message:
         fault = None
     if fault == "raise":
         raise ValueError("out of cheese")
-    if fault == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "kill":  # in the middle of fit: at the second batch
+        training.F = Deadly()
     reply = honest.fit(message, context)
     if fault in ("nan", "shape"):
         arrays = reply.content["arrays"].to_numpy_ndarrays()

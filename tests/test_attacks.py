@@ -54,6 +54,7 @@ def test_a_step_changes_something_and_leaves_its_inputs_alone(name):
         assert float(stamped.min()) >= 0 and float(stamped.max()) <= 1
         assert not torch.equal(stamped, images)
     tampered = attack.tamper(sent)
+    assert not attack.tampers or not np.array_equal(tampered.delta, sent.delta)
     assert tampered.delta.shape == delta.shape and tampered.delta.dtype == np.float32
     assert tampered.statistics.shape == statistics.shape and tampered.statistics.dtype == np.float32
     assert (tampered.client_id, tampered.num_examples) == (sent.client_id, sent.num_examples)
@@ -91,13 +92,13 @@ def test_an_attack_is_told_nothing_of_other_clients(name):
 def test_poisoning_relabels_the_chosen_rows_and_no_others(rate, m, seed):
     clean = shard(m)
     labels, images = clean.labels.copy(), clean.images.copy()
-    result = poison(clean, lambda x: x, rate, 3, np.random.default_rng(seed))
+    result = poison(clean, rate, 3, np.random.default_rng(seed))
     assert result.poisoned.sum() == round(rate * m)
     assert (result.shard.labels[result.poisoned] == 3).all()
     np.testing.assert_array_equal(result.shard.labels[~result.poisoned], labels[~result.poisoned])
     np.testing.assert_array_equal(result.shard.images, images)
     np.testing.assert_array_equal(clean.labels, labels)
-    again = poison(clean, lambda x: x, rate, 3, np.random.default_rng(seed))
+    again = poison(clean, rate, 3, np.random.default_rng(seed))
     np.testing.assert_array_equal(result.poisoned, again.poisoned)
 
 
@@ -156,7 +157,8 @@ def test_scaling_multiplies_the_update(gamma, factor, statistics):
     [
         ({"attack": "blind"}, ["blind", "blend", "patch"]),
         ({"attack": "blend+patch"}, ["second trigger"]),
-        ({"attack": "blend+none"}, ["none"]),
+        ({"attack": "blend+none"}, ["none stands alone"]),
+        ({"attack": "scaling+scaling"}, ["scaling is there twice"]),
         ({"attack": "dba", "malicious": 7, "clients": 9}, ["7", "6 columns"]),
         ({"attack": "patch", "patch_size": 33}, ["33", "32"]),
     ],

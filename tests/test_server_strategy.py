@@ -139,6 +139,7 @@ FAULTS = {
     "sends garbage": (garbage, "cannot be unpacked"),
     "claims more examples": (changed(**{"num-examples": 10**6}), "claims 1000000 examples, but its shard has 10"),
     "claims a fraction": (changed(**{"num-examples": 10.0}), "claims 10.0"),
+    "claims NaN images": (changed(images=float("nan")), "claims to have passed nan images"),
     "sends nothing": (lambda message, c: Message(RecordDict(), reply_to=message), "no arrays or no metrics"),
 }
 
@@ -229,17 +230,26 @@ def test_negative_aggregated_variances_become_zero_and_are_counted():
     assert (strategy.state.statistics[:2] > 0).all()
 
 
-def test_a_reply_nobody_asked_for_is_no_part_of_the_round():
-    network = Network(6)
+def test_replies_nobody_asked_for_are_no_part_of_the_round(monkeypatch):
+    """A second reply of a client, and one of a client that was not selected, both slipped in among the round's."""
+    stranger = []
+    original = PipelineStrategy._collect
 
-    def twice(message, content):
-        network.replies["extra"] = honest(message, content)
-        return honest(message, content)
+    def with_extra(strategy, server_round, replies):
+        replies = list(replies)
+        second = Message(replies[0].content, reply_to=replies[0])
+        for message, source in ((second, replies[0]), (Message(replies[0].content, reply_to=replies[0]), None)):
+            left_out = set(strategy._partitions.values()) - set(strategy._chosen)
+            node = next(n for n, c in strategy._partitions.items() if c in left_out)
+            message.metadata.__dict__["_src_node_id"] = source.metadata.src_node_id if source else node
+            stranger.append(message)
+        return original(strategy, server_round, [*replies, *stranger])
 
-    network.faults = {0: twice}
-    strategy, outcomes = run(network, clients_per_round=6, rounds=1)
-    assert outcomes[0].client_ids == list(range(6))
-    np.testing.assert_allclose(strategy.state.weights, 3.5, rtol=1e-6)
+    expected, _ = run(Network(6), rounds=1)
+    monkeypatch.setattr(PipelineStrategy, "_collect", with_extra)
+    strategy, outcomes = run(Network(6), rounds=1)
+    assert len(stranger) == 2 and len(outcomes[0].client_ids) == 5
+    np.testing.assert_array_equal(strategy.state.weights, expected.state.weights)
 
 
 def test_a_client_whose_process_was_being_restarted_is_asked_again():
@@ -254,6 +264,26 @@ def test_a_client_whose_process_was_being_restarted_is_asked_again():
 
     _, outcomes = run(Network(6, {3: restarting}), clients_per_round=6, rounds=1, round_timeout=30)
     assert len(met) == 3 and outcomes[0].client_ids == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("claims", "words"), [(1, "two nodes say they are client 1"), (6, "says it is client 6"), (None, "None")]
+)
+def test_nodes_that_claim_a_wrong_partition_are_refused(claims, words):
+    network = Network(6)
+    node = next(node for node, client in network.client_of.items() if client == 0)
+    train = network._answer
+
+    def answer(message):
+        key = train(message)
+        if message.metadata.message_type == "query" and message.metadata.dst_node_id == node:
+            identity = {} if claims is None else {"identity": ConfigRecord({"partition-id": claims})}
+            network.replies[key] = Message(RecordDict(identity), reply_to=message)
+        return key
+
+    network._answer = answer
+    with pytest.raises(RunError, match=words):
+        run(network)
 
 
 def test_a_missing_client_is_named():

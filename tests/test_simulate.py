@@ -17,17 +17,18 @@ from PIL import Image
 from experiment.records import read_rounds
 
 ROOT = Path(__file__).parent.parent
-TINY = ["--scenario", "dba", "--rounds", "2", "--samples-per-client", "8", "--batch-size", "8", "--local-epochs", "1"]
+TINY = ["--scenario", "dba", "--rounds", "2", "--samples-per-client", "8", "--batch-size", "4", "--local-epochs", "1"]
 
 
 def command(*arguments, module="simulate"):
     return [sys.executable, "-m", module, *map(str, arguments)]
 
 
-def run(*arguments, module="simulate", code=0, seconds=200):
+def run(*arguments, module="simulate", code=0, seconds=200, mark=""):
     result = subprocess.run(
-        command(*arguments, module=module), capture_output=True, text=True, timeout=seconds, cwd=ROOT, check=False
-    )
+        command(*arguments, module=module), capture_output=True, text=True, timeout=seconds, cwd=ROOT, check=False,
+        env=os.environ | {"OLEANDER_TEST": str(mark)},
+    )  # fmt: skip
     assert result.returncode == code, result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr
     return result
@@ -106,6 +107,9 @@ def test_an_out_folder_that_holds_something_is_refused_and_left_alone(one_actor)
         (["--out", "/proc/no"], ["/proc/no"]),
         (["--poison-rate", "7"], ["poison_rate = 7"]),
         (["--ray-address", "127.0.0.1:1"], ["127.0.0.1:1", "no Ray cluster"]),
+        (["--ray-address", "auto"], ["auto", "no Ray cluster"]),
+        (["--client-gpus", "64"], ["--client-gpus 64", "GPUs"]),
+        (["--out", "x" * 300], ["File name too long"]),
     ],
 )
 def test_what_cannot_be_exits_with_2_and_writes_nothing(flags, words, tmp_path):
@@ -113,7 +117,7 @@ def test_what_cannot_be_exits_with_2_and_writes_nothing(flags, words, tmp_path):
     out = [] if "--out" in flags else ["--out", tmp_path / "out"]
     result = run("--scenario", "dba", "--dataset", "toy", *flags, *out, code=2)
     assert all(word in " ".join(result.stderr.split()) for word in words), result.stderr
-    assert not (tmp_path / "out" / "rounds.jsonl").exists()
+    assert not (tmp_path / "out").exists()
     assert set((ROOT / "runs").glob("*")) == before
 
 
@@ -139,7 +143,7 @@ CAUSES = {
 def test_a_failing_client_ends_the_run_with_1_naming_client_round_and_cause(fault, image_folder, tmp_path):
     began = time.monotonic()
     flags = [*TINY, "--dataset", f"folder:{image_folder}", "--actors", 1, "--out", tmp_path / "out"]
-    result = run(f"2={fault}", *flags, module="tests.faulty", code=1)
+    result = run(f"2={fault}", *flags, module="tests.faulty", code=1, mark=tmp_path)
     said = " ".join(result.stderr.split())
     assert "round 1, client 2" in said and CAUSES[fault] in said
     assert [r.round for r in read_rounds(tmp_path / "out")] == [0]
@@ -195,10 +199,36 @@ def test_a_signal_ends_it_soon_keeps_finished_rounds_and_leaves_no_process(numbe
     assert len(read_rounds(out)) >= 3
 
 
+@pytest.mark.parametrize("seconds_after_log", [0.0, 1.0, 2.5])
+def test_a_signal_while_the_engine_starts(seconds_after_log, image_folder, tmp_path):
+    out = tmp_path / "out"
+    flags = [*TINY, "--dataset", f"folder:{image_folder}", "--out", out]
+    environment = os.environ | {"OLEANDER_TEST": str(tmp_path)}
+    process = subprocess.Popen(
+        command(*flags), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        while not (out / "log.txt").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        time.sleep(seconds_after_log)
+        process.send_signal(signal.SIGTERM)
+        printed, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 143, printed + errors
+    assert "Traceback" not in printed + errors
+    assert_nothing_left_of(tmp_path)
+
+
 def assert_nothing_left_of(folder: Path) -> None:
-    """No process that was started for this folder is left."""
-    time.sleep(0.5)
-    ours = [
-        p.info["cmdline"] for p in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(p.info["cmdline"] or [])
-    ]
-    assert not ours
+    """No process is left whose environment names this folder."""
+    time.sleep(1.0)
+    left = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("OLEANDER_TEST") == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                left.append(process.cmdline())
+        except psutil.Error:
+            continue
+    assert not left
