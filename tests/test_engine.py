@@ -1,0 +1,50 @@
+"""How many actors Flower will start, and whether Ray can place them all, on machines that the tests do not have."""
+
+import math
+
+import pytest
+
+from experiment import engine
+from experiment.config import Experiment
+from experiment.engine import actor_count, actor_resources
+
+
+def placed(wanted: int, share: float, gpus: int) -> int:
+    """Actors that find room when each must have its share on one GPU, or whole GPUs; as Ray places them."""
+    if share >= 1:
+        assert share == int(share), "Ray takes whole GPUs above 1"
+        return int(gpus // share)
+    return gpus * int(1 / share + 1e-9)
+
+
+@pytest.mark.parametrize("client_cpus", [0.3, 0.5, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize("actors", [None, 1, 2, 3, 5])
+@pytest.mark.parametrize("gpus", [0, 1, 2, 4, 8])
+def test_flower_starts_as_many_actors_as_wanted_and_all_find_room(monkeypatch, client_cpus, actors, gpus):
+    monkeypatch.setattr(engine, "cpu_count", lambda: 16)
+    monkeypatch.setattr(engine, "gpu_count", lambda: gpus)
+    experiment = Experiment(client_cpus=client_cpus, actors=actors)
+    wanted = actor_count(experiment)
+    cpus = math.ceil(wanted * client_cpus)
+    taken = actor_resources(experiment, {"CPU": float(cpus), "GPU": float(gpus)})
+    started = int(cpus / taken["num_cpus"])
+    if taken["num_gpus"]:
+        started = min(started, int(gpus / taken["num_gpus"]))
+        assert placed(started, taken["num_gpus"], gpus) >= started
+    assert started == wanted
+    assert taken["max_restarts"] == -1 and taken["num_cpus"] * started <= cpus
+    assert bool(taken["num_gpus"]) == bool(gpus)
+
+
+def test_clients_that_ask_for_no_gpu_get_none_and_a_cluster_shares_its_own():
+    assert actor_resources(Experiment(client_gpus=0.0), {"CPU": 4.0, "GPU": 2.0})["num_gpus"] == 0
+    cluster = actor_resources(Experiment(ray_address="h:1", client_cpus=2.0), {"CPU": 8.0, "GPU": 2.0})
+    assert (cluster["num_cpus"], cluster["num_gpus"]) == (2.0, 0.5)
+
+
+def test_default_actors_are_what_the_machine_carries_and_a_round_needs(monkeypatch):
+    monkeypatch.setattr(engine, "cpu_count", lambda: 16)
+    assert actor_count(Experiment()) == 5
+    assert actor_count(Experiment(client_cpus=4.0)) == 4
+    monkeypatch.setattr(engine, "cpu_count", lambda: 1)
+    assert actor_count(Experiment()) == 1
