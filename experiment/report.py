@@ -17,7 +17,7 @@ from experiment.prepare import Setup
 from experiment.records import RoundRecord, RunFolder, Summary, read_rounds
 from strategies import is_filter, known_strategies
 
-WIDTH_WHEN_PIPED = 110
+WIDTH_WHEN_PIPED = 126
 
 
 def console_on(file: TextIO | None = None, *, stderr: bool = False) -> Console:
@@ -129,7 +129,7 @@ def _closing_lines(summary: Summary) -> list[str]:
         f"MTA {_percent(summary.mta)} (baseline {_percent(summary.baseline_mta)})   "
         f"ASR {_percent(summary.asr)} (baseline {_percent(summary.baseline_asr)})   start: {escape(summary.start)}"
     ]
-    if summary.true_positive_rate is not None:
+    if summary.true_positive_rate is not None and summary.strategy != "fedavg":
         lines.append(
             f"the defence left out {_percent(summary.true_positive_rate)} of the malicious updates "
             f"and {_percent(summary.false_positive_rate)} of the benign ones"

@@ -28,13 +28,13 @@ DATASET_SEED = 20_260
 SIZE, CANVAS = 32, 128  # sides of an image and of the canvas it is averaged from, 4×4 pixels to one
 
 # How hard the images are; every pair is the range of a uniform draw.
-SCALE = (0.42, 0.92)  # figure's longer side, as a share of the image's
-CONTRAST = (0.33, 1.0)  # distance of the figure's colours from the scene's; 1 as drawn, 0 invisible
+SCALE = (0.46, 0.92)  # figure's longer side, as a share of the image's
+CONTRAST = (0.4, 1.0)  # distance of the figure's colours from the scene's; 1 as drawn, 0 invisible
 TURN = 0.176  # tan of half the largest rotation: 20 degrees
 SHEAR = 0.15  # largest sideways shift per unit of height
 CLUTTER_BEHIND = (2, 6)  # distractor shapes behind the figure
-CLUTTER_BEFORE = (0, 3)  # and in front of it
-NOISE = (2, 17)  # standard deviation of the pixel noise, in grey levels
+CLUTTER_BEFORE = (0, 2)  # and in front of it
+NOISE = (2, 15)  # standard deviation of the pixel noise, in grey levels
 FAMILIAR = 0.5  # how often the scene is one that suits the class; otherwise it is any
 
 Colour = tuple[int, ...]  # red, green, blue, 0 to 255
