@@ -7,7 +7,7 @@ drew them nor on their order. For the same bytes on every machine there is no li
 rotations are rational, coordinates are rounded to whole pixels of a canvas four times too large, and filling, textures
 and noise are integers. (Pillow's polygons are not the same in versions 11 and 12, so we fill our own.)
 
-Our own design, not a copy of CIFAR-10: a toy image has one figure and flat colours. The constants below set how hard
+Our own design, not a copy of CIFAR-10: a toy image has one figure and flat colours. ``Difficulty`` sets how hard
 the images are. After any change here that alters an image, raise VERSION.
 """
 
@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,18 +28,33 @@ VERSION = 1
 DATASET_SEED = 20_260
 SIZE, CANVAS = 32, 128  # sides of an image and of the canvas it is averaged from, 4×4 pixels to one
 
-# How hard the images are; every pair is the range of a uniform draw.
-SCALE = (0.46, 0.92)  # figure's longer side, as a share of the image's
-CONTRAST = (0.4, 1.0)  # distance of the figure's colours from the scene's; 1 as drawn, 0 invisible
 TURN = 0.176  # tan of half the largest rotation: 20 degrees
 SHEAR = 0.15  # largest sideways shift per unit of height
 CLUTTER_BEHIND = (2, 6)  # distractor shapes behind the figure
-CLUTTER_BEFORE = (0, 2)  # and in front of it
-NOISE = (2, 15)  # standard deviation of the pixel noise, in grey levels
 FAMILIAR = 0.5  # how often the scene is one that suits the class; otherwise it is any
 
 Colour = tuple[int, ...]  # red, green, blue, 0 to 255
 Gamut = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]  # ranges of hue, saturation and value
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """How hard the images are; every pair is the range of a uniform draw."""
+
+    scale: tuple[float, float]
+    """Figure's longer side, as a share of the image's."""
+    contrast: tuple[float, float]
+    """Distance of the figure's colours from the scene's; 1 as drawn, 0 invisible."""
+    clutter_before: tuple[int, int]
+    """Distractor shapes in front of the figure."""
+    noise: tuple[int, int]
+    """Standard deviation of the pixel noise, in grey levels."""
+
+
+TOY = Difficulty(scale=(0.36, 0.9), contrast=(0.28, 1.0), clutter_before=(0, 4), noise=(2, 22))
+"""The dataset's."""
+EASIER = Difficulty(scale=(0.46, 0.92), contrast=(0.4, 1.0), clutter_before=(0, 2), noise=(2, 15))
+"""What a fresh model is first trained on (``checkpoints/pretrain.py``): on TOY it takes too long to leave the ground."""
 
 
 # Coats: what a class's main colour is drawn from. Beasts with fur share one list and vehicles another, so that colour
@@ -113,7 +129,9 @@ def _texture(rng: np.random.Generator) -> np.ndarray:
     return blotches + (wave * height) // period - height // 2
 
 
-def _palette(label: int, scene: Colour, rng: np.random.Generator, u: Uniform) -> dict[str, Colour]:
+def _palette(
+    label: int, scene: Colour, difficulty: Difficulty, rng: np.random.Generator, u: Uniform
+) -> dict[str, Colour]:
     """The figure's colours by name, all drawn toward the ``scene`` by the same random share."""
     coats = COATS[label]
     main = _rgb(coats[int(rng.integers(len(coats)))], u)
@@ -129,7 +147,7 @@ def _palette(label: int, scene: Colour, rng: np.random.Generator, u: Uniform) ->
         "beak": _rgb(((0.05, 0.15), (0.7, 1.0), (0.85, 1.0)), u),
         "glass": _rgb(((0.5, 0.6), (0.1, 0.5), (0.25, 0.9)), u),
     }
-    contrast = u(*CONTRAST)
+    contrast = u(*difficulty.contrast)
     return {name: _mix(colour, scene, contrast) for name, colour in colours.items()}
 
 
@@ -144,9 +162,9 @@ def _smooth(points: list[Point], rounds: int) -> list[tuple[int, int]]:
     return [(int(x + 1000.5) - 1000, int(y + 1000.5) - 1000) for x, y in points]  # shifted: int() rounds toward 0
 
 
-def _place(parts: list[Part], u: Uniform) -> list[Part]:
+def _place(parts: list[Part], difficulty: Difficulty, u: Uniform) -> list[Part]:
     """Flip, shear, turn, scale and move a figure onto the canvas at random."""
-    t, shear, flip, share = u(-TURN, TURN), u(-SHEAR, SHEAR), 1 if u(0, 1) < 0.5 else -1, u(*SCALE)
+    t, shear, flip, share = u(-TURN, TURN), u(-SHEAR, SHEAR), 1 if u(0, 1) < 0.5 else -1, u(*difficulty.scale)
     cos, sin = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
     posed = []
     for points, colour, rounds in parts:
@@ -179,7 +197,7 @@ def _clutter(counts: tuple[int, int], size: float, rng: np.random.Generator, u: 
     return shapes
 
 
-def draw(label: int, rng: np.random.Generator) -> np.ndarray:
+def draw(label: int, rng: np.random.Generator, difficulty: Difficulty = TOY) -> np.ndarray:
     """One image of class ``label``: (3, 32, 32) uint8. All randomness comes from ``rng``."""
     if not 0 <= label < len(CLASSES):
         raise ValueError(f"label must be in 0..{len(CLASSES) - 1}, got {label}")
@@ -190,15 +208,15 @@ def draw(label: int, rng: np.random.Generator) -> np.ndarray:
     names = HOMES[label] if rng.random() < FAMILIAR else tuple(SCENES)
     scene = _scene(names[int(rng.integers(len(names)))], rng, u).clip(0, 255)  # (32, 32, 3)
     mean = tuple(int(c) for c in scene.sum(axis=(0, 1)) // SIZE**2)
-    sketch, palette = Sketch(u), _palette(label, mean, rng, u)
+    sketch, palette = Sketch(u), _palette(label, mean, difficulty, rng, u)
     FIGURES[label](sketch, u)
-    figure = [(part, palette[part[1]]) for part in _place(sketch.parts, u)]
-    shapes = _clutter(CLUTTER_BEHIND, 48, rng, u) + figure + _clutter(CLUTTER_BEFORE, 22, rng, u)
+    figure = [(part, palette[part[1]]) for part in _place(sketch.parts, difficulty, u)]
+    shapes = _clutter(CLUTTER_BEHIND, 48, rng, u) + figure + _clutter(difficulty.clutter_before, 22, rng, u)
     top = _fill([_smooth(points, rounds) for (points, _, rounds), _ in shapes])  # (128, 128)
     colours = np.array([(0, 0, 0), *(colour for _, colour in shapes)], dtype=np.int16)  # (shapes + 1, 3)
     bare = _box_sum((top == 0).astype(np.int16)[..., None])  # (32, 32, 1): how much of the scene still shows, in 16ths
     image = (_box_sum(colours[top]) + scene * bare) // 16  # (32, 32, 3)
-    return _expose(image, rng).transpose(2, 0, 1).astype(np.uint8)  # (3, 32, 32)
+    return _expose(image, difficulty, rng).transpose(2, 0, 1).astype(np.uint8)  # (3, 32, 32)
 
 
 def _fill(polygons: list[list[tuple[int, int]]]) -> np.ndarray:
@@ -229,23 +247,26 @@ def _box_sum(canvas: np.ndarray) -> np.ndarray:
     return rows[:, 0::4] + rows[:, 1::4] + rows[:, 2::4] + rows[:, 3::4]
 
 
-def _expose(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _expose(image: np.ndarray, difficulty: Difficulty, rng: np.random.Generator) -> np.ndarray:
     """Random brightness and contrast, then near-Gaussian noise: (32, 32, 3) int64 in 0..255."""
     gain, shift = int(rng.integers(170, 280)), int(rng.integers(-24, 25))
     noise = rng.integers(-8, 9, size=(4, *image.shape)).sum(axis=0)  # (32, 32, 3): standard deviation 9.8
-    sigma = int(rng.integers(NOISE[0] * 10, NOISE[1] * 10 + 1))
+    sigma = int(rng.integers(difficulty.noise[0] * 10, difficulty.noise[1] * 10 + 1))
     return ((image - 128) * gain // 256 + 128 + shift + noise * sigma // 98).clip(0, 255)
 
 
-def _draw_span(job: tuple[int, int, int]) -> np.ndarray:
+def _draw_span(job: tuple[int, int, int, Difficulty]) -> np.ndarray:
     """Images start..stop of a split: (stop - start, 3, 32, 32) uint8."""
-    split, start, stop = job
+    split, start, stop, difficulty = job
     keys = ([DATASET_SEED, split, i] for i in range(start, stop))
-    return np.stack([draw(key[-1] % len(CLASSES), np.random.default_rng(key)) for key in keys])
+    return np.stack([draw(key[-1] % len(CLASSES), np.random.default_rng(key), difficulty) for key in keys])
 
 
 def make_toy(
-    train_size: int = TRAIN_SIZE, test_size: int = TEST_SIZE, processes: int | None = None
+    train_size: int = TRAIN_SIZE,
+    test_size: int = TEST_SIZE,
+    processes: int | None = None,
+    difficulty: Difficulty = TOY,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Draw the dataset: train images (m, 3, 32, 32) uint8, train labels (m,) int64, test images, test labels.
 
@@ -254,6 +275,7 @@ def make_toy(
         test_size: Number of test images, likewise.
         processes: How many processes draw; one a CPU if None. The result is the same for any. More than one needs a
             main script with the ``if __name__ == "__main__"`` guard.
+        difficulty: How hard the images are.
     """
     if train_size < 1 or test_size < 1:
         raise ValueError(f"sizes must be at least 1, got {train_size} train and {test_size} test")
@@ -261,7 +283,7 @@ def make_toy(
     processes = (os.cpu_count() or 1) if processes is None else processes
     if processes < 1:
         raise ValueError(f"processes must be at least 1, got {processes}")
-    jobs = [(s, i, min(i + 250, size)) for s, size in enumerate(sizes) for i in range(0, size, 250)]
+    jobs = [(s, i, min(i + 250, size), difficulty) for s, size in enumerate(sizes) for i in range(0, size, 250)]
     if processes == 1:
         spans = [_draw_span(job) for job in jobs]
     else:  # spawn: a fork of a process that has torch's threads can hang

@@ -5,7 +5,8 @@
 The course's checkpoint is a round of a clean federated run at lr 0.2, and how it was made matters more than its accuracy:
 a model annealed to lr 0 falls apart in the first rounds at lr 0.2 (``docs/definitions.md``, "Starting point"). So the
 central epochs here only save time; what is kept is the average over ten clients after each of the last rounds, which
-train with the clients' own loop and learning rate. bf16 is used to make it, never when it is used.
+train with the clients' own loop and learning rate. The toy set's model begins on easier images of the same figures
+(``toy.EASIER``). bf16 is used to make it, never when it is used.
 """
 
 import argparse
@@ -19,7 +20,8 @@ import torch
 
 from clients.training import train
 from experiment.config import Experiment
-from learning.data import Dataset, Shard
+from learning import toy
+from learning.data import Dataset, Images, Shard, stored
 from learning.evaluation import evaluate
 from learning.parameters import Layout, ModelState, arrays_of, load_arrays
 from learning.partition import shard_of
@@ -40,31 +42,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", help="as simulate.py's --dataset")
     parser.add_argument("out", type=Path, help="safetensors file to write")
-    parser.add_argument("--epochs", type=int, default=8, help="central epochs")
-    parser.add_argument("--rounds", type=int, default=6, help="federated rounds after them")
+    parser.add_argument("--epochs", type=int, default=6, help="central epochs")
+    parser.add_argument("--easier", type=int, default=2, help="federated rounds on the easier images, for toy")
+    parser.add_argument("--rounds", type=int, default=4, help="federated rounds on the dataset itself")
     parser.add_argument("--threads", type=int, default=1, help="threads to train with")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     dataset = load_dataset(arguments.dataset, "data", notify=print)
+    first = stored("toy-easier", f"{toy.VERSION:016d}", _draw_easier) if dataset.name == "toy" else dataset
     model = fresh_model(len(dataset.classes), SETTINGS.seed).to(memory_format=torch.channels_last)
-    layout = Layout.of(model)
-    everything = Shard(0, np.array(dataset.train_images), np.array(dataset.train_labels))
+    everything = Shard(0, np.array(first.train_images), np.array(first.train_labels))
     for epoch in range(1, arguments.epochs + 1):
         _train(model, everything, epoch, CENTRAL)
         _say(f"epoch {epoch}", model, dataset)
-    for number in range(1, arguments.rounds + 1):
-        _federated_round(model, layout, dataset, number)
+    for number in range(1, arguments.easier + arguments.rounds + 1):
+        federated_round(model, first if number <= arguments.easier else dataset, number)
+        layout = Layout.of(model)
         sha256 = save_model(arguments.out, layout, layout.flatten(arrays_of(model)))
         _say(f"round {number}: sha256 {sha256}", model, dataset)
 
 
-def _train(model: ResNet18Light, shard: Shard, round_number: int, settings: Experiment = SETTINGS) -> None:
-    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # a cache would keep the first step's weights
-        train(model, shard, settings, round_number)
-
-
-def _federated_round(model: ResNet18Light, layout: Layout, dataset: Dataset, number: int) -> None:
+def federated_round(model: ResNet18Light, dataset: Dataset, number: int) -> None:
     """The next ten clients in turn train from the model; the model becomes their plain average."""
+    layout = Layout.of(model)
     start = [array.copy() for array in arrays_of(model)]
     weights, statistics = np.zeros(layout.weight_count), np.zeros(layout.statistic_count)
     for turn in range(PER_ROUND):
@@ -76,6 +76,15 @@ def _federated_round(model: ResNet18Light, layout: Layout, dataset: Dataset, num
         statistics += local.statistics
     average = ModelState((weights / PER_ROUND).astype(np.float32), (statistics / PER_ROUND).astype(np.float32))
     load_arrays(model, layout.unflatten(average))
+
+
+def _draw_easier() -> Images:
+    return Images(*toy.make_toy(processes=1, difficulty=toy.EASIER), classes=toy.CLASSES)
+
+
+def _train(model: ResNet18Light, shard: Shard, round_number: int, settings: Experiment = SETTINGS) -> None:
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # a cache would keep the first step's weights
+        train(model, shard, settings, round_number)
 
 
 def _say(what: str, model: ResNet18Light, dataset: Dataset) -> None:
