@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="safetensors file to write")
     parser.add_argument("--epochs", type=int, default=6, help="central epochs")
     parser.add_argument("--easier", type=int, default=2, help="federated rounds on the easier images, for toy")
-    parser.add_argument("--rounds", type=int, default=4, help="federated rounds on the dataset itself")
+    parser.add_argument("--rounds", type=int, default=3, help="federated rounds on the dataset itself")
     parser.add_argument("--threads", type=int, default=1, help="threads to train with")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
