@@ -25,6 +25,9 @@ from strategies._grid import PULL_SECONDS, StreamingGrid
 from strategies._replies import BadReply, read_reply
 from strategies._sums import squared_norms
 
+WAIT_QUIETLY_SECONDS = 10.0
+"""How long missing clients are waited for without a word."""
+
 
 class Watcher(Protocol):
     """Is told how a run goes on."""
@@ -193,7 +196,8 @@ class PipelineStrategy(Strategy):
         Raises:
             RunError: too few nodes within the round's time, a node that gives no partition, or two that give the same.
         """
-        deadline = time.monotonic() + self.experiment.round_timeout
+        began = time.monotonic()
+        said = False
         while True:
             online = set(grid.get_node_ids())
             self._ask(grid, online - self._partitions.keys())
@@ -201,7 +205,11 @@ class PipelineStrategy(Strategy):
             missing = [client for client in range(self.experiment.clients) if client not in nodes]
             if not missing:
                 return nodes
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - began
+            if waited > WAIT_QUIETLY_SECONDS and not said:
+                print(f"waiting for the clients {missing} of {self.experiment.clients} to join", flush=True)
+                said = True
+            if waited > self.experiment.round_timeout:
                 raise RunError(f"the clients {missing} did not join within {self.experiment.round_timeout:g} s")
             time.sleep(PULL_SECONDS)
 
