@@ -62,7 +62,7 @@ def prepare(experiment: Experiment, notify: Callable[[str], None]) -> Setup:
     shards = partition(dataset, experiment)
     layout = layout_of(len(dataset.classes))
     start = starting_model(experiment.weights, dataset, layout, experiment.seed)
-    if start.origin.startswith("a fresh model ("):
+    if start.for_want:
         notify(f"This run starts from {start.origin}: expect low accuracy in its first rounds.")
     source = dataset.name if experiment.dataset == "auto" else experiment.dataset
     resolved = dataclasses.replace(experiment, dataset=source)

@@ -77,15 +77,15 @@ class Summary:
 class RunFolder:
     """The folder of one run: rounds.jsonl holds the rounds that are finished, and summary.json is there once all are."""
 
-    def __init__(self, path: Path) -> None:
-        """Make the folder, or take an empty one.
+    def __init__(self, path: Path, *, ours: bool = False) -> None:
+        """Make the folder, or take an empty one; ``ours`` says that this program made it a moment ago.
 
         Raises:
             UserError: it is not empty, or cannot be made.
         """
         self.path = path
         check_free(path)
-        self._made = not path.exists()  # what was there before is not ours to remove
+        self._made = ours or not path.exists()  # what was there before is not ours to remove
         try:
             path.mkdir(parents=True, exist_ok=True)
             (path / "log.txt").touch()
@@ -97,9 +97,7 @@ class RunFolder:
         """The folder that ``--out`` names, or a new one below runs/."""
         if experiment.out:
             return cls(Path(experiment.out))
-        folder = cls(default_folder(experiment, time.time()))
-        folder._made = True
-        return folder
+        return cls(default_folder(experiment, time.time()), ours=True)
 
     def discard(self) -> None:
         """Undo the making of the folder, for a run that was refused before it began."""

@@ -31,6 +31,8 @@ class Start:
     state: ModelState
     origin: str
     """As shown: a shipped checkpoint's name, a file, or fresh."""
+    for_want: bool = False
+    """Whether the model is fresh for want of a checkpoint, and not because that was asked for."""
 
 
 def starting_model(weights: str, dataset: Dataset, layout: Layout, seed: int) -> Start:
@@ -45,7 +47,7 @@ def starting_model(weights: str, dataset: Dataset, layout: Layout, seed: int) ->
     if weights in ("auto", "fresh"):
         why = "" if weights == "fresh" else f" (no checkpoint is shipped for {dataset.name}; --weights FILE gives one)"
         model = fresh_model(len(dataset.classes), seed)
-        return Start(layout.flatten(arrays_of(model)), f"a fresh model{why}")
+        return Start(layout.flatten(arrays_of(model)), f"a fresh model{why}", for_want=bool(why))
     path = Path(weights).expanduser()
     return Start(_from_file(path, layout), str(path))
 
