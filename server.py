@@ -5,6 +5,7 @@
 
 import shlex
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import psutil
@@ -18,8 +19,9 @@ from experiment.records import RoundRecord, RunFolder, Summary, detection_rates,
 from experiment.report import ProgressListener, console_on, finish, notice
 from experiment.samples import write_samples
 from learning.devices import cpu_count, gpu_name, prepare_device
-from learning.evaluation import Scores, evaluate
-from learning.parameters import load_arrays
+from learning.evaluation import Classifier, Scores, classifier, evaluate
+from learning.parameters import ModelState, load_arrays
+from learning.remembered import recall, remember, scores_key
 from learning.resnet import ResNet18Light
 from learning.weights import save_model
 from strategies.flower import PipelineStrategy, RoundOutcome, Watcher
@@ -39,17 +41,20 @@ def federate(grid: Grid, setup: Setup, folder: RunFolder, listener: Listener) ->
         RunError: a bad reply, too few clients for the rule, or an aggregate that overflows.
     """
     experiment = setup.experiment
-    device = prepare_device(cpu_count())
+    device = prepare_device(threads=1)  # evaluation takes whole batches to each core
     folder.write_settings(experiment, environment(str(device), gpu_name(), cpu_count()))
     write_samples(folder.path, setup)
     strategy = PipelineStrategy(
         experiment, setup.pipeline, setup.layout, setup.start.state, setup.shard_sizes, _client_config(setup), listener
     )
     recorder = _Recorder(setup, strategy, folder, listener, device)
-    strategy.start(
-        grid, strategy.initial_arrays(), num_rounds=experiment.rounds, timeout=experiment.round_timeout,
-        evaluate_fn=recorder.score_round,
-    )  # fmt: skip
+    try:
+        strategy.start(
+            grid, strategy.initial_arrays(), num_rounds=experiment.rounds, timeout=experiment.round_timeout,
+            evaluate_fn=recorder.score_round,
+        )  # fmt: skip
+    finally:
+        recorder.settle()  # a round whose clients failed leaves the one before it on record
     sha256 = save_model(folder.path / "model.safetensors", setup.layout, strategy.state)
     return recorder.summary(sha256)
 
@@ -64,7 +69,11 @@ def _client_config(setup: Setup) -> dict[str, str]:
 
 
 class _Recorder:
-    """Scores the global model after each round and keeps the records."""
+    """Scores the global model after each round and keeps the records.
+
+    A round is scored while the next one trains, on cores that no client wants, and what is left of it when those clients
+    are done, on all cores. Its record is written before the next round's aggregate is looked at.
+    """
 
     def __init__(
         self, setup: Setup, strategy: PipelineStrategy, folder: RunFolder, listener: Listener, device: torch.device
@@ -72,27 +81,55 @@ class _Recorder:
         self.setup, self.strategy, self.folder, self.listener, self.device = setup, strategy, folder, listener, device
         self.model = ResNet18Light(len(setup.dataset.classes)).to(device)
         self.records: list[RoundRecord] = []
+        self._scoring = ThreadPoolExecutor(1)
+        self._pending: tuple[int, RoundOutcome, Future[Scores]] | None = None
 
     def score_round(self, round_number: int, _arrays: ArrayRecord) -> MetricRecord | None:
-        """Evaluate the global model and record the round; Flower calls it before round 1 and after each round."""
+        """Begin to score the global model; Flower calls it before round 1 and after each round."""
+        self.settle()
+        state = self.strategy.state
+        load_arrays(self.model, self.setup.layout.unflatten(state))
+        classify = classifier(self.model, self.setup.experiment.precision)
+        score = self._baseline if round_number == 0 else self._scores
+        outcome = self.strategy.outcome or RoundOutcome(0, [], {}, [], [], [], [], 0)
+        self._pending = round_number, outcome, self._scoring.submit(score, round_number, classify, state)
+        if round_number == self.setup.experiment.rounds:
+            self.settle()
+        return None
+
+    def settle(self) -> None:
+        """Wait for the scores that are being worked out, and record their round."""
+        if self._pending is None:
+            return
+        round_number, outcome, scoring = self._pending
+        self._pending = None
         began = time.perf_counter()
-        load_arrays(self.model, self.setup.layout.unflatten(self.strategy.state))
-        dataset = self.setup.dataset
-        scores = evaluate(
-            self.model,
-            dataset.test_images,
-            dataset.test_labels,
-            self.setup.attack.trigger,
-            self.setup.experiment.target,
-        )
-        record = self._record(round_number, scores, time.perf_counter() - began)
+        scores = scoring.result()
+        record = self._record(round_number, outcome, scores, time.perf_counter() - began)
         self.records.append(record)
         self.folder.append(record)
         self.listener.round_finished(record)
-        return None
 
-    def _record(self, round_number: int, scores: Scores, evaluation_seconds: float) -> RoundRecord:
-        outcome = self.strategy.outcome or RoundOutcome(0, [], {}, [], [], [], [], 0)
+    def _baseline(self, round_number: int, classify: Classifier, state: ModelState) -> Scores:
+        experiment, dataset = self.setup.experiment, self.setup.dataset
+        key = scores_key(
+            state, dataset, self.setup.attack.trigger, experiment.target, experiment.precision, self.device
+        )
+        known = None if experiment.no_cache else recall(key)
+        scores = known or self._scores(round_number, classify, state)
+        if not known:
+            remember(key, scores)
+        return scores
+
+    def _scores(self, round_number: int, classify: Classifier, _state: ModelState) -> Scores:
+        experiment, dataset = self.setup.experiment, self.setup.dataset
+        wanted = experiment.evaluate_asr == "every" or round_number in (0, experiment.rounds)
+        trigger = self.setup.attack.trigger if wanted else None
+        return evaluate(classify, dataset.test_images, dataset.test_labels, trigger, experiment.target, self.device)
+
+    def _record(
+        self, round_number: int, outcome: RoundOutcome, scores: Scores, evaluation_seconds: float
+    ) -> RoundRecord:
         return RoundRecord(
             round=round_number,
             mta=scores.mta,
@@ -135,13 +172,13 @@ class _Recorder:
         )
 
     def _seconds(self) -> dict[str, float]:
-        """Wall time since the process began, by phase."""
+        """Wall time since the process began, by phase; evaluation that training hid is part of training."""
         began = psutil.Process().create_time()
         phases = {
             phase: sum(record.seconds.get(phase, 0.0) for record in self.records)
             for phase in ("train", "aggregate", "evaluate")
         }
-        startup = self.strategy.first_sent_at - began - self.records[0].seconds["evaluate"]
+        startup = self.strategy.training_began_at - began
         total = time.time() - began
         return {"total": total, "startup": startup, **phases, "other": total - startup - sum(phases.values())}
 

@@ -57,7 +57,7 @@ def make_client(client_id: int, config: dict[str, object]) -> BenignClient:
             f"client {client_id} has other data than the server: {dataset.name} {dataset.fingerprint[:12]}, "
             f"not {str(config['dataset-fingerprint'])[:12]}"
         )
-    model = _model(len(dataset.classes), experiment.client_threads)
+    model = _model(len(dataset.classes), experiment.client_threads or 1)
     shard = shard_of(client_id, dataset, experiment)
     if client_id < experiment.malicious:
         return MaliciousClient(shard, model, experiment, attack_of(experiment))

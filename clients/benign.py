@@ -1,5 +1,6 @@
 """An honest client: trains the global model on its shard and returns it."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,12 +28,22 @@ class BenignClient(NumPyClient):
         """Train the global model ``parameters`` in round ``config["server-round"]``.
 
         Returns:
-            The tensors of the local model, the examples in the shard, and metrics: loss, images passed.
+            The tensors of the local model, the examples in the shard, and metrics: loss, images passed, and when it
+            began, in seconds since the epoch.
         """
+        began = time.time()
         load_arrays(self.model, parameters)
         fit = self.learn(int(config["server-round"]))
         local = self.submission(parameters, arrays_of(self.model))
-        return local, len(self.shard.labels), {"loss": fit.loss, "images": float(fit.images)}
+        return (
+            local,
+            len(self.shard.labels),
+            {
+                "loss": fit.loss,
+                "images": float(fit.images),
+                "began": began,
+            },
+        )
 
     def learn(self, round_number: int) -> Fit:
         """Train ``self.model`` in place."""

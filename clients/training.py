@@ -1,7 +1,8 @@
 """Local training: SGD over a client's shard, the hot path of every run.
 
-The shard is augmented on uint8 tensors as a whole, with numbers drawn on the CPU, so that a GPU sees the same images.
-Order for an image: random crop and flip → trigger → normalise (``docs/definitions.md``).
+The shard lies on the device as uint8 and is augmented there as a whole, with numbers drawn on the CPU, so that a GPU
+sees the same images. Order for an image: random crop and flip → trigger → normalise (``docs/definitions.md``).
+Nothing in a step waits for the device; bf16 is autocast's, over weights and an optimiser in fp32.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from experiment.config import Experiment
 from learning.data import Shard, normalise, to_pixels
+from learning.devices import autocast
 from learning.streams import torch_generator
 
 PAD = 4
@@ -38,27 +40,28 @@ def train(
     Args:
         model: on the device to train on, its weights the global model's.
         shard: m images and labels.
-        experiment: epochs, batch size, learning rate and the rest.
+        experiment: epochs, batch size, learning rate, precision (fp32 or bf16) and the rest.
         round_number: keys the augmentation and the batches, with the seed and the client.
         finish: what happens to pixels between augmentation and normalisation (a malicious client's trigger).
     """
     device = next(model.parameters()).device
     key = (experiment.seed, round_number, shard.client_id)
-    images = torch.from_numpy(shard.images)  # (m, 3, 32, 32) uint8
+    images = torch.from_numpy(shard.images).to(device)  # (m, 3, 32, 32) uint8
     labels = torch.from_numpy(shard.labels).to(device)
     augmentation, order = _generator("augment", key), _generator("batches", key)
     optimiser = torch.optim.SGD(
-        model.parameters(), experiment.lr, experiment.momentum, weight_decay=experiment.weight_decay
+        model.parameters(), experiment.lr, experiment.momentum, weight_decay=experiment.weight_decay, fused=True
     )
     model.train()
     inputs, total = None, torch.zeros((), device=device)
     for _ in range(experiment.local_epochs):
         if inputs is None or experiment.augment == "epoch":
-            inputs = normalise(finish(to_pixels(augmented(images, augmentation).to(device))))  # (m, 3, 32, 32)
+            inputs = normalise(finish(to_pixels(augmented(images, augmentation))))  # (m, 3, 32, 32)
         total.zero_()
         for batch in torch.randperm(len(labels), generator=order).to(device).split(experiment.batch_size):
             optimiser.zero_grad(set_to_none=True)
-            loss = F.cross_entropy(model(inputs[batch]), labels[batch])
+            with autocast(experiment.precision, device):
+                loss = F.cross_entropy(model(inputs[batch]), labels[batch])
             loss.backward()
             optimiser.step()
             total += loss.detach() * len(batch)
@@ -66,15 +69,17 @@ def train(
 
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Random crop (pad 4) and horizontal flip of each image: (m, 3, h, w) → the same shape, new."""
+    """Random crop (pad 4) and horizontal flip of each image: (m, 3, h, w) → the same shape, new, on the same device."""
     m, channels, height, width = images.shape
+    device = images.device
     padded = F.pad(images, (PAD, PAD, PAD, PAD))
     rows = torch.randint(0, 2 * PAD + 1, (m, 1), generator=generator) + torch.arange(height)  # (m, h)
     columns = torch.randint(0, 2 * PAD + 1, (m, 1), generator=generator) + torch.arange(width)  # (m, w)
     flip = torch.rand(m, 1, generator=generator) < 0.5
     columns = torch.where(flip, columns.flip(1), columns)
-    which = torch.arange(m).view(m, 1, 1, 1)
-    return padded[which, torch.arange(channels).view(1, -1, 1, 1), rows.view(m, 1, -1, 1), columns.view(m, 1, 1, -1)]
+    which, channel = torch.arange(m, device=device).view(m, 1, 1, 1), torch.arange(channels, device=device)
+    rows, columns = rows.to(device), columns.to(device)
+    return padded[which, channel.view(1, -1, 1, 1), rows.view(m, 1, -1, 1), columns.view(m, 1, 1, -1)]
 
 
 def _generator(stream: str, key: tuple[int, int, int]) -> torch.Generator:

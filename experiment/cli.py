@@ -78,14 +78,20 @@ _REGISTRY = ConstructorRegistry()
 
 @_REGISTRY.primitive_rule
 def _lower_case_booleans(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[bool] | None:
-    """Flags take true and false as TOML writes them (tyro's own rule wants True and False)."""
+    """Flags take true and false as TOML writes them (tyro's own rule wants True and False); a bare flag means true."""
     if info.type is not bool:
         return None
     return PrimitiveConstructorSpec(
-        nargs=1,
+        nargs="*",
         metavar="{true,false}",
-        instance_from_str=lambda words: words[0] == "true",
+        instance_from_str=_boolean,
         is_instance=lambda value: isinstance(value, bool),
         str_from_instance=lambda value: ["true" if value else "false"],
         choices=("true", "false"),
     )
+
+
+def _boolean(words: list[str]) -> bool:
+    if len(words) > 1:
+        raise ValueError(f"wanted true or false, not {' '.join(words)}")
+    return words != ["false"]

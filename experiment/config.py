@@ -70,6 +70,9 @@ class Experiment:
     augment: Literal["once", "epoch"] = "once"
     """Random crop and flip drawn once for each client's shard a round (the course's protocol), or afresh every epoch."""
 
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What convolutions are computed in, training and evaluation alike; auto: bf16 where it is measured to be the faster."""
+
     attack: str = "none"
     """What malicious clients do: none, or steps joined by + (blend, dba+scaling …; see --list)."""
     malicious: CountOrZero = 0
@@ -102,14 +105,20 @@ class Experiment:
     round_timeout: Positive = 3600.0
     """Seconds that a round waits for its replies; what has not come by then is missing."""
 
+    evaluate_asr: Literal["every", "last"] = "every"
+    """After which rounds the ASR is measured (the MTA always is); the starting model's baseline is measured in any case."""
+    no_cache: bool = False
+    """Evaluate the starting model even where its scores on these very images are remembered from an earlier run."""
+
     actors: Count | None = None
     """Clients that train at the same time (default: as many as the machine's CPUs carry, at most clients a round)."""
     client_cpus: Share = 1.0
     """CPUs (may be a fraction) that Ray sets aside for each client at work."""
     client_gpus: NotNegative | None = None
     """GPUs (may be a fraction) set aside for each client (default: without CUDA none, else the GPUs shared by the actors)."""
-    client_threads: Count = 1
-    """Threads a client trains with. The last bits of the result depend on it, so no scheduler changes it."""
+    client_threads: Count | None = None
+    """Threads a client trains with (default: 1, more where a round has fewer clients than the machine cores). The last
+    bits of the result depend on it, so the number is part of config.toml."""
     ray_address: str = ""
     """Address of a running Ray cluster to use (auto: the one on this machine); default: start our own."""
     out: str = ""

@@ -116,7 +116,7 @@ def actor_count(experiment: Experiment) -> int:
     """Clients that train at the same time: as many as CPUs and GPUs carry, at most those of a round."""
     if experiment.actors:
         return experiment.actors
-    carried = int(cpu_count() / experiment.client_cpus)
+    carried = int(cpu_count() / max(experiment.client_cpus, experiment.client_threads or 1))
     if experiment.client_gpus:
         carried = min(carried, int(gpu_count() / experiment.client_gpus))
     return max(1, min(carried, experiment.clients_per_round))

@@ -11,7 +11,7 @@ from experiment.config import Experiment
 from experiment.errors import UserError
 from experiment.records import check_free
 from learning.data import Dataset
-from learning.devices import cpu_count, gpu_count
+from learning.devices import cpu_count, default_device, fastest_precision, gpu_count
 from learning.parameters import Layout
 from learning.partition import partition
 from learning.sources import load_dataset
@@ -21,13 +21,16 @@ from strategies import Pipeline, pipeline_of
 CLUSTER_SECONDS = 5.0
 """How long the head of a Ray cluster may take to answer."""
 
+MOST_THREADS = 8
+"""Beyond these a batch of 64 small images has too little work for a thread."""
+
 
 @dataclass(frozen=True)
 class Setup:
     """A run, ready to start."""
 
     experiment: Experiment
-    """With the dataset that ``auto`` chose, and every path absolute, so that it can be run again from anywhere."""
+    """With what ``auto`` chose, and every path absolute, so that it can be run again from anywhere to the same end."""
     dataset: Dataset
     attack: Attack
     pipeline: Pipeline
@@ -65,7 +68,12 @@ def prepare(experiment: Experiment, notify: Callable[[str], None]) -> Setup:
     if start.for_want:
         notify(f"This run starts from {start.origin}: expect low accuracy in its first rounds.")
     source = dataset.name if experiment.dataset == "auto" else experiment.dataset
-    resolved = dataclasses.replace(experiment, dataset=source)
+    resolved = dataclasses.replace(
+        experiment,
+        dataset=source,
+        precision=fastest_precision(default_device()) if experiment.precision == "auto" else experiment.precision,
+        client_threads=experiment.client_threads or threads_for(experiment),
+    )
     return Setup(resolved, dataset, attack, pipeline, layout, start, [len(rows) for rows in shards])
 
 
@@ -118,6 +126,16 @@ def check_cluster(address: str) -> None:
         raise UserError(
             f"--ray-address {address}: no Ray cluster there ({error}); start one with `ray start --head`, or leave the flag out"
         ) from None
+
+
+def threads_for(experiment: Experiment) -> int:
+    """Threads for each client where the user named none: several only where a round's clients leave cores without work.
+
+    One thread a client is the fastest per core. It does not depend on ``actors``, which must not change a result.
+    """
+    if experiment.ray_address or gpu_count():
+        return 1
+    return max(1, min(cpu_count() // experiment.clients_per_round, MOST_THREADS))
 
 
 def _absolute(experiment: Experiment) -> Experiment:

@@ -30,9 +30,10 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return relu(residual + shortcut)."""
-        out = F.relu(self.bn1(self.conv1(x)))
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
         out = self.bn2(self.conv2(out))
-        return F.relu(out + self.shortcut(x))
+        out += self.shortcut(x)
+        return F.relu(out, inplace=True)
 
 
 class ResNet18Light(nn.Module):
@@ -50,7 +51,7 @@ class ResNet18Light(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (b, num_classes)."""
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.linear(x.mean(dim=(2, 3)))
 

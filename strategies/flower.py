@@ -78,8 +78,9 @@ class PipelineStrategy(Strategy):
         self._partitions: dict[int, int] = {}  # node id → client id
         self._chosen: list[int] = []
         self._sent_at = 0.0
-        self.first_sent_at = 0.0
-        """When round 1 was sent, in seconds since the epoch."""
+        self._began: list[float] = []
+        self.training_began_at = 0.0
+        """When the run's first client began to train, in seconds since the epoch: what came before was start-up."""
 
     def start(self, grid: Grid, initial_arrays: ArrayRecord, *args: object, **kwargs: object) -> Result:
         """Run all rounds as Flower does, with replies handed on as they come."""
@@ -102,15 +103,16 @@ class PipelineStrategy(Strategy):
             Message(content=content, message_type=MessageType.TRAIN, dst_node_id=nodes[client])
             for client in self._chosen
         ]
-        self._sent_at = time.perf_counter()
-        self.first_sent_at = self.first_sent_at or time.time()
+        self._sent_at, self._began = time.time(), []
         self.watcher.round_began(server_round, self._chosen)
         return messages
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord, MetricRecord]:
         """Check the replies as they come, aggregate them, and move the global model."""
         cohort, losses, dropped = self._collect(server_round, replies)
-        collected_at = time.perf_counter()
+        collected_at = time.time()
+        if not self.training_began_at:
+            self.training_began_at = self._sent_at = min(self._began, default=self._sent_at)
         try:
             filtered = self.pipeline.filtered(cohort)
             aggregate = self.pipeline.rule(filtered)
@@ -127,7 +129,7 @@ class PipelineStrategy(Strategy):
             norms_after=before if filtered is cohort else np.sqrt(squared_norms(filtered.deltas)).tolist(),
             influence=aggregate.influence.tolist(),
             clamped_variances=clamped,
-            seconds={"train": collected_at - self._sent_at, "aggregate": time.perf_counter() - collected_at},
+            seconds={"train": collected_at - self._sent_at, "aggregate": time.time() - collected_at},
         )
         return self.initial_arrays(), MetricRecord()
 
@@ -146,6 +148,9 @@ class PipelineStrategy(Strategy):
                 arrays, metrics = read_reply(reply, self.layout, self.shard_sizes[client])
                 self._subtract_global(arrays, deltas[row], statistics[row])
                 losses[client] = metrics.get("loss", float("nan"))
+                self._began.append(
+                    min(max(metrics.get("began", 0.0), self._sent_at), time.time())
+                )  # only a client's word
                 self.watcher.client_done(client, int(metrics.get("images", 0)))
             except BadReply as error:
                 causes[client] = str(error)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from learning.parameters import FloatArray
 from learning.updates import Aggregate, Cohort
+from strategies._sums import by_columns
 
-BLOCK = 1 << 16
+WIDTH = 1 << 13
 """Columns that are sorted at a time."""
 
 
@@ -32,12 +33,17 @@ def _columnwise(rows: FloatArray) -> tuple[FloatArray, NDArray[np.float64]]:
     """(n, d) → the medians (d,) and how often each row was one of the middle two (n,)."""
     n, d = rows.shape
     middle = ((n - 1) // 2, n // 2)
-    result, taken = np.empty(d, dtype=np.float32), np.zeros(n)
-    for start in range(0, d, BLOCK):
-        block = rows[:, start : start + BLOCK]
-        order = np.argsort(block, axis=0, kind="stable")  # (n, ≤ BLOCK)
-        values = [np.take_along_axis(block, order[k : k + 1], axis=0)[0].astype(np.float64) for k in middle]
-        result[start : start + BLOCK] = (values[0] + values[1]) / 2
-        for k in middle:
-            taken += np.bincount(order[k], minlength=n)
-    return result, taken
+    result = np.empty(d, dtype=np.float32)
+
+    def part(block: slice) -> NDArray[np.float64]:
+        values = np.ascontiguousarray(rows[:, block].T)  # (≤ WIDTH, n)
+        ordered = np.sort(values, axis=1)
+        result[block] = (ordered[:, middle[0]].astype(np.float64) + ordered[:, middle[1]]) / 2
+        return np.sum([_holders(values, ordered[:, k]) for k in middle], axis=0)
+
+    return result, np.sum([np.zeros(n), *by_columns(d, part, WIDTH)], axis=0)
+
+
+def _holders(values: FloatArray, sought: FloatArray) -> NDArray[np.int64]:
+    """How often each client is the first whose value is the one sought: (columns, n), (columns,) → (n,)."""
+    return np.bincount((values == sought[:, None]).argmax(axis=1), minlength=values.shape[1])

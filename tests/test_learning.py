@@ -17,18 +17,25 @@ from experiment.config import Experiment
 from experiment.errors import UserError
 from learning import weights as weight_files
 from learning.data import MEAN, STD, Dataset, Shard, normalise, to_pixels
-from learning.evaluation import evaluate
+from learning.evaluation import classifier
+from learning.evaluation import evaluate as evaluate_classifier
 from learning.parameters import Layout, arrays_of, load_arrays
 from learning.resnet import ResNet18Light, fresh_model
 from learning.streams import generator, torch_generator
 from learning.weights import layout_of, save_model, starting_model
 
-SETTINGS = Experiment(batch_size=8, local_epochs=2, malicious=1, attack="patch")
+SETTINGS = Experiment(precision="fp32", batch_size=8, local_epochs=2, malicious=1, attack="patch")
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+def evaluate(model, images, labels, trigger, target, precision="fp32", workers=None):
+    return evaluate_classifier(
+        classifier(model, precision), images, labels, trigger, target, torch.device("cpu"), workers
+    )
 
 
 def shard(m: int = 20, client: int = 0) -> Shard:

@@ -6,7 +6,7 @@ The course's checkpoint is a round of a clean federated run at lr 0.2, and how i
 a model annealed to lr 0 falls apart in the first rounds at lr 0.2 (``docs/definitions.md``, "Starting point"). So the
 central epochs here only save time; what is kept is the average over ten clients after each of the last rounds, which
 train with the clients' own loop and learning rate. The toy set's model begins on easier images of the same figures
-(``toy.EASIER``). bf16 is used to make it, never when it is used.
+(``toy.EASIER``).
 """
 
 import argparse
@@ -22,7 +22,8 @@ from clients.training import train
 from experiment.config import Experiment
 from learning import toy
 from learning.data import Dataset, Images, Shard, stored
-from learning.evaluation import evaluate
+from learning.devices import default_device, fastest_precision
+from learning.evaluation import classifier, evaluate
 from learning.parameters import Layout, ModelState, arrays_of, load_arrays
 from learning.partition import shard_of
 from learning.resnet import ResNet18Light, fresh_model
@@ -50,7 +51,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     dataset = load_dataset(arguments.dataset, "data", notify=print)
     first = stored("toy-easier", f"{toy.VERSION:016d}", _draw_easier) if dataset.name == "toy" else dataset
-    model = fresh_model(len(dataset.classes), SETTINGS.seed).to(memory_format=torch.channels_last)
+    model = fresh_model(len(dataset.classes), SETTINGS.seed).to(default_device()).to(memory_format=torch.channels_last)
     everything = Shard(0, np.array(first.train_images), np.array(first.train_labels))
     for epoch in range(1, arguments.epochs + 1):
         _train(model, everything, epoch, CENTRAL)
@@ -83,12 +84,12 @@ def _draw_easier() -> Images:
 
 
 def _train(model: ResNet18Light, shard: Shard, round_number: int, settings: Experiment = SETTINGS) -> None:
-    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # a cache would keep the first step's weights
-        train(model, shard, settings, round_number)
+    train(model, shard, replace(settings, precision=fastest_precision(default_device())), round_number)
 
 
 def _say(what: str, model: ResNet18Light, dataset: Dataset) -> None:
-    scores = evaluate(model, dataset.test_images, dataset.test_labels, None, 0)
+    precision, device = fastest_precision(default_device()), default_device()
+    scores = evaluate(classifier(model, precision), dataset.test_images, dataset.test_labels, None, 0, device)
     seconds = time.process_time()
     print(f"{what}: accuracy {scores.mta:.4f}, loss {scores.loss:.3f}, {seconds:.0f} s of CPU", flush=True)
 
