@@ -14,11 +14,12 @@ from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
 from experiment.cli import parse
+from experiment.machine import cpu_count
 from experiment.prepare import Setup, prepare
 from experiment.records import RoundRecord, RunFolder, Summary, detection_rates, environment
 from experiment.report import ProgressListener, console_on, finish, notice
 from experiment.samples import write_samples
-from learning.devices import cpu_count, gpu_name, prepare_device
+from learning.devices import gpu_name, prepare_device
 from learning.evaluation import Classifier, Scores, classifier, evaluate
 from learning.parameters import ModelState, load_arrays
 from learning.remembered import recall, remember, scores_key

@@ -1,39 +1,52 @@
-"""Flower's Ray-backed simulation engine, started with the resources of the experiment and ended with nothing left behind."""
+"""Flower's Ray-backed simulation engine, started with the resources of the experiment and ended with nothing left behind.
+
+Ray is started first and by itself, so that it gets up while the settings are checked and the data are loaded; hence
+neither PyTorch nor Flower is imported at the top.
+"""
+
+from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable
-from typing import Any
-
-from flwr.app import Context
-from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid, ServerApp
+from typing import TYPE_CHECKING, Any
 
 from experiment.config import Experiment
 from experiment.errors import RunError, UserError
+from experiment.machine import cpu_count
 from experiment.processes import end_now, end_on_signals
-from learning.devices import cpu_count, gpu_count
+
+if TYPE_CHECKING:
+    from flwr.app import Context
+    from flwr.clientapp import ClientApp
+    from flwr.serverapp import Grid
+
+PRELOADED = ("torch", "flwr.simulation.ray_transport.ray_actor", "clients.app")
+"""Modules that Ray's processes import while they wait for their first client."""
 
 
 def run_on_ray(
-    experiment: Experiment,
+    resources: dict[str, int | float],
+    clients: int,
     client_app: ClientApp,
     serve: Callable[[Grid], None],
     failed: Callable[[BaseException], None],
 ) -> None:
-    """Run ``serve`` as the server of a simulated network of ``experiment.clients`` clients.
+    """Run ``serve`` as the server of a simulated network, on the Ray that is running.
 
     Args:
-        experiment: how many clients, and what each takes of the machine.
+        resources: what each client's actor takes of Ray, from ``start_ray``.
+        clients: how many clients the network has.
         client_app: what each client runs; importable where the actors are.
         serve: the server; runs in a thread of this process.
         failed: called in that thread when ``serve`` raises; it must end the process, since the engine itself would wait
             for clients that still train.
 
     Raises:
-        UserError: no Ray cluster at ``--ray-address``.
         RunError: the engine itself failed.
     """
+    from flwr.serverapp import ServerApp
     from flwr.simulation import run_simulation
 
     server_app = ServerApp()
@@ -46,12 +59,8 @@ def run_on_ray(
             failed(error)
             raise
 
-    resources = start_ray(experiment)
-    end_on_signals()  # Ray has put handlers of its own over ours
     try:
-        run_simulation(
-            server_app, client_app, experiment.clients, backend_config={"client_resources": resources, "init_args": {}}
-        )
+        run_simulation(server_app, client_app, clients, backend_config={"client_resources": resources, "init_args": {}})
     except Exception as error:
         raise RunError(f"Flower's simulation engine failed: {error}; the run folder's log.txt says more") from error
 
@@ -67,18 +76,17 @@ def start_ray(experiment: Experiment) -> dict[str, int | float]:
     """
     import ray
 
-    common: dict[str, Any] = {
-        "log_to_driver": False,
-        "logging_level": "ERROR",
-        "runtime_env": {"env_vars": {"PYTHONPATH": ":".join(path for path in sys.path if path)}},
-    }
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    python_path = ":".join(path for path in sys.path if path)
     try:
         if experiment.ray_address:
-            ray.init(address=experiment.ray_address, **common)
+            env = {"PYTHONPATH": python_path, "THP_MEM_ALLOC_ENABLE": os.environ.get("THP_MEM_ALLOC_ENABLE", "1")}
+            ray.init(address=experiment.ray_address, runtime_env={"env_vars": env}, **quiet)
         else:
-            actors = actor_count(experiment)
-            cpus = math.ceil(actors * experiment.client_cpus)
-            ray.init("local", num_cpus=cpus, num_gpus=gpu_count(), include_dashboard=False, **common)
+            os.environ["PYTHONPATH"] = python_path  # inherited; a runtime_env would discard the processes Ray has ready
+            cpus = math.ceil(actor_count(experiment) * experiment.client_cpus)
+            preload = {"preload_python_modules": list(PRELOADED)}
+            ray.init("local", num_cpus=cpus, include_dashboard=False, _system_config=preload, **quiet)
     except SystemExit as ended:  # Ray answers SIGTERM while it starts
         end_now(128 + int(ended.code or 0))
     except Exception as error:
@@ -89,6 +97,8 @@ def start_ray(experiment: Experiment) -> dict[str, int | float]:
                 "start one with `ray start --head`, or leave the flag out"
             ) from None
         raise RunError(f"Ray did not start: {reason}") from error
+    finally:
+        end_on_signals()  # Ray has put handlers of its own over ours
     return actor_resources(experiment, ray.cluster_resources())
 
 
@@ -118,5 +128,7 @@ def actor_count(experiment: Experiment) -> int:
         return experiment.actors
     carried = int(cpu_count() / max(experiment.client_cpus, experiment.client_threads or 1))
     if experiment.client_gpus:
+        from learning.devices import gpu_count
+
         carried = min(carried, int(gpu_count() / experiment.client_gpus))
     return max(1, min(carried, experiment.clients_per_round))

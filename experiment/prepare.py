@@ -9,9 +9,10 @@ from pathlib import Path
 from attacks import Attack, attack_of
 from experiment.config import Experiment
 from experiment.errors import UserError
+from experiment.machine import cpu_count
 from experiment.records import check_free
 from learning.data import Dataset
-from learning.devices import cpu_count, default_device, fastest_precision, gpu_count
+from learning.devices import default_device, fastest_precision, gpu_count
 from learning.parameters import Layout
 from learning.partition import partition
 from learning.sources import load_dataset

@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Self, TextIO
 
 import psutil
 
@@ -79,28 +80,50 @@ def is_ending() -> bool:
     return _ENDING.locked()
 
 
-@contextlib.contextmanager
-def chatter_to(log: Path) -> Iterator[tuple[TextIO, TextIO]]:
-    """Send whatever this process and what it starts write to stdout and stderr to a file; yields the real two.
+class Chatter:
+    """Sends whatever this process and what it starts write to stdout and stderr to a file; ``out`` and ``error`` are the real two.
 
-    Ray writes from C++ and from processes of its own, so the file descriptors themselves are turned round.
+    Ray writes from C++ and from processes of its own, so the file descriptors themselves are turned round. Until
+    ``keep_in`` says where it belongs, the chatter is held in a file without a name.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = {1: os.dup(1), 2: os.dup(2)}
-    _KEPT.update(kept)
-    with log.open("ab") as file, _duplicate(1) as out, _duplicate(2) as error:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield out, error
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for number, duplicate in kept.items():
-                os.dup2(duplicate, number)
-                os.close(duplicate)
-            _KEPT.clear()
+
+    out: TextIO
+    error: TextIO
+
+    def __enter__(self) -> Self:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._kept = {1: os.dup(1), 2: os.dup(2)}
+        _KEPT.update(self._kept)
+        self.out, self.error = _duplicate(1), _duplicate(2)
+        self._held = tempfile.TemporaryFile("w+b")  # closed in __exit__
+        self._turn_to(self._held)
+        return self
+
+    def keep_in(self, log: Path) -> None:
+        """Append what was held to this file, and all that comes from now on."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._held.seek(0)
+        with log.open("ab") as file:
+            shutil.copyfileobj(self._held, file)
+            file.flush()
+            self._turn_to(file)
+
+    def __exit__(self, *_: object) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, duplicate in self._kept.items():
+            os.dup2(duplicate, number)
+            os.close(duplicate)
+        _KEPT.clear()
+        for file in (self.out, self.error, self._held):
+            file.close()
+
+    @staticmethod
+    def _turn_to(file: IO[bytes]) -> None:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
 
 
 def _duplicate(number: int) -> TextIO:

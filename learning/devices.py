@@ -13,13 +13,20 @@ NATIVE_SPEEDUP = 1.3
 
 
 def prepare_device(threads: int) -> torch.device:
-    """CUDA where this process has one, else the CPU with this many threads; deterministic kernels on either."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may sum in any order
+    """CUDA where this process has one, else the CPU with this many threads; deterministic kernels on either.
+
+    On CPUs nothing that is used here depends on more than the number of threads; to ask for deterministic algorithms there
+    would change no bit, and import PyTorch's compiler, which takes longer than a small client trains.
+    """
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
-    return default_device()
+    device = default_device()
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may sum in any order
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # all is written before it is read
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
+    return device
 
 
 def default_device() -> torch.device:
@@ -79,8 +86,3 @@ def gpu_name() -> str | None:
         return None
     devices = [torch.cuda.get_device_properties(i) for i in range(gpu_count())]
     return ", ".join(f"{d.name} {d.total_memory / 2**30:.0f} GiB" for d in devices) + f", CUDA {torch.version.cuda}"
-
-
-def cpu_count() -> int:
-    """CPUs that this process may run on (its affinity counts; a quota of CPU time, as ``docker --cpus`` sets, does not)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

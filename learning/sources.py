@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiment.errors import UserError
+from experiment.machine import cpu_count
 from learning import toy
 from learning.data import SIDE, Dataset, Images, stored
-from learning.devices import cpu_count
 
 PROBE_SECONDS = 8.0
 """How long the host of CIFAR-10 may take to answer before it counts as unreachable."""

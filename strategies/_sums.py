@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from learning.devices import cpu_count
+from experiment.machine import cpu_count
 from learning.parameters import FloatArray
 from learning.updates import Aggregate, Cohort
 

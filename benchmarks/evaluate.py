@@ -1,0 +1,105 @@
+"""Images a second of evaluation, against the bound that matrix products set on this machine, both on all cores.
+
+"plain" is what everyone writes first: the model as it is in fp32, PyTorch's default layout, all threads on one batch.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.common import Spread, arguments, flops_per_image, gemm_rate, in_turn, ratios, show, timed, write
+from experiment.machine import cpu_count
+from learning.data import normalise, to_pixels
+from learning.devices import prepare_device
+from learning.evaluation import classifier, evaluate
+from learning.resnet import fresh_model
+
+
+def main() -> None:
+    """Measure, print, write."""
+    told = arguments(
+        __doc__, repeats=(5, "repeats of each measure"), images=(4000, "test images a measure"),
+        plain_batches=([64, 256, 1000], "batch sizes of the plain way"),
+    )  # fmt: skip
+    device = prepare_device(1)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (told.images, 3, 32, 32), dtype=np.uint8)
+    labels = rng.integers(0, 10, told.images)
+    model = moved(fresh_model(10, 0)).to(device)
+    tensors = normalise(to_pixels(images)).contiguous().to(device)
+
+    def plain(batch: int) -> Callable[[], float]:
+        return lambda: told.images / timed(lambda: evaluated_plainly(model, tensors, batch), device)
+
+    def ours(precision: str) -> Callable[[], float]:
+        return lambda: (
+            told.images / timed(lambda: evaluate(classifier(model, precision), images, labels, None, 0, device), device)
+        )
+
+    def gemm(precision: str) -> Callable[[], float]:
+        return lambda: on_all_cores(lambda: gemm_rate(precision, device))
+
+    ways = {f"plain, batch {batch}": plain(batch) for batch in told.plain_batches} | {
+        "fp32": ours("fp32"),
+        "bf16": ours("bf16"),
+    }
+    for way in ways.values():
+        way()  # warm
+    found = in_turn(told.repeats, ways | {"gemm fp32": gemm("fp32"), "gemm bf16": gemm("bf16")})
+    flops = flops_per_image()[0]
+    first = next(iter(ways))
+    rows = []
+    for way in ways:
+        peak = found["gemm bf16" if way == "bf16" else "gemm fp32"]
+        reached = ratios([rate * flops for rate in found[way]], peak)
+        rows.append([
+            way, Spread.of(found[way]), f"{Spread.of(peak).median / flops:.0f}", f"{reached.median:.0%}",
+            ratios(found[way], found[first]),
+        ])  # fmt: skip
+    apart = agreement(model, tensors[:1000], device)
+    said = ", ".join(f"{precision} {most:.1e}" for precision, most in apart.items())
+    print(f"{flops / 1e9:.3f} GFLOP an image; logits apart from the plain model's at most: {said}")
+    columns = ("way", "images/s", "bound by GEMM peak", "reached", f"over {first}")
+    show(f"Evaluation (ResNet18Light, {cpu_count()} cores)", columns, rows)
+    write(told.json, flops_per_image=flops, measured=found, logits_apart=apart)
+
+
+def moved(model: nn.Module) -> nn.Module:
+    """The model with statistics of its own, so that folding them has something to fold."""
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.randn(64, 3, 32, 32))
+    return model.eval()
+
+
+def on_all_cores(work: Callable[[], float]) -> float:
+    """The same with a thread on each core inside every operation."""
+    torch.set_num_threads(cpu_count())
+    try:
+        return work()
+    finally:
+        torch.set_num_threads(1)
+
+
+def evaluated_plainly(model: nn.Module, tensors: Tensor, batch: int) -> int:
+    """Class counts of all images, batch after batch, all cores in each operation."""
+
+    def count() -> int:
+        with torch.no_grad():
+            return sum(int(model(part).argmax(1).sum()) for part in tensors.split(batch))
+
+    return int(on_all_cores(count))
+
+
+@torch.inference_mode()
+def agreement(model: nn.Module, tensors: Tensor, device: torch.device) -> dict[str, float]:
+    """Greatest difference between the plain model's logits and each precision's."""
+    images = (torch.rand(500, 3, 32, 32) * 255).round() / 255
+    plain = model(normalise(images).contiguous().to(device))
+    return {p: float((classifier(model, p)(images.to(device)) - plain).abs().max()) for p in ("fp32", "bf16")}
+
+
+if __name__ == "__main__":
+    main()
