@@ -20,23 +20,38 @@ from experiment.records import RoundRecord, RunFolder, Summary, detection_rates,
 from experiment.report import ProgressListener, console_on, finish, notice
 from experiment.samples import write_samples
 from learning.devices import gpu_name, prepare_device
-from learning.evaluation import Classifier, Scores, classifier, evaluate
+from learning.evaluation import Classifier, Cores, Scores, classifier, cores_for, evaluate
 from learning.parameters import ModelState, load_arrays
 from learning.remembered import recall, remember, scores_key
 from learning.resnet import ResNet18Light
 from learning.weights import save_model
-from strategies.flower import PipelineStrategy, RoundOutcome, Watcher
+from strategies.flower import PipelineStrategy, RoundOutcome
 
 
-class Listener(Watcher, Protocol):
-    """A watcher that is shown the finished rounds too."""
+class Listener(Protocol):
+    """Is shown the clients of each round and the finished rounds."""
+
+    def round_began(self, round_number: int, client_ids: list[int]) -> None:
+        """As ``Watcher``'s."""
+
+    def client_done(self, client_id: int, images: int) -> None:
+        """As ``Watcher``'s."""
 
     def round_finished(self, record: RoundRecord) -> None:
         """A round's record is on disk; round 0 is the starting model's."""
 
 
-def federate(grid: Grid, setup: Setup, folder: RunFolder, listener: Listener) -> Summary:
+def federate(
+    grid: Grid, setup: Setup, folder: RunFolder, listener: Listener, *, clients_are_here: bool = False
+) -> Summary:
     """Run all rounds, record each as it ends, and write the final model and the summary.
+
+    Args:
+        grid: Flower's way to the clients.
+        setup: the run.
+        folder: where its records go.
+        listener: is told how it goes on.
+        clients_are_here: whether clients train on this machine's cores, so that evaluation keeps to those they leave idle.
 
     Raises:
         RunError: a bad reply, too few clients for the rule, or an aggregate that overflows.
@@ -45,10 +60,14 @@ def federate(grid: Grid, setup: Setup, folder: RunFolder, listener: Listener) ->
     device = prepare_device(threads=1)  # evaluation takes whole batches to each core
     folder.write_settings(experiment, environment(str(device), gpu_name(), cpu_count()))
     write_samples(folder.path, setup)
-    strategy = PipelineStrategy(
-        experiment, setup.pipeline, setup.layout, setup.start.state, setup.shard_sizes, _client_config(setup), listener
+    cores = cores_for(device)
+    watcher = _Watch(
+        listener, cores if clients_are_here and device.type == "cpu" else None, experiment.client_threads or 1
     )
-    recorder = _Recorder(setup, strategy, folder, listener, device)
+    strategy = PipelineStrategy(
+        experiment, setup.pipeline, setup.layout, setup.start.state, setup.shard_sizes, _client_config(setup), watcher
+    )
+    recorder = _Recorder(setup, strategy, folder, listener, device, cores)
     try:
         strategy.start(
             grid, strategy.initial_arrays(), num_rounds=experiment.rounds, timeout=experiment.round_timeout,
@@ -69,16 +88,35 @@ def _client_config(setup: Setup) -> dict[str, str]:
     }
 
 
+class _Watch:
+    """Passes on how the round goes, and leaves to evaluation the cores that its clients do not use."""
+
+    def __init__(self, listener: Listener, cores: Cores | None, threads: int) -> None:
+        self.round_began, self.client_done = listener.round_began, listener.client_done
+        self._cores, self._threads = cores, threads
+
+    def waiting_for(self, clients: int) -> None:
+        if self._cores is not None:
+            self._cores.busy(clients * self._threads)
+
+
 class _Recorder:
     """Scores the global model after each round and keeps the records.
 
-    A round is scored while the next one trains, on cores that no client wants, and what is left of it when those clients
-    are done, on all cores. Its record is written before the next round's aggregate is looked at.
+    A round is scored while the next one trains, on cores that its clients leave idle, and what is left of it when those
+    are done, on all cores. Its record is written before the next round's aggregate is scored.
     """
 
     def __init__(
-        self, setup: Setup, strategy: PipelineStrategy, folder: RunFolder, listener: Listener, device: torch.device
+        self,
+        setup: Setup,
+        strategy: PipelineStrategy,
+        folder: RunFolder,
+        listener: Listener,
+        device: torch.device,
+        cores: Cores,
     ) -> None:
+        self.cores = cores
         self.setup, self.strategy, self.folder, self.listener, self.device = setup, strategy, folder, listener, device
         self.model = ResNet18Light(len(setup.dataset.classes)).to(device)
         self.records: list[RoundRecord] = []
@@ -104,6 +142,7 @@ class _Recorder:
             return
         round_number, outcome, scoring = self._pending
         self._pending = None
+        self.cores.busy(0)
         began = time.perf_counter()
         scores = scoring.result()
         record = self._record(round_number, outcome, scores, time.perf_counter() - began)
@@ -126,7 +165,8 @@ class _Recorder:
         experiment, dataset = self.setup.experiment, self.setup.dataset
         wanted = experiment.evaluate_asr == "every" or round_number in (0, experiment.rounds)
         trigger = self.setup.attack.trigger if wanted else None
-        return evaluate(classify, dataset.test_images, dataset.test_labels, trigger, experiment.target, self.device)
+        images, labels = dataset.test_images, dataset.test_labels
+        return evaluate(classify, images, labels, trigger, experiment.target, self.device, self.cores)
 
     def _record(
         self, round_number: int, outcome: RoundOutcome, scores: Scores, evaluation_seconds: float

@@ -126,6 +126,7 @@ def _federate(
     from server import federate
 
     finished: list[Future[Summary]] = []
+    here = not setup.experiment.ray_address
     listener = ProgressListener(console_on(chatter.out), setup)
 
     def failed(error: BaseException) -> None:
@@ -145,7 +146,9 @@ def _federate(
             resources,
             setup.experiment.clients,
             client_app or app,
-            lambda grid: finished.append(closing.submit(close, federate(grid, setup, folder, listener))),
+            lambda grid: finished.append(
+                closing.submit(close, federate(grid, setup, folder, listener, clients_are_here=here))
+            ),
             failed,
         )
         return finished[0].result()

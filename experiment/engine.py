@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 PRELOADED = ("torch", "flwr.simulation.ray_transport.ray_actor", "clients.app")
 """Modules that Ray's processes import while they wait for their first client."""
+CLUSTER_SECONDS = 5.0
+"""How long the head of a Ray cluster may take to answer."""
 
 
 def run_on_ray(
@@ -76,6 +79,8 @@ def start_ray(experiment: Experiment) -> dict[str, int | float]:
     """
     import ray
 
+    if experiment.ray_address:
+        check_cluster(experiment.ray_address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     python_path = ":".join(path for path in sys.path if path)
     try:
@@ -100,6 +105,27 @@ def start_ray(experiment: Experiment) -> dict[str, int | float]:
     finally:
         end_on_signals()  # Ray has put handlers of its own over ours
     return actor_resources(experiment, ray.cluster_resources())
+
+
+def check_cluster(address: str) -> None:
+    """Refuse the address of a Ray cluster that nothing listens at: Ray itself would try for minutes.
+
+    Raises:
+        UserError: not an address, or nobody there.
+    """
+    if address == "auto":
+        return  # Ray itself knows at once
+    host, colon, port = address.rpartition(":")
+    if not (host and colon and port.isdigit()):
+        raise UserError(
+            f"--ray-address {address}: wanted HOST:PORT of a cluster's head (ray start --head prints it), or auto"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=CLUSTER_SECONDS).close()
+    except (OSError, OverflowError, ValueError) as error:
+        raise UserError(
+            f"--ray-address {address}: no Ray cluster there ({error}); start one with `ray start --head`, or leave the flag out"
+        ) from None
 
 
 def actor_resources(experiment: Experiment, available: dict[str, float]) -> dict[str, int | float]:

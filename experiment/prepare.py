@@ -1,7 +1,6 @@
 """From an experiment to everything its run needs, checked before anything starts: what cannot be, is refused here."""
 
 import dataclasses
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,6 @@ from learning.sources import load_dataset
 from learning.weights import Start, layout_of, starting_model
 from strategies import Pipeline, pipeline_of
 
-CLUSTER_SECONDS = 5.0
-"""How long the head of a Ray cluster may take to answer."""
 
 MOST_THREADS = 8
 """Beyond these a batch of 64 small images has too little work for a thread."""
@@ -52,8 +49,6 @@ def prepare(experiment: Experiment, notify: Callable[[str], None]) -> Setup:
     """
     experiment = _absolute(experiment)
     check_counts(experiment)
-    if experiment.ray_address:
-        check_cluster(experiment.ray_address)
     if experiment.out:
         check_free(Path(experiment.out))
     attack, pipeline = attack_of(experiment), pipeline_of(experiment)
@@ -106,27 +101,6 @@ def check_counts(experiment: Experiment) -> None:
         raise UserError(
             f"--actors {e.actors} with --ray-address: a running cluster's CPUs decide how many clients train at once"
         )
-
-
-def check_cluster(address: str) -> None:
-    """Refuse the address of a Ray cluster that nothing listens at: Ray itself would try for minutes.
-
-    Raises:
-        UserError: not an address, or nobody there.
-    """
-    if address == "auto":
-        return  # Ray itself knows at once
-    host, colon, port = address.rpartition(":")
-    if not (host and colon and port.isdigit()):
-        raise UserError(
-            f"--ray-address {address}: wanted HOST:PORT of a cluster's head (ray start --head prints it), or auto"
-        )
-    try:
-        socket.create_connection((host, int(port)), timeout=CLUSTER_SECONDS).close()
-    except (OSError, OverflowError, ValueError) as error:
-        raise UserError(
-            f"--ray-address {address}: no Ray cluster there ({error}); start one with `ray start --head`, or leave the flag out"
-        ) from None
 
 
 def threads_for(experiment: Experiment) -> int:

@@ -7,9 +7,8 @@ depend on how many there are.
 
 import contextlib
 import hashlib
-import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -25,8 +24,6 @@ from learning.data import normalise, to_pixels
 from learning.devices import dtype_of
 
 BATCH = {"cpu": 100, "cuda": 2000}
-NICE = 5
-"""Beside a client on the same core an evaluating thread gets a quarter of it; where nothing else runs, all."""
 Classifier = Callable[[Tensor], Tensor]
 """Pixels (b, 3, h, w) in [0, 1] → logits (b, classes), float32."""
 Trigger = Callable[[Tensor], Tensor]
@@ -54,6 +51,39 @@ class _Part:
     stamped: int = 0
 
 
+class Cores:
+    """How many cores evaluation may use: all, less those that others are said to be busy on."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._free, self._used = count, 0
+        self._changed = threading.Condition()
+
+    def busy(self, count: int) -> None:
+        """From now on so many are others'; a batch that is being evaluated is not interrupted."""
+        with self._changed:
+            self._free = max(0, self.count - count)
+            self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """Wait for a free core and hold it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._used < self._free)
+            self._used += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= 1
+                self._changed.notify_all()
+
+
+def cores_for(device: torch.device) -> Cores:
+    """All of this machine's, or one that feeds the GPU."""
+    return Cores(1 if device.type == "cuda" else cpu_count())
+
+
 def classifier(model: nn.Module, precision: str) -> Classifier:
     """A copy of the model for evaluation in this precision; what happens to the model afterwards does not touch it."""
     dtype = dtype_of(precision)
@@ -75,7 +105,7 @@ def evaluate(
     trigger: Trigger | None,
     target: int,
     device: torch.device,
-    workers: int | None = None,
+    cores: Cores | None = None,
 ) -> Scores:
     """Score a classifier on test images.
 
@@ -86,16 +116,17 @@ def evaluate(
         trigger: stamps the whole trigger on pixels; None for no ASR.
         target: class that the backdoor leads to.
         device: where the classifier is.
-        workers: batches at a time (default: one a CPU; one on CUDA). Each gives way to whatever else wants its core.
+        cores: each takes one batch at a time (default: ``cores_for`` the device).
     """
     size, count = BATCH[device.type], len(labels)
-    workers = workers or (1 if device.type == "cuda" else cpu_count())
+    cores = cores or cores_for(device)
 
     def score(start: int) -> _Part:
         rows = slice(start, start + size)
-        return _score_batch(classify, np.array(images[rows]), np.array(labels[rows]), trigger, target, device)
+        with cores.one():
+            return _score_batch(classify, np.array(images[rows]), np.array(labels[rows]), trigger, target, device)
 
-    with ThreadPoolExecutor(min(workers, -(-count // size)), initializer=_give_way) as pool:
+    with ThreadPoolExecutor(min(cores.count, -(-count // size))) as pool:
         parts = list(pool.map(score, range(0, count, size)))
     stamped = sum(part.stamped for part in parts)
     return Scores(
@@ -135,9 +166,3 @@ def stamped_hash(
     for start in range(0, len(others), chunk):
         digest.update(trigger(to_pixels(images[others[start : start + chunk]])).contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def _give_way() -> None:
-    """Let clients that train go first (Linux; elsewhere this thread takes its fair share)."""
-    with contextlib.suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)

@@ -38,6 +38,9 @@ class Watcher(Protocol):
     def client_done(self, client_id: int, images: int) -> None:
         """A client's reply was checked and taken; ``images`` passed through its model."""
 
+    def waiting_for(self, clients: int) -> None:
+        """So many of the round's clients have yet to answer."""
+
 
 @dataclass(frozen=True)
 class RoundOutcome:
@@ -105,6 +108,7 @@ class PipelineStrategy(Strategy):
         ]
         self._sent_at, self._began = time.time(), []
         self.watcher.round_began(server_round, self._chosen)
+        self.watcher.waiting_for(len(self._chosen))
         return messages
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord, MetricRecord]:
@@ -155,6 +159,8 @@ class PipelineStrategy(Strategy):
             except BadReply as error:
                 causes[client] = str(error)
                 self._reject(server_round, client, str(error))
+            self.watcher.waiting_for(len(self._chosen) - len(losses) - len(causes))
+        self.watcher.waiting_for(0)
         for client in self._chosen:
             if client not in losses and client not in causes:
                 causes[client] = f"no reply within {self.experiment.round_timeout:g} s"

@@ -7,6 +7,7 @@ import pytest
 from experiment import engine
 from experiment.config import Experiment
 from experiment.engine import actor_count, actor_resources
+from learning import devices
 
 
 def placed(wanted: int, share: float, gpus: int) -> int:
@@ -22,7 +23,7 @@ def placed(wanted: int, share: float, gpus: int) -> int:
 @pytest.mark.parametrize("gpus", [0, 1, 2, 4, 8])
 def test_flower_starts_as_many_actors_as_wanted_and_all_find_room(monkeypatch, client_cpus, actors, gpus):
     monkeypatch.setattr(engine, "cpu_count", lambda: 16)
-    monkeypatch.setattr(engine, "gpu_count", lambda: gpus)
+    monkeypatch.setattr(devices, "gpu_count", lambda: gpus)
     experiment = Experiment(client_cpus=client_cpus, actors=actors)
     wanted = actor_count(experiment)
     cpus = math.ceil(wanted * client_cpus)

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = (
-    ("experiment.errors", "experiment.config"),
+    ("experiment.errors", "experiment.config", "experiment.machine"),
     ("experiment.registry", "experiment.cli", "experiment.processes"),
     ("learning",),
     ("attacks",),

@@ -32,9 +32,9 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def evaluate(model, images, labels, trigger, target, precision="fp32", workers=None):
+def evaluate(model, images, labels, trigger, target, precision="fp32", cores=None):
     return evaluate_classifier(
-        classifier(model, precision), images, labels, trigger, target, torch.device("cpu"), workers
+        classifier(model, precision), images, labels, trigger, target, torch.device("cpu"), cores
     )
 
 

@@ -34,6 +34,8 @@ class Quiet:
 
     def round_began(self, round_number, client_ids): ...
 
+    def waiting_for(self, clients): ...
+
     def client_done(self, client_id, images):
         self.images += images
 
