@@ -18,7 +18,6 @@ from learning.sources import load_dataset
 from learning.weights import Start, layout_of, starting_model
 from strategies import Pipeline, pipeline_of
 
-
 MOST_THREADS = 8
 """Beyond these a batch of 64 small images has too little work for a thread."""
 
