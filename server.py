@@ -130,7 +130,7 @@ class _Recorder:
         load_arrays(self.model, self.setup.layout.unflatten(state))
         classify = classifier(self.model, self.setup.experiment.precision)
         score = self._baseline if round_number == 0 else self._scores
-        outcome = self.strategy.outcome or RoundOutcome(0, [], {}, [], [], [], [], 0)
+        outcome = self.strategy.outcome or RoundOutcome(0, [], {}, [], [], [], [], 0, 0)
         self._pending = round_number, outcome, self._scoring.submit(score, round_number, classify, state)
         if round_number == self.setup.experiment.rounds:
             self.settle()
@@ -184,6 +184,7 @@ class _Recorder:
             train_losses=outcome.losses,
             dropped=[{"client": client, "cause": cause} for client, cause in outcome.dropped.items()],
             clamped_variances=outcome.clamped_variances,
+            images=outcome.images,
             seconds={**outcome.seconds, "evaluate": evaluation_seconds},
         )
 

@@ -119,6 +119,10 @@ def of_flower(rule: str, n: int, start: NDArray[np.float32], rng: np.random.Gene
     """Flower's own aggregation of n replies that hold a model each."""
     from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
     from flwr.serverapp.strategy import FedAvg, FedMedian, Krum, MultiKrum
+    from flwr.supercore.task_identity import TaskIdentity
+
+    for name in ("_task_id", "_run_id", "_node_id"):
+        setattr(TaskIdentity, name, 1)  # as a running server has them
 
     strategy = {
         "fedavg": lambda: FedAvg(), "median": lambda: FedMedian(), "krum": lambda: Krum(num_malicious_nodes=1),

@@ -56,9 +56,9 @@ def _scores(rounds: list[RoundRecord], title: str) -> Figure:
     figure, axes = plt.subplots(figsize=(6.4, 4.0))
     x = [record.round for record in rounds]
     axes.plot(x, [record.mta for record in rounds], "o-", color=ACCURACY, lw=2, label="main task accuracy (MTA)")
-    if rounds[0].asr is not None:
-        asr = [np.nan if record.asr is None else record.asr for record in rounds]
-        axes.plot(x, asr, "s-", color=SUCCESS, lw=2, label="attack success rate (ASR)")
+    asr = {record.round: record.asr for record in rounds if record.asr is not None}  # not in every round, if so asked
+    if 0 in asr:
+        axes.plot(list(asr), list(asr.values()), "s-", color=SUCCESS, lw=2, label="attack success rate (ASR)")
         axes.axhline(asr[0], color=SUCCESS, lw=1, ls=":", label="baseline ASR")
     axes.set(xlabel="round (0: starting model)", ylabel="share of the test images", ylim=(-0.02, 1.02))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -43,6 +43,8 @@ class RoundRecord:
     dropped: list[dict[str, Any]]
     """Clients selected and left out: {client, cause}."""
     clamped_variances: int
+    images: int
+    """Training images that passed through the clients' models, by their own count."""
     seconds: dict[str, float]
 
 

@@ -61,7 +61,7 @@ class ProgressListener:
         """Print the round's scores."""
         what = "start  " if record.round == 0 else f"round {record.round}/{self.rounds}"
         seconds = sum(record.seconds.values())
-        rate = f", {self.images / record.seconds['train']:.0f} images/s" if record.round and self.images else ""
+        rate = f", {record.images / record.seconds['train']:.0f} images/s" if record.images else ""
         left_out = "".join(f"\n  client {d['client']} was left out: {escape(d['cause'])}" for d in record.dropped)
         self.console.print(
             f"{what}  MTA {_percent(record.mta)}  ASR {_percent(record.asr)}  ({seconds:.1f} s{rate}){left_out}"

@@ -56,6 +56,8 @@ class RoundOutcome:
     influence: list[float]
     clamped_variances: int
     """Aggregated running variances that were negative and became 0."""
+    images: int
+    """Images that the clients say have passed through their models."""
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -82,6 +84,7 @@ class PipelineStrategy(Strategy):
         self._chosen: list[int] = []
         self._sent_at = 0.0
         self._began: list[float] = []
+        self._images = 0
         self.training_began_at = 0.0
         """When the run's first client began to train, in seconds since the epoch: what came before was start-up."""
 
@@ -106,7 +109,7 @@ class PipelineStrategy(Strategy):
             Message(content=content, message_type=MessageType.TRAIN, dst_node_id=nodes[client])
             for client in self._chosen
         ]
-        self._sent_at, self._began = time.time(), []
+        self._sent_at, self._began, self._images = time.time(), [], 0
         self.watcher.round_began(server_round, self._chosen)
         self.watcher.waiting_for(len(self._chosen))
         return messages
@@ -133,6 +136,7 @@ class PipelineStrategy(Strategy):
             norms_after=before if filtered is cohort else np.sqrt(squared_norms(filtered.deltas)).tolist(),
             influence=aggregate.influence.tolist(),
             clamped_variances=clamped,
+            images=self._images,
             seconds={"train": collected_at - self._sent_at, "aggregate": time.time() - collected_at},
         )
         return self.initial_arrays(), MetricRecord()
@@ -155,7 +159,9 @@ class PipelineStrategy(Strategy):
                 self._began.append(
                     min(max(metrics.get("began", 0.0), self._sent_at), time.time())
                 )  # only a client's word
-                self.watcher.client_done(client, int(metrics.get("images", 0)))
+                images = int(metrics.get("images", 0))
+                self._images += images
+                self.watcher.client_done(client, images)
             except BadReply as error:
                 causes[client] = str(error)
                 self._reject(server_round, client, str(error))

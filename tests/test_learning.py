@@ -1,6 +1,8 @@
 """Model, numbers, weights, training and evaluation, each against an independent way of getting the same."""
 
 import copy
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,12 +17,15 @@ from clients.malicious import MaliciousClient
 from clients.training import PAD, augmented, train
 from experiment.config import Experiment
 from experiment.errors import UserError
+from learning import devices
 from learning import weights as weight_files
-from learning.data import MEAN, STD, Dataset, Shard, normalise, to_pixels
-from learning.evaluation import classifier
+from learning.data import MEAN, STD, Dataset, Shard, cache_dir, normalise, to_pixels
+from learning.evaluation import Cores, Scores, classifier
 from learning.evaluation import evaluate as evaluate_classifier
 from learning.parameters import Layout, arrays_of, load_arrays
+from learning.remembered import recall, remember, scores_key
 from learning.resnet import ResNet18Light, fresh_model
+from learning.sources import load_dataset
 from learning.streams import generator, torch_generator
 from learning.weights import layout_of, save_model, starting_model
 
@@ -138,18 +143,39 @@ def distance(a, b) -> float:
     return max(float(np.abs(x - y).max()) for x, y in zip(a, b, strict=True))
 
 
-def test_fit_is_bit_exact_and_keyed_by_seed_round_and_client():
-    base, n, metrics = fit(BenignClient, SETTINGS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_fit_is_bit_exact_and_keyed_by_seed_round_and_client(precision):
+    settings = replace(SETTINGS, precision=precision)
+    base, n, metrics = fit(BenignClient, settings)
     assert (n, metrics["images"]) == (20, 40.0) and np.isfinite(metrics["loss"])
-    assert distance(base, fit(BenignClient, SETTINGS)[0]) == 0
+    assert distance(base, fit(BenignClient, settings)[0]) == 0
     data = shard()
     for other in (
-        fit(BenignClient, replace(SETTINGS, seed=1))[0],
-        fit(BenignClient, SETTINGS, round_number=2)[0],
-        fit(BenignClient, SETTINGS, data=Shard(4, data.images, data.labels))[0],
-        fit(BenignClient, replace(SETTINGS, augment="epoch"))[0],
+        fit(BenignClient, replace(settings, seed=1))[0],
+        fit(BenignClient, settings, round_number=2)[0],
+        fit(BenignClient, settings, data=Shard(4, data.images, data.labels))[0],
+        fit(BenignClient, replace(settings, augment="epoch"))[0],
     ):
         assert distance(base, other) > 0
+
+
+def test_bf16_trains_nearly_as_fp32_does_and_nothing_else_is_taken():
+    settings = replace(SETTINGS, lr=0.01, local_epochs=1)
+    start = arrays_of(fresh_model(10, 0))
+    fp32, bf16 = (fit(BenignClient, replace(settings, precision=p))[0] for p in ("fp32", "bf16"))
+    moved = np.concatenate([(a - b).ravel() for a, b in zip(fp32, start, strict=True)])
+    apart = np.concatenate([(a - b).ravel() for a, b in zip(fp32, bf16, strict=True)])
+    assert 0 < np.linalg.norm(apart) < 0.1 * np.linalg.norm(moved)
+    with pytest.raises(ValueError, match=r"'auto'.*fp32, bf16"):
+        fit(BenignClient, replace(settings, precision="auto"))
+
+
+@pytest.mark.parametrize(("speedup", "chosen"), [(0.3, "fp32"), (1.1, "fp32"), (2.0, "bf16")])
+def test_auto_takes_bf16_where_it_is_measured_to_be_faster(monkeypatch, speedup, chosen):
+    monkeypatch.setattr(devices, "bf16_speedup", lambda _: speedup)
+    devices.fastest_precision.cache_clear()
+    assert devices.fastest_precision(torch.device("cpu")) == chosen
+    devices.fastest_precision.cache_clear()
 
 
 def test_augment_once_trains_every_epoch_on_the_same_pixels_and_epoch_on_others():
@@ -227,6 +253,102 @@ def test_asr_leaves_out_images_of_the_target_class_and_is_none_without_a_trigger
     assert evaluate(model, data.images, data.labels, None, 0).asr is None
     only_target = np.zeros(50, dtype=np.int64)
     assert evaluate(model, data.images, only_target, lambda x: x, 0).asr is None
+
+
+def test_folding_changes_logits_by_less_than_1e_4_and_bf16_by_little():
+    model = fresh_model(10, 3)
+    with torch.no_grad():
+        for _ in range(3):
+            model(normalise(to_pixels(shard(60).images)))
+    pixels = to_pixels(shard(100, client=5).images)
+    with torch.inference_mode():
+        plain = model.eval()(normalise(pixels).contiguous())
+        fp32, bf16 = (classifier(model, precision)(pixels) for precision in ("fp32", "bf16"))
+    assert float((fp32 - plain).abs().max()) < 1e-4
+    assert 0 < float((bf16 - plain).abs().max()) < 0.05 * float(plain.abs().max())
+    with pytest.raises(ValueError, match="'fp16'"):
+        classifier(model, "fp16")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_scores_do_not_depend_on_how_many_cores_there_are(precision):
+    model, data, trigger = fresh_model(10, 3), shard(450), attack_of(SETTINGS).trigger
+    one, four = (evaluate(model, data.images, data.labels, trigger, 4, precision, Cores(n)) for n in (1, 4))
+    assert one == four
+
+
+def test_evaluation_keeps_to_the_cores_that_others_leave():
+    cores, holding, held = Cores(2), threading.Semaphore(0), []
+
+    def work():
+        with cores.one():
+            held.append(1)
+            holding.acquire()
+            held.pop()
+
+    cores.busy(1)
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    wait_until(lambda: len(held) == 1)
+    time.sleep(0.1)
+    assert len(held) == 1  # the second core is someone else's
+    cores.busy(0)
+    wait_until(lambda: len(held) == 2)
+    for _ in workers:
+        holding.release()
+    for worker in workers:
+        worker.join(10)
+    assert not any(worker.is_alive() for worker in workers)
+    cores.busy(5)  # more than there are: none is left, and nothing is negative
+    late = threading.Thread(target=work)
+    late.start()
+    time.sleep(0.1)
+    assert not held
+    cores.busy(0)
+    holding.release()
+    late.join(10)
+
+
+def wait_until(condition) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+# ---- remembered scores -----------------------------------------------------------------------------------------------
+
+
+def test_scores_are_remembered_by_the_content_of_all_they_come_from(image_folder):
+    data = load_dataset(f"folder:{image_folder}", "data", print)
+    layout = layout_of(3)
+    state = layout.flatten(arrays_of(fresh_model(3, 0)))
+    trigger, cpu = attack_of(SETTINGS).trigger, torch.device("cpu")
+    key = scores_key(state, data, trigger, 0, "fp32", cpu)
+    assert key == scores_key(state, data, trigger, 0, "fp32", cpu)
+    other_images = replace(data, fingerprint="0" * 64)
+    keys = {
+        key,
+        scores_key(layout.flatten(arrays_of(fresh_model(3, 1))), data, trigger, 0, "fp32", cpu),
+        scores_key(replace(state, statistics=state.statistics + 1), data, trigger, 0, "fp32", cpu),
+        scores_key(state, other_images, trigger, 0, "fp32", cpu),
+        scores_key(state, data, None, 0, "fp32", cpu),
+        scores_key(state, data, attack_of(replace(SETTINGS, patch_size=5)).trigger, 0, "fp32", cpu),
+        scores_key(state, data, trigger, 1, "fp32", cpu),
+        scores_key(state, data, trigger, 0, "bf16", cpu),
+    }
+    assert len(keys) == 8
+    assert recall(key) is None
+    remember(key, Scores(0.5, None, 1.25))
+    assert recall(key) == Scores(0.5, None, 1.25)
+
+
+def test_damaged_scores_are_worked_out_again(caplog):
+    remember("ab", Scores(0.5, 0.25, 1.25))
+    for content in ("", "{", "[]", '{"mta": 1}'):
+        (cache_dir() / "scores" / "ab.json").write_text(content)
+        assert recall("ab") is None and "evaluating again" in caplog.text
 
 
 def test_evaluation_leaves_the_model_as_it_is():

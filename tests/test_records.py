@@ -15,10 +15,10 @@ from experiment.plots import draw_figures
 from experiment.records import RoundRecord, RunFolder, Summary, default_folder, detection_rates, read_rounds
 from experiment.report import print_results
 
-START = RoundRecord(0, 0.75, 0.05, 1.0, [], [], [], [], [], [], [], 0, {"evaluate": 1.0})
+START = RoundRecord(0, 0.75, 0.05, 1.0, [], [], [], [], [], [], [], 0, 0, {"evaluate": 1.0})
 ROUND = RoundRecord(
     1, 0.5, 0.9, float("nan"), [0, 2, 3], [True, False, False], [9.0, 2.0, 3.0], [2.5, 2.0, 2.5], [0.0, 0.5, 0.5],
-    [0.1, 0.2, 0.3], [{"client": 4, "cause": "it [raised]"}], 2, {"train": 1.0, "aggregate": 0.1, "evaluate": 1.0},
+    [0.1, 0.2, 0.3], [{"client": 4, "cause": "it [raised]"}], 2, 512, {"train": 1.0, "aggregate": 0.1, "evaluate": 1.0},
 )  # fmt: skip
 SUMMARY = Summary(
     "mine", "clip+fedavg", "blend+scaling", "toy", 0, "once", [0], 0.5, 0.9, 0.75, 0.05, 1.0, 0.0, "ab" * 32, "a fresh model",

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from experiment import prepare as prepare_module
 from experiment.cli import known_scenarios, load_scenario, parse
 from experiment.config import Experiment
 from experiment.errors import UserError
-from experiment.prepare import check_counts
+from experiment.prepare import check_counts, threads_for
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,6 +22,34 @@ def test_flags_go_over_the_scenario_and_the_scenario_over_the_defaults(tmp_path)
     assert (experiment.rounds, experiment.seed, experiment.clip_norm) == (9, 7, 2)
     assert (experiment.scenario, experiment.scale_statistics, experiment.lr) == ("mine", False, Experiment().lr)
     assert parse([f"--scenario={file}"]).rounds == 9
+
+
+def test_a_bare_boolean_flag_means_true_and_takes_one_word_at_most(capsys):
+    assert parse(["--no-cache"]).no_cache and parse(["--no-cache", "--seed", "3"]).seed == 3
+    assert not parse(["--no-cache", "false"]).no_cache and not parse([]).no_cache
+    with pytest.raises(SystemExit) as exit_:
+        parse(["--no-cache", "true", "false"])
+    assert exit_.value.code == 2 and "no-cache" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("cpus", "a_round", "threads"), [(2, 5, 1), (2, 1, 2), (16, 5, 3), (16, 6, 2), (16, 16, 1), (256, 4, 8)]
+)
+def test_clients_get_more_threads_only_where_a_round_leaves_cores_idle(monkeypatch, cpus, a_round, threads):
+    monkeypatch.setattr(prepare_module, "cpu_count", lambda: cpus)
+    monkeypatch.setattr(prepare_module, "gpu_count", lambda: 0)
+    for actors in (None, 1, 2):  # they must not change a result
+        assert threads_for(Experiment(clients=16, clients_per_round=a_round, actors=actors)) == threads
+    monkeypatch.setattr(prepare_module, "gpu_count", lambda: 1)
+    assert threads_for(Experiment(clients_per_round=a_round)) == 1
+
+
+def test_what_auto_chose_is_in_the_settings_that_are_recorded():
+    resolved = prepare_module.prepare(Experiment(dataset="toy", clients_per_round=2), notify=print).experiment
+    assert resolved.precision in ("fp32", "bf16") and resolved.client_threads >= 1
+    named = Experiment(dataset="toy", precision="fp32", client_threads=3)
+    again = prepare_module.prepare(named, notify=print).experiment
+    assert (again.precision, again.client_threads) == ("fp32", 3)
 
 
 def test_the_six_scenarios_of_the_course():

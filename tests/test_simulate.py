@@ -89,6 +89,40 @@ def test_two_actors_and_the_runs_own_config_give_the_same_model_another_seed_ano
     assert summary(tmp_path / "seed")["model_sha256"] != summary(out)["model_sha256"]
 
 
+def test_fp32_too_is_bit_exact_for_any_number_of_actors(image_folder, tmp_path):
+    flags = [*TINY, "--rounds", 1, "--precision", "fp32", "--dataset", f"folder:{image_folder}"]
+    for actors in (1, 2):
+        run(*flags, "--actors", actors, "--out", tmp_path / str(actors))
+    assert summary(tmp_path / "1")["model_sha256"] == summary(tmp_path / "2")["model_sha256"]
+    settings = tomllib.loads((tmp_path / "1" / "config.toml").read_text())
+    assert (settings["precision"], settings["client_threads"] >= 1) == ("fp32", True)
+
+
+def test_the_baseline_is_remembered_unless_told_otherwise_and_the_asr_may_wait_for_the_last_round(
+    one_actor, cache, tmp_path
+):
+    """A remembered score that is not true shows where it is used."""
+    out, _ = one_actor
+    true = summary(out)["baseline_mta"]
+    for file in (cache / "oleander" / "scores").iterdir():
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"mta": 0.125}))
+    config = ("--scenario", out / "config.toml", "--evaluate-asr", "last")
+    printed = run(*config, "--out", tmp_path / "known").stdout
+    assert summary(tmp_path / "known")["baseline_mta"] == 0.125 != true
+    rounds = read_rounds(tmp_path / "known")
+    assert rounds[0].asr is not None and rounds[1].asr is None
+    assert (rounds[2].mta, rounds[2].asr) == (summary(out)["mta"], summary(out)["asr"])
+    assert re.search(r"round 1/2 +MTA +\d+\.\d % +ASR +–", printed)
+    run(*config, "--no-cache", "--out", tmp_path / "again")
+    assert summary(tmp_path / "again")["baseline_mta"] == true
+
+
+def test_the_program_starts_without_pytorch_and_flower_so_that_ray_can_start_first():
+    script = "import sys, simulate; print([m for m in ('torch', 'flwr', 'ray', 'matplotlib') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_an_out_folder_that_holds_something_is_refused_and_left_alone(one_actor):
     before = sorted(p.name for p in one_actor[0].iterdir())
     result = run(*TINY, "--dataset", "toy", "--out", one_actor[0], code=2)

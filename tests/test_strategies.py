@@ -12,7 +12,7 @@ from experiment.config import Experiment
 from experiment.errors import UserError
 from experiment.registry import bind
 from learning.updates import Aggregate, Cohort
-from strategies import RuleError, is_filter, known_strategies, pipeline_of
+from strategies import RuleError, _sums, is_filter, known_strategies, pipeline_of
 from strategies._sums import squared_distances
 from strategies.clip import clip
 from strategies.fedavg import fedavg
@@ -154,6 +154,55 @@ def test_distances_keep_their_digits_far_from_zero():
     rows = (1000 + rng.normal(size=(4, 1000)) * 1e-2).astype(np.float32)
     exact = [[float(((a.astype(np.longdouble) - b) ** 2).sum()) for b in rows] for a in rows]
     np.testing.assert_allclose(squared_distances(rows), exact, rtol=1e-12)
+
+
+def exact_distances(rows):
+    wide = rows.astype(np.longdouble)
+    return np.array([[((a - b) ** 2).sum() for b in wide] for a in wide], dtype=np.float64)
+
+
+@pytest.mark.parametrize("apart", [1.0, 1e-3, 1e-6])
+def test_distances_keep_their_digits_where_some_rows_nearly_coincide(apart):
+    """Two clusters far from each other and from 0, their members ``apart``: a Gram matrix alone has no digit left."""
+    rng = np.random.default_rng(1)
+    centres = rng.normal(size=(2, 3000)) * 100
+    rows = np.concatenate([centre + rng.normal(size=(4, 3000)) * apart for centre in centres]).astype(np.float32)
+    np.testing.assert_allclose(squared_distances(rows), exact_distances(rows), rtol=1e-9)
+
+
+@given(members=updates(least=2, most=7), twin=st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_distances_agree_with_exact_ones_and_equal_rows_are_equally_far(members, twin):
+    rows = np.stack([u.delta for u in members])
+    if twin:
+        rows[-1] = rows[0]
+    found = squared_distances(rows)
+    np.testing.assert_allclose(found, exact_distances(rows), rtol=1e-6)
+    np.testing.assert_array_equal(found, found.T)
+    if twin:
+        assert found[0, -1] == 0
+        np.testing.assert_array_equal(found[0], found[-1])
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_nothing_depends_on_how_many_cores_there_are(name, monkeypatch):
+    cohort = random_cohort(7, d=5 * _sums.WIDTH + 3)
+    found = []
+    for cores in (1, 4):
+        monkeypatch.setattr(_sums, "cpu_count", lambda cores=cores: cores)
+        found.append(function(name)(cohort))
+    np.testing.assert_array_equal(found[0].delta, found[1].delta)
+    np.testing.assert_array_equal(found[0].influence, found[1].influence)
+
+
+def test_sums_over_many_blocks_are_those_of_numpy():
+    rows = random_cohort(5, d=3 * _sums.WIDTH + 17).deltas
+    wide = rows.astype(np.float64)
+    np.testing.assert_allclose(_sums.squared_norms(rows), (wide**2).sum(axis=1), rtol=1e-12)
+    cohort = replace(random_cohort(5, d=rows.shape[1]), deltas=rows)
+    expected = np.average(wide, axis=0, weights=cohort.num_examples)
+    np.testing.assert_allclose(fedavg(cohort).delta, expected, rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(median(cohort).delta, np.median(wide, axis=0).astype(np.float32))
 
 
 def test_fedavg_agrees_with_numpy():
