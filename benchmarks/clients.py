@@ -1,6 +1,6 @@
 """Seconds a round and memory as the virtual clients grow: what Flower, Ray and the server cost when training costs nothing.
 
-Clients send the global model straight back. The server's memory is read after each round.
+Clients send the global model straight back. The server's own memory (without what it shares with Ray) is read after each round.
 """
 
 import json

@@ -41,7 +41,7 @@ def main() -> None:
     def noted(folder: RunFolder, record: RoundRecord) -> None:
         append(folder, record)
         with Path(folder.path / "memory.jsonl").open("a") as file:
-            file.write(json.dumps(psutil.Process().memory_info().rss) + "\n")
+            file.write(json.dumps(psutil.Process().memory_full_info().uss) + "\n")
 
     RunFolder.append = noted  # type: ignore[method-assign]
     sys.exit(simulate.main(sys.argv[1:], noop.app))
