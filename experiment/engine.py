@@ -79,14 +79,13 @@ def start_ray(experiment: Experiment) -> dict[str, int | float]:
     """
     import ray
 
-    if experiment.ray_address:
-        check_cluster(experiment.ray_address)
+    address = cluster_address(experiment.ray_address) if experiment.ray_address else ""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     python_path = ":".join(path for path in sys.path if path)
     try:
-        if experiment.ray_address:
+        if address:
             env = {"PYTHONPATH": python_path, "THP_MEM_ALLOC_ENABLE": os.environ.get("THP_MEM_ALLOC_ENABLE", "1")}
-            ray.init(address=experiment.ray_address, runtime_env={"env_vars": env}, **quiet)
+            ray.init(address=address, runtime_env={"env_vars": env}, **quiet)
         else:
             os.environ["PYTHONPATH"] = python_path  # inherited; a runtime_env would discard the processes Ray has ready
             cpus = math.ceil(actor_count(experiment) * experiment.client_cpus)
@@ -98,8 +97,7 @@ def start_ray(experiment: Experiment) -> dict[str, int | float]:
         reason = str(error).partition("\n")[0]
         if experiment.ray_address:
             raise UserError(
-                f"--ray-address {experiment.ray_address}: no Ray cluster there ({reason}); "
-                "start one with `ray start --head`, or leave the flag out"
+                f"--ray-address {experiment.ray_address}: no Ray cluster there ({reason}); {_START_ONE}"
             ) from None
         raise RunError(f"Ray did not start: {reason}") from error
     finally:
@@ -107,25 +105,36 @@ def start_ray(experiment: Experiment) -> dict[str, int | float]:
     return actor_resources(experiment, ray.cluster_resources())
 
 
-def check_cluster(address: str) -> None:
-    """Refuse the address of a Ray cluster that nothing listens at: Ray itself would try for minutes.
+def cluster_address(asked: str) -> str:
+    """HOST:PORT of the Ray cluster that was asked for, if something listens there: Ray itself would try for minutes.
+
+    ``auto`` is the cluster at RAY_ADDRESS, or the last one that ``ray start`` made or joined on this machine. (Ray's own
+    reading of it would do with any Ray that it finds, such as the private one of another run.)
 
     Raises:
         UserError: not an address, or nobody there.
     """
-    if address == "auto":
-        return  # Ray itself knows at once
+    from ray._private.services import find_bootstrap_address
+
+    address = asked
+    if asked == "auto":
+        address = os.environ.get("RAY_ADDRESS") or find_bootstrap_address(None) or ""
+        if not address:
+            raise UserError(f"--ray-address auto: no Ray cluster was started on this machine; {_START_ONE}")
     host, colon, port = address.rpartition(":")
     if not (host and colon and port.isdigit()):
         raise UserError(
-            f"--ray-address {address}: wanted HOST:PORT of a cluster's head (ray start --head prints it), or auto"
+            f"--ray-address {asked}: wanted HOST:PORT of a cluster's head (ray start --head prints it), or auto"
         )
     try:
         socket.create_connection((host, int(port)), timeout=CLUSTER_SECONDS).close()
     except (OSError, OverflowError, ValueError) as error:
-        raise UserError(
-            f"--ray-address {address}: no Ray cluster there ({error}); start one with `ray start --head`, or leave the flag out"
-        ) from None
+        where = "there" if address == asked else f"at {address} any more"
+        raise UserError(f"--ray-address {asked}: no Ray cluster {where} ({error}); {_START_ONE}") from None
+    return address
+
+
+_START_ONE = "start one with `ray start --head`, or leave the flag out"
 
 
 def actor_resources(experiment: Experiment, available: dict[str, float]) -> dict[str, int | float]:

@@ -1,12 +1,14 @@
 """How many actors Flower will start, and whether Ray can place them all, on machines that the tests do not have."""
 
 import math
+import socket
 
 import pytest
 
 from experiment import engine
 from experiment.config import Experiment
-from experiment.engine import actor_count, actor_resources
+from experiment.engine import actor_count, actor_resources, cluster_address
+from experiment.errors import UserError
 from learning import devices
 
 
@@ -49,3 +51,23 @@ def test_default_actors_are_what_the_machine_carries_and_a_round_needs(monkeypat
     assert actor_count(Experiment(client_cpus=4.0)) == 4
     monkeypatch.setattr(engine, "cpu_count", lambda: 1)
     assert actor_count(Experiment()) == 1
+
+
+def test_auto_is_the_cluster_of_ray_start_and_a_dead_one_is_refused_at_once(monkeypatch):
+    from ray._private import services
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda _: None)
+    with pytest.raises(UserError, match="auto: no Ray cluster was started on this machine"):
+        cluster_address("auto")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        alive = f"127.0.0.1:{listening.getsockname()[1]}"
+        monkeypatch.setattr(services, "find_bootstrap_address", lambda _: alive)
+        assert cluster_address("auto") == cluster_address(alive) == alive
+    with pytest.raises(UserError, match=f"auto: no Ray cluster at {alive} any more"):
+        cluster_address("auto")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(UserError, match=r"at 127\.0\.0\.1:1 any more"):
+        cluster_address("auto")
+    with pytest.raises(UserError, match="wanted HOST:PORT"):
+        cluster_address("somewhere")

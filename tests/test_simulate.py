@@ -141,7 +141,6 @@ def test_an_out_folder_that_holds_something_is_refused_and_left_alone(one_actor)
         (["--out", "/proc/no"], ["/proc/no"]),
         (["--poison-rate", "7"], ["poison_rate = 7"]),
         (["--ray-address", "127.0.0.1:1"], ["127.0.0.1:1", "no Ray cluster"]),
-        (["--ray-address", "auto"], ["auto", "no Ray cluster"]),
         (["--client-gpus", "64"], ["--client-gpus 64", "GPUs"]),
         (["--out", "x" * 300], ["File name too long"]),
     ],
