@@ -6,7 +6,9 @@ depend on how many there are.
 """
 
 import contextlib
+import copy
 import hashlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from experiment.machine import cpu_count
 from learning.data import normalise, to_pixels
@@ -87,15 +89,26 @@ def cores_for(device: torch.device) -> Cores:
 def classifier(model: nn.Module, precision: str) -> Classifier:
     """A copy of the model for evaluation in this precision; what happens to the model afterwards does not touch it."""
     dtype = dtype_of(precision)
-    body = fuse(model.eval()).to(memory_format=torch.channels_last)
+    body = folded(model)
     head = body.get_submodule("linear")
     body.add_module("linear", nn.Identity())
-    body.to(dtype)
+    body.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def classify(pixels: Tensor) -> Tensor:
         return head(body(normalise(pixels).to(dtype)).float())  # the head in float32: its rounding decides near ties
 
     return classify
+
+
+def folded(model: nn.Module) -> nn.Module:
+    """A copy in which each convolution has taken in the batch norm that stands behind it among its module's children."""
+    copied = copy.deepcopy(model).eval()
+    for module in list(copied.modules()):
+        for (name, layer), (next_name, following) in itertools.pairwise(list(module.named_children())):
+            if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(layer, following))
+                setattr(module, next_name, nn.Identity())
+    return copied
 
 
 def evaluate(

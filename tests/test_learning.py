@@ -1,8 +1,10 @@
 """Model, numbers, weights, training and evaluation, each against an independent way of getting the same."""
 
 import copy
+import gc
 import threading
 import time
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +22,7 @@ from experiment.errors import UserError
 from learning import devices
 from learning import weights as weight_files
 from learning.data import MEAN, STD, Dataset, Shard, cache_dir, normalise, to_pixels
-from learning.evaluation import Cores, Scores, classifier
+from learning.evaluation import Cores, Scores, classifier, folded
 from learning.evaluation import evaluate as evaluate_classifier
 from learning.parameters import Layout, arrays_of, load_arrays
 from learning.remembered import recall, remember, scores_key
@@ -268,6 +270,22 @@ def test_folding_changes_logits_by_less_than_1e_4_and_bf16_by_little():
     assert 0 < float((bf16 - plain).abs().max()) < 0.05 * float(plain.abs().max())
     with pytest.raises(ValueError, match="'fp16'"):
         classifier(model, "fp16")
+
+
+def test_every_batch_norm_is_folded_and_a_classifier_leaves_no_cycle_that_keeps_its_weights():
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded(fresh_model(10, 0)).modules())
+    gc.collect()
+    gc.disable()
+    try:
+        classify = classifier(fresh_model(10, 0), "bf16")
+        weights = [
+            weakref.ref(cell.cell_contents) for cell in classify.__closure__ if hasattr(cell.cell_contents, "modules")
+        ]
+        assert len(weights) == 2 and all(ref() is not None for ref in weights)
+        del classify
+        assert all(ref() is None for ref in weights)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
