@@ -129,9 +129,12 @@ class _Recorder:
         state = self.strategy.state
         load_arrays(self.model, self.setup.layout.unflatten(state))
         classify = classifier(self.model, self.setup.experiment.precision)
-        score = self._baseline if round_number == 0 else self._scores
         outcome = self.strategy.outcome or RoundOutcome(0, [], {}, [], [], [], [], 0, 0)
-        self._pending = round_number, outcome, self._scoring.submit(score, round_number, classify, state)
+        if round_number == 0:
+            scoring = self._scoring.submit(self._baseline, classify, state)
+        else:
+            scoring = self._scoring.submit(self._scores, round_number, classify)
+        self._pending = round_number, outcome, scoring
         if round_number == self.setup.experiment.rounds:
             self.settle()
         return None
@@ -150,18 +153,18 @@ class _Recorder:
         self.folder.append(record)
         self.listener.round_finished(record)
 
-    def _baseline(self, round_number: int, classify: Classifier, state: ModelState) -> Scores:
+    def _baseline(self, classify: Classifier, state: ModelState) -> Scores:
         experiment, dataset = self.setup.experiment, self.setup.dataset
         key = scores_key(
             state, dataset, self.setup.attack.trigger, experiment.target, experiment.precision, self.device
         )
         known = None if experiment.no_cache else recall(key)
-        scores = known or self._scores(round_number, classify, state)
+        scores = known or self._scores(0, classify)
         if not known:
             remember(key, scores)
         return scores
 
-    def _scores(self, round_number: int, classify: Classifier, _state: ModelState) -> Scores:
+    def _scores(self, round_number: int, classify: Classifier) -> Scores:
         experiment, dataset = self.setup.experiment, self.setup.dataset
         wanted = experiment.evaluate_asr == "every" or round_number in (0, experiment.rounds)
         trigger = self.setup.attack.trigger if wanted else None

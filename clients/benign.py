@@ -35,15 +35,8 @@ class BenignClient(NumPyClient):
         load_arrays(self.model, parameters)
         fit = self.learn(int(config["server-round"]))
         local = self.submission(parameters, arrays_of(self.model))
-        return (
-            local,
-            len(self.shard.labels),
-            {
-                "loss": fit.loss,
-                "images": float(fit.images),
-                "began": began,
-            },
-        )
+        metrics = {"loss": fit.loss, "images": float(fit.images), "began": began}
+        return local, len(self.shard.labels), metrics
 
     def learn(self, round_number: int) -> Fit:
         """Train ``self.model`` in place."""

@@ -137,7 +137,9 @@ def evaluate(
     def score(start: int) -> _Part:
         rows = slice(start, start + size)
         with cores.one():
-            return _score_batch(classify, np.array(images[rows]), np.array(labels[rows]), trigger, target, device)
+            pixels = to_pixels(torch.from_numpy(np.array(images[rows])).to(device))  # (b, 3, h, w)
+            truth = torch.from_numpy(np.array(labels[rows])).to(device)  # (b,)
+            return _score_batch(classify, pixels, truth, trigger, target)
 
     with ThreadPoolExecutor(min(cores.count, -(-count // size))) as pool:
         parts = list(pool.map(score, range(0, count, size)))
@@ -150,15 +152,7 @@ def evaluate(
 
 
 @torch.inference_mode()
-def _score_batch(
-    classify: Classifier,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    trigger: Trigger | None,
-    target: int,
-    device: torch.device,
-) -> _Part:
-    pixels, truth = to_pixels(torch.from_numpy(images).to(device)), torch.from_numpy(labels).to(device)  # (b, 3, h, w)
+def _score_batch(classify: Classifier, pixels: Tensor, truth: Tensor, trigger: Trigger | None, target: int) -> _Part:
     logits = classify(pixels)  # (b, classes)
     right, loss = int((logits.argmax(1) == truth).sum()), float(F.cross_entropy(logits, truth, reduction="sum"))
     others = truth != target

@@ -4,7 +4,7 @@ A block is small, so widening it costs no memory and little time; blocks are ind
 and what comes out does not depend on how many there are.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -35,7 +35,7 @@ def weighted(cohort: Cohort, influence: NDArray[np.float64]) -> Aggregate:
 
 def by_columns(columns: int, work: Callable[[slice], Part], width: int = WIDTH) -> list[Part]:
     """``work`` on each block of columns, in order, on all cores (NumPy leaves Python's lock while it works)."""
-    blocks = [slice(start, min(start + width, columns)) for start in range(0, columns, width)]
+    blocks = _slices(columns, width)
     if len(blocks) < 2:
         return [work(block) for block in blocks]
     with ThreadPoolExecutor(min(cpu_count(), len(blocks))) as pool:
@@ -99,8 +99,8 @@ def _same_for_equal_rows(distances: NDArray[np.float64]) -> NDArray[np.float64]:
     return distances
 
 
-def _slices(columns: int, width: int) -> Iterable[slice]:
-    return (slice(start, start + width) for start in range(0, columns, width))
+def _slices(columns: int, width: int) -> list[slice]:
+    return [slice(start, min(start + width, columns)) for start in range(0, columns, width)]
 
 
 def _weighted_rows(rows: FloatArray, influence: NDArray[np.float64]) -> FloatArray:
