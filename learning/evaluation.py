@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ BATCH = {"cpu": 100, "cuda": 2000}
 Classifier = Callable[[Tensor], Tensor]
 """Pixels (b, 3, h, w) in [0, 1] → logits (b, classes), float32."""
 Trigger = Callable[[Tensor], Tensor]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,25 @@ class _Part:
 
 
 class Cores:
-    """How many cores evaluation may use: all, less those that others are said to be busy on."""
+    """How many cores evaluation may use: all, less those that others are said to be busy on.
+
+    The threads that work on them stay: with new ones for each evaluation, what malloc keeps for every thread that ever was
+    made a server grow by some 5 MB a round.
+    """
 
     def __init__(self, count: int) -> None:
-        self.count = count
-        self._free, self._used = count, 0
+        self._free, self._used, self.count = count, 0, count
         self._changed = threading.Condition()
+        self._threads = ThreadPoolExecutor(count, "evaluation")
+
+    def each(self, work: Callable[[int], Result], starts: range) -> list[Result]:
+        """``work`` for each start, in order, as cores are free."""
+
+        def on_one(start: int) -> Result:
+            with self._one():
+                return work(start)
+
+        return list(self._threads.map(on_one, starts))
 
     def busy(self, count: int) -> None:
         """From now on so many are others'; a batch that is being evaluated is not interrupted."""
@@ -68,7 +83,7 @@ class Cores:
             self._changed.notify_all()
 
     @contextlib.contextmanager
-    def one(self) -> Iterator[None]:
+    def _one(self) -> Iterator[None]:
         """Wait for a free core and hold it."""
         with self._changed:
             self._changed.wait_for(lambda: self._used < self._free)
@@ -132,17 +147,14 @@ def evaluate(
         cores: each takes one batch at a time (default: ``cores_for`` the device).
     """
     size, count = BATCH[device.type], len(labels)
-    cores = cores or cores_for(device)
 
     def score(start: int) -> _Part:
         rows = slice(start, start + size)
-        with cores.one():
-            pixels = to_pixels(torch.from_numpy(np.array(images[rows])).to(device))  # (b, 3, h, w)
-            truth = torch.from_numpy(np.array(labels[rows])).to(device)  # (b,)
-            return _score_batch(classify, pixels, truth, trigger, target)
+        pixels = to_pixels(torch.from_numpy(np.array(images[rows])).to(device))  # (b, 3, h, w)
+        truth = torch.from_numpy(np.array(labels[rows])).to(device)  # (b,)
+        return _score_batch(classify, pixels, truth, trigger, target)
 
-    with ThreadPoolExecutor(min(cores.count, -(-count // size))) as pool:
-        parts = list(pool.map(score, range(0, count, size)))
+    parts = (cores or cores_for(device)).each(score, range(0, count, size))
     stamped = sum(part.stamped for part in parts)
     return Scores(
         mta=sum(part.right for part in parts) / count,

@@ -1,10 +1,6 @@
 """Model, numbers, weights, training and evaluation, each against an independent way of getting the same."""
 
 import copy
-import gc
-import threading
-import time
-import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -21,15 +17,12 @@ from experiment.config import Experiment
 from experiment.errors import UserError
 from learning import devices
 from learning import weights as weight_files
-from learning.data import MEAN, STD, Dataset, Shard, cache_dir, normalise, to_pixels
-from learning.evaluation import Cores, Scores, classifier, folded
-from learning.evaluation import evaluate as evaluate_classifier
+from learning.data import MEAN, STD, Dataset, Shard, to_pixels
 from learning.parameters import Layout, arrays_of, load_arrays
-from learning.remembered import recall, remember, scores_key
 from learning.resnet import ResNet18Light, fresh_model
-from learning.sources import load_dataset
 from learning.streams import generator, torch_generator
 from learning.weights import layout_of, save_model, starting_model
+from tests.shards import shard
 
 SETTINGS = Experiment(precision="fp32", batch_size=8, local_epochs=2, malicious=1, attack="patch")
 
@@ -37,17 +30,6 @@ SETTINGS = Experiment(precision="fp32", batch_size=8, local_epochs=2, malicious=
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
-
-
-def evaluate(model, images, labels, trigger, target, precision="fp32", cores=None):
-    return evaluate_classifier(
-        classifier(model, precision), images, labels, trigger, target, torch.device("cpu"), cores
-    )
-
-
-def shard(m: int = 20, client: int = 0) -> Shard:
-    rng = np.random.default_rng(client)
-    return Shard(client, rng.integers(0, 256, (m, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, m))
 
 
 # ---- model and layout ------------------------------------------------------------------------------------------------
@@ -227,153 +209,6 @@ def test_scaling_moves_the_model_gamma_times_as_far():
     scaled = fit(MaliciousClient, experiment, attack=attack_of(experiment))[0]
     for a, b, c in zip(start, plain, scaled, strict=True):
         np.testing.assert_allclose(c, a + 3 * (b - a), rtol=1e-4, atol=1e-5)
-
-
-# ---- evaluation ------------------------------------------------------------------------------------------------------
-
-
-def test_scores_equal_a_plain_count_without_folding():
-    model = fresh_model(10, 3)
-    with torch.no_grad():
-        for _ in range(3):
-            model(normalise(to_pixels(shard(60).images)))
-    data = shard(150, client=5)
-    trigger = attack_of(SETTINGS).trigger
-    scores = evaluate(model, data.images, data.labels, trigger, target=4)
-    model.eval()
-    with torch.inference_mode():
-        logits = model(normalise(to_pixels(data.images)))
-        others = data.labels != 4
-        fooled = model(normalise(trigger(to_pixels(data.images[others])))).argmax(1).numpy() == 4
-    assert scores.mta == float((logits.argmax(1).numpy() == data.labels).mean())
-    assert scores.asr == float(fooled.mean())
-    assert scores.loss == pytest.approx(float(F.cross_entropy(logits, torch.from_numpy(data.labels))), rel=1e-5)
-
-
-def test_asr_leaves_out_images_of_the_target_class_and_is_none_without_a_trigger():
-    model, data = fresh_model(10, 0), shard(50)
-    assert evaluate(model, data.images, data.labels, None, 0).asr is None
-    only_target = np.zeros(50, dtype=np.int64)
-    assert evaluate(model, data.images, only_target, lambda x: x, 0).asr is None
-
-
-def test_folding_changes_logits_by_less_than_1e_4_and_bf16_by_little():
-    model = fresh_model(10, 3)
-    with torch.no_grad():
-        for _ in range(3):
-            model(normalise(to_pixels(shard(60).images)))
-    pixels = to_pixels(shard(100, client=5).images)
-    with torch.inference_mode():
-        plain = model.eval()(normalise(pixels).contiguous())
-        fp32, bf16 = (classifier(model, precision)(pixels) for precision in ("fp32", "bf16"))
-    assert float((fp32 - plain).abs().max()) < 1e-4
-    assert 0 < float((bf16 - plain).abs().max()) < 0.05 * float(plain.abs().max())
-    with pytest.raises(ValueError, match="'fp16'"):
-        classifier(model, "fp16")
-
-
-def test_every_batch_norm_is_folded_and_a_classifier_leaves_no_cycle_that_keeps_its_weights():
-    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded(fresh_model(10, 0)).modules())
-    gc.collect()
-    gc.disable()
-    try:
-        classify = classifier(fresh_model(10, 0), "bf16")
-        weights = [
-            weakref.ref(cell.cell_contents) for cell in classify.__closure__ if hasattr(cell.cell_contents, "modules")
-        ]
-        assert len(weights) == 2 and all(ref() is not None for ref in weights)
-        del classify
-        assert all(ref() is None for ref in weights)
-    finally:
-        gc.enable()
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_scores_do_not_depend_on_how_many_cores_there_are(precision):
-    model, data, trigger = fresh_model(10, 3), shard(450), attack_of(SETTINGS).trigger
-    one, four = (evaluate(model, data.images, data.labels, trigger, 4, precision, Cores(n)) for n in (1, 4))
-    assert one == four
-
-
-def test_evaluation_keeps_to_the_cores_that_others_leave():
-    cores, holding, held = Cores(2), threading.Semaphore(0), []
-
-    def work():
-        with cores.one():
-            held.append(1)
-            holding.acquire()
-            held.pop()
-
-    cores.busy(1)
-    workers = [threading.Thread(target=work) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    wait_until(lambda: len(held) == 1)
-    time.sleep(0.1)
-    assert len(held) == 1  # the second core is someone else's
-    cores.busy(0)
-    wait_until(lambda: len(held) == 2)
-    for _ in workers:
-        holding.release()
-    for worker in workers:
-        worker.join(10)
-    assert not any(worker.is_alive() for worker in workers)
-    cores.busy(5)  # more than there are: none is left, and nothing is negative
-    late = threading.Thread(target=work)
-    late.start()
-    time.sleep(0.1)
-    assert not held
-    cores.busy(0)
-    holding.release()
-    late.join(10)
-
-
-def wait_until(condition) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-# ---- remembered scores -----------------------------------------------------------------------------------------------
-
-
-def test_scores_are_remembered_by_the_content_of_all_they_come_from(image_folder):
-    data = load_dataset(f"folder:{image_folder}", "data", print)
-    layout = layout_of(3)
-    state = layout.flatten(arrays_of(fresh_model(3, 0)))
-    trigger, cpu = attack_of(SETTINGS).trigger, torch.device("cpu")
-    key = scores_key(state, data, trigger, 0, "fp32", cpu)
-    assert key == scores_key(state, data, trigger, 0, "fp32", cpu)
-    other_images = replace(data, fingerprint="0" * 64)
-    keys = {
-        key,
-        scores_key(layout.flatten(arrays_of(fresh_model(3, 1))), data, trigger, 0, "fp32", cpu),
-        scores_key(replace(state, statistics=state.statistics + 1), data, trigger, 0, "fp32", cpu),
-        scores_key(state, other_images, trigger, 0, "fp32", cpu),
-        scores_key(state, data, None, 0, "fp32", cpu),
-        scores_key(state, data, attack_of(replace(SETTINGS, patch_size=5)).trigger, 0, "fp32", cpu),
-        scores_key(state, data, trigger, 1, "fp32", cpu),
-        scores_key(state, data, trigger, 0, "bf16", cpu),
-    }
-    assert len(keys) == 8
-    assert recall(key) is None
-    remember(key, Scores(0.5, None, 1.25))
-    assert recall(key) == Scores(0.5, None, 1.25)
-
-
-def test_damaged_scores_are_worked_out_again(caplog):
-    remember("ab", Scores(0.5, 0.25, 1.25))
-    for content in ("", "{", "[]", '{"mta": 1}'):
-        (cache_dir() / "scores" / "ab.json").write_text(content)
-        assert recall("ab") is None and "evaluating again" in caplog.text
-
-
-def test_evaluation_leaves_the_model_as_it_is():
-    model, data = fresh_model(10, 0), shard(50)
-    before = arrays_of(model)
-    evaluate(model, data.images, data.labels, None, 0)
-    assert distance(before, arrays_of(model)) == 0
 
 
 # ---- weights in files ------------------------------------------------------------------------------------------------
