@@ -15,9 +15,10 @@ from flwr.serverapp import Grid, ServerApp
 
 from experiment.cli import parse
 from experiment.machine import cpu_count
-from experiment.prepare import Setup, prepare
+from experiment.prepare import Setup, Sources, prepare
 from experiment.records import RoundRecord, RunFolder, Summary, detection_rates, environment
-from experiment.report import ProgressListener, console_on, finish, notice
+from experiment.report import ProgressListener, console_on, finish_run, notice, print_results
+from experiment.resume import keep, mend
 from experiment.samples import write_samples
 from learning.devices import gpu_name, prepare_device
 from learning.evaluation import Classifier, Cores, Scores, classifier, cores_for, evaluate
@@ -40,11 +41,20 @@ class Listener(Protocol):
     def round_finished(self, record: RoundRecord) -> None:
         """A round's record is on disk; round 0 is the starting model's."""
 
+    def say(self, text: str) -> None:
+        """Something that the user must know."""
+
 
 def federate(
-    grid: Grid, setup: Setup, folder: RunFolder, listener: Listener, *, clients_are_here: bool = False
+    grid: Grid,
+    setup: Setup,
+    folder: RunFolder,
+    listener: Listener,
+    *,
+    clients_are_here: bool = False,
+    began: float | None = None,
 ) -> Summary:
-    """Run all rounds, record each as it ends, and write the final model and the summary.
+    """Run all rounds that are not done yet, record each as it ends, and write the final model.
 
     Args:
         grid: Flower's way to the clients.
@@ -52,31 +62,50 @@ def federate(
         folder: where its records go.
         listener: is told how it goes on.
         clients_are_here: whether clients train on this machine's cores, so that evaluation keeps to those they leave idle.
+        began: when the run began, in seconds since the epoch (default: when this process did).
 
     Raises:
         RunError: a bad reply, too few clients for the rule, or an aggregate that overflows.
     """
     experiment = setup.experiment
     device = prepare_device(threads=1)  # evaluation takes whole batches to each core
-    folder.write_settings(experiment, environment(str(device), gpu_name(), cpu_count()))
-    write_samples(folder.path, setup)
+    about = environment(str(device), gpu_name(), cpu_count())
+    done = 0
+    if setup.standing is None:
+        folder.write_settings(experiment, about)
+        write_samples(folder.path, setup)
+    else:
+        done = setup.standing.round
+        changed = folder.note_resumption(done, about)
+        if changed:
+            listener.say(
+                f"the run goes on with another {', '.join(changed)} than it began with: its last bits may differ"
+            )
+    mend(folder.path, setup.standing)
     cores = cores_for(device)
     watcher = _Watch(
         listener, cores if clients_are_here and device.type == "cpu" else None, experiment.client_threads or 1
     )
     strategy = PipelineStrategy(
-        experiment, setup.pipeline, setup.layout, setup.start.state, setup.shard_sizes, _client_config(setup), watcher
+        experiment,
+        setup.pipeline,
+        setup.layout,
+        setup.start.state,
+        setup.shard_sizes,
+        _client_config(setup),
+        watcher,
+        done,
     )
     recorder = _Recorder(setup, strategy, folder, listener, device, cores)
     try:
         strategy.start(
-            grid, strategy.initial_arrays(), num_rounds=experiment.rounds, timeout=experiment.round_timeout,
+            grid, strategy.initial_arrays(), num_rounds=experiment.rounds - done, timeout=experiment.round_timeout,
             evaluate_fn=recorder.score_round,
         )  # fmt: skip
     finally:
         recorder.settle()  # a round whose clients failed leaves the one before it on record
     sha256 = save_model(folder.path / "model.safetensors", setup.layout, strategy.state)
-    return recorder.summary(sha256)
+    return recorder.summary(sha256, began or psutil.Process().create_time())
 
 
 def _client_config(setup: Setup) -> dict[str, str]:
@@ -119,22 +148,29 @@ class _Recorder:
         self.cores = cores
         self.setup, self.strategy, self.folder, self.listener, self.device = setup, strategy, folder, listener, device
         self.model = ResNet18Light(len(setup.dataset.classes)).to(device)
-        self.records: list[RoundRecord] = []
+        self.records: list[RoundRecord] = list(setup.standing.records) if setup.standing else []
+        self.earlier = len(self.records)
         self._scoring = ThreadPoolExecutor(1)
         self._pending: tuple[int, RoundOutcome, Future[Scores]] | None = None
 
-    def score_round(self, round_number: int, _arrays: ArrayRecord) -> MetricRecord | None:
-        """Begin to score the global model; Flower calls it before round 1 and after each round."""
+    def score_round(self, rounds_here: int, _arrays: ArrayRecord) -> MetricRecord | None:
+        """Begin to score the global model; Flower calls it before the first round and after each."""
         self.settle()
-        state = self.strategy.state
+        round_number, state = self.strategy.rounds_done + rounds_here, self.strategy.state
+        outcome = self.strategy.outcome
+        if rounds_here == 0 and self.setup.standing:
+            if len(self.records) > round_number:
+                return None  # on record
+            outcome = self.setup.standing.outcome
+        else:
+            keep(self.folder.path, round_number, state, outcome, self._about)
         load_arrays(self.model, self.setup.layout.unflatten(state))
         classify = classifier(self.model, self.setup.experiment.precision)
-        outcome = self.strategy.outcome or RoundOutcome(0, [], {}, [], [], [], [], 0, 0)
         if round_number == 0:
             scoring = self._scoring.submit(self._baseline, classify, state)
         else:
             scoring = self._scoring.submit(self._scores, round_number, classify)
-        self._pending = round_number, outcome, scoring
+        self._pending = round_number, outcome or RoundOutcome(0, [], {}, [], [], [], [], 0, 0), scoring
         if round_number == self.setup.experiment.rounds:
             self.settle()
         return None
@@ -191,8 +227,12 @@ class _Recorder:
             seconds={**outcome.seconds, "evaluate": evaluation_seconds},
         )
 
-    def summary(self, model_sha256: str) -> Summary:
-        """The run in one object."""
+    @property
+    def _about(self) -> dict[str, str]:
+        return {"start": self.setup.start.origin, "dataset_sha256": self.setup.dataset.fingerprint}
+
+    def summary(self, model_sha256: str, began: float) -> Summary:
+        """The run in one object; ``began`` is when this process took it up, in seconds since the epoch."""
         experiment, first, last = self.setup.experiment, self.records[0], self.records[-1]
         true_positives, false_positives = detection_rates(self.records)
         return Summary(
@@ -210,21 +250,26 @@ class _Recorder:
             true_positive_rate=true_positives,
             false_positive_rate=false_positives,
             model_sha256=model_sha256,
-            start=self.setup.start.origin,
-            dataset_sha256=self.setup.dataset.fingerprint,
+            **self._about,
             device=str(self.device),
-            seconds=self._seconds(),
+            seconds=self._seconds(began),
         )
 
-    def _seconds(self) -> dict[str, float]:
-        """Wall time since the process began, by phase; evaluation that training hid is part of training."""
-        began = psutil.Process().create_time()
+    def _seconds(self, began: float) -> dict[str, float]:
+        """Wall time of the run by phase, what a process before a resumption spent on finished rounds included.
+
+        Evaluation that training hid is part of training.
+        """
         phases = {
             phase: sum(record.seconds.get(phase, 0.0) for record in self.records)
             for phase in ("train", "aggregate", "evaluate")
         }
-        startup = self.strategy.training_began_at - began
-        total = time.time() - began
+        before = sum(sum(record.seconds.values()) for record in self.records[: self.earlier])
+        standing = self.setup.standing
+        if standing and standing.outcome and self.earlier <= standing.round:  # trained before, scored here
+            before += sum(standing.outcome.seconds.values())
+        startup = max(self.strategy.training_began_at - began, 0.0)
+        total = time.time() - began + before
         return {"total": total, "startup": startup, **phases, "other": total - startup - sum(phases.values())}
 
 
@@ -237,6 +282,9 @@ def main(grid: Grid, context: Context) -> None:
     flags = shlex.split(str(context.run_config["flags"]))
     experiment = parse(["--scenario", str(context.run_config["scenario"]), *flags])
     console = console_on()
-    setup = prepare(experiment, lambda text: notice(console, text))
+    setup = prepare(experiment, Sources(lambda text: notice(console, text)))
     folder = RunFolder.of(experiment)
-    finish(console, folder, federate(grid, setup, folder, ProgressListener(console, setup)))
+    summary = federate(grid, setup, folder, ProgressListener(console, setup.experiment))
+    finish_run(folder, summary)
+    print_results(console, folder.path, summary)
+    folder.release()

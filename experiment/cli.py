@@ -1,6 +1,6 @@
-"""From the command line to an Experiment: a scenario's TOML file first, then the flags over it.
+"""From the command line to what is to be run: a scenario's TOML file first, then the flags over it.
 
-The flags, their help and their parsing come from the dataclass (tyro); the ranges from its types (``config.validated``).
+The flags, their help and their parsing come from dataclasses (tyro); the ranges from their types (``config.validated``).
 """
 
 import argparse
@@ -8,20 +8,77 @@ import dataclasses
 import difflib
 import sys
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from experiment.config import SETTINGS, Experiment, validated
+from experiment.config import SETTINGS, Count, Experiment, validated
 from experiment.errors import UserError
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
+STUDY_TABLES = ("figure", "point", "sweep", "include", "repeats")
+"""What a scenario file may hold beside settings: ``experiment.plan``."""
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Backdoor attacks on federated learning, and defences against them: one run, or a study of many."""
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """NAME=VALUE,VALUE…: a run for each value of this setting; given several times, the sweeps multiply."""
+    repeats: Count | None = None
+    """Runs of each setting, with the seeds seed, seed + 1 … (default: 1, or what the scenario says)."""
+    resume: str = ""
+    """Folder of a stopped run that is to go on; it ends with the model that it would have had. Goes with no other flag
+    but --actors, --client-cpus, --client-gpus and --ray-address. (A stopped study goes on when it is run again.)"""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A scenario file: settings, and what makes a study of them."""
+
+    experiment: Experiment
+    study: dict[str, Any]
+    """Its tables among STUDY_TABLES, as they stand in the file."""
+    source: str
+    """Where it comes from, for messages."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a command line asks for."""
+
+    scenario: Scenario
+    """As it stands in its file; the defaults without one."""
+    flags: Flags
+    """With the settings of the scenario under them."""
+
+
+RESUMABLE = ("actors", "client_cpus", "client_gpus", "ray_address")
+"""Settings that change no result, so that a run may go on with others."""
 
 
 def parse(arguments: list[str]) -> Experiment:
-    """The experiment that these command-line arguments ask for. ``--help`` and unknown flags exit as argparse does.
+    """The one experiment that these command-line arguments ask for. ``--help`` and unknown flags exit as argparse does.
+
+    Raises:
+        UserError: an unknown scenario or setting, a value of the wrong type or out of its range, or a study.
+    """
+    command = parse_command(arguments)
+    flags = command.flags
+    asked = [name for name in ("sweep", "repeats", "resume") if getattr(flags, name)]
+    if command.scenario.study or asked:
+        what = f"--{asked[0]}" if asked else f"--scenario {command.scenario.source}"
+        raise UserError(f"{what}: wanted a single run here; simulate.py runs studies and resumes runs")
+    return flags.experiment
+
+
+def parse_command(arguments: list[str]) -> Command:
+    """All that these command-line arguments ask for, each setting checked by itself.
 
     Raises:
         UserError: an unknown scenario or setting, or a value of the wrong type or out of its range.
@@ -29,13 +86,15 @@ def parse(arguments: list[str]) -> Experiment:
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--scenario", default="")
     asked = finder.parse_known_args(arguments)[0].scenario if "--scenario" in " ".join(arguments) else ""
-    base = load_scenario(asked) if asked else Experiment()
+    scenario = load_scenario_file(asked) if asked else Scenario(Experiment(scenario="custom"), {}, "")
     flags = tyro.cli(
-        Experiment, prog=Path(sys.argv[0]).name, args=arguments, default=base, registry=_REGISTRY,
+        Flags, prog=Path(sys.argv[0]).name, args=arguments, default=Flags(scenario.experiment), registry=_REGISTRY,
         config=(tyro.conf.FlagConversionOff,),
     )  # fmt: skip
-    experiment = dataclasses.replace(flags, scenario=base.scenario or "custom")
-    return validated(dataclasses.asdict(experiment), "command line")
+    settings = dataclasses.asdict(flags.experiment) | {"scenario": scenario.experiment.scenario}
+    if flags.repeats is not None and flags.repeats < 1:
+        raise UserError(f"--repeats {flags.repeats}: wanted 1 or more")
+    return Command(scenario, dataclasses.replace(flags, experiment=validated(settings, "command line")))
 
 
 def known_scenarios() -> dict[str, Path]:
@@ -45,6 +104,15 @@ def known_scenarios() -> dict[str, Path]:
 
 def load_scenario(name_or_path: str) -> Experiment:
     """The experiment of a scenario in ``scenarios/``, or of a TOML file of the user's (anything that ends in .toml)."""
+    return load_scenario_file(name_or_path).experiment
+
+
+def load_scenario_file(name_or_path: str) -> Scenario:
+    """The same with what the file says of a study.
+
+    Raises:
+        UserError: an unknown name, a file that cannot be read, or settings that cannot be.
+    """
     known = known_scenarios()
     path = Path(name_or_path)
     if name_or_path in known:
@@ -53,24 +121,33 @@ def load_scenario(name_or_path: str) -> Experiment:
         close = difflib.get_close_matches(name_or_path, known, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise UserError(f"--scenario {name_or_path}: no such scenario{hint}; known: {', '.join(known)}, or PATH.toml")
-    settings = _read_toml(path)
-    settings.setdefault("scenario", path.stem)
-    return validated(SETTINGS | settings, str(path))
+    content = _read_toml(path)
+    study = {name: content.pop(name) for name in STUDY_TABLES if name in content}
+    check_names(content, str(path))
+    content.setdefault("scenario", path.stem)
+    return Scenario(validated(SETTINGS | content, str(path)), study, str(path))
+
+
+def check_names(settings: dict[str, Any], source: str) -> None:
+    """Refuse names that are no settings.
+
+    Raises:
+        UserError: names the nearest setting, or all.
+    """
+    for name in settings.keys() - SETTINGS.keys():
+        close = difflib.get_close_matches(name, SETTINGS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SETTINGS)}"
+        raise UserError(f"{source}: {name} is not a setting; {hint}")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UserError(f"--scenario {path}: cannot read the file: {reason}") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"--scenario {path}: not a TOML file: {error}") from None
-    for name in settings.keys() - SETTINGS.keys():
-        close = difflib.get_close_matches(name, SETTINGS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SETTINGS)}"
-        raise UserError(f"{path}: {name} is not a setting; {hint}")
-    return settings
 
 
 _REGISTRY = ConstructorRegistry()

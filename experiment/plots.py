@@ -17,13 +17,20 @@ from experiment.records import RoundRecord, Summary, read_rounds
 
 BENIGN, MALICIOUS = "#2a9d5c", "#d1383d"
 ACCURACY, SUCCESS = "#2463ab", "#d1383d"
+INK, GRID = "#1c1d1f", "#e6e6e6"
+"""Colours that stand for a page's own in a report."""
 STYLE: dict[str, Any] = {
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#e6e6e6",
+    "grid.color": GRID,
     "legend.frameon": False,
     "figure.dpi": 100,
     "savefig.dpi": 160,
@@ -39,16 +46,18 @@ def draw_figures(folder: Path, summary: Summary) -> None:
     title = f"{summary.scenario}: {summary.attack} against {summary.strategy}, {summary.dataset}, seed {summary.seed}"
     (folder / "figures").mkdir(exist_ok=True)
     with plt.rc_context(STYLE):
-        _save(_scores(rounds, title), folder / "figures" / "scores")
-        _save(_norms(rounds[1:], title), folder / "figures" / "norms")
+        save(_scores(rounds, title), folder / "figures" / "scores")
+        save(_norms(rounds[1:], title), folder / "figures" / "norms")
         with np.load(folder / "samples.npz") as samples:
-            _save(_samples(dict(samples), title), folder / "figures" / "samples")
+            save(_samples(dict(samples), title), folder / "figures" / "samples")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> Path:
+    """Write PATH.png and PATH.svg; returns the latter."""
     figure.savefig(path.with_suffix(".png"), bbox_inches="tight")
     figure.savefig(path.with_suffix(".svg"), bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
+    return path.with_suffix(".svg")
 
 
 def _scores(rounds: list[RoundRecord], title: str) -> Figure:

@@ -1,6 +1,7 @@
 """From an experiment to everything its run needs, checked before anything starts: what cannot be, is refused here."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from experiment.config import Experiment
 from experiment.errors import UserError
 from experiment.machine import cpu_count
 from experiment.records import check_free
+from experiment.resume import Standing, standing_of
 from learning.data import Dataset
 from learning.devices import default_device, fastest_precision, gpu_count
 from learning.parameters import Layout
@@ -34,24 +36,47 @@ class Setup:
     layout: Layout
     start: Start
     shard_sizes: list[int]
+    standing: Standing | None = None
+    """Where a run stands that stopped and goes on; ``start`` is then the model that it goes on from."""
 
 
-def prepare(experiment: Experiment, notify: Callable[[str], None]) -> Setup:
+class Sources:
+    """Datasets and starting models, each loaded once for all runs that a process prepares."""
+
+    def __init__(self, notify: Callable[[str], None]) -> None:
+        """``notify`` is told in one sentence what the user must know, each thing once."""
+        self.notify = functools.cache(notify)
+        self.dataset = functools.cache(lambda source, data_dir: load_dataset(source, data_dir, self.notify))
+        self._starts: dict[tuple[str, str, int], Start] = {}
+
+    def start(self, experiment: Experiment, dataset: Dataset, layout: Layout) -> Start:
+        """The starting model of these settings."""
+        seed = experiment.seed if experiment.weights in ("auto", "fresh") else 0
+        key = experiment.weights, dataset.fingerprint, seed
+        if key not in self._starts:
+            self._starts = {
+                key: starting_model(experiment.weights, dataset, layout, experiment.seed)
+            }  # the last is enough
+        return self._starts[key]
+
+
+def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = None) -> Setup:
     """Check the settings, cheap checks first, then load the data and the starting model.
 
     Args:
         experiment: what is to be run.
-        notify: is told in one sentence what the user must know before the run.
+        sources: of data and starting models.
+        stopped: folder of the stopped run that is to go on.
 
     Raises:
         UserError: something cannot be; says the value, the rule and the known alternatives.
     """
     experiment = _absolute(experiment)
     check_counts(experiment)
-    if experiment.out:
+    if experiment.out and not stopped:
         check_free(Path(experiment.out))
     attack, pipeline = attack_of(experiment), pipeline_of(experiment)
-    dataset = load_dataset(experiment.dataset, experiment.data_dir, notify)
+    dataset = sources.dataset(experiment.dataset, experiment.data_dir)
     if experiment.target >= len(dataset.classes):
         raise UserError(
             f"--target {experiment.target}: {dataset.name} has {len(dataset.classes)} classes, "
@@ -59,9 +84,18 @@ def prepare(experiment: Experiment, notify: Callable[[str], None]) -> Setup:
         )
     shards = partition(dataset, experiment)
     layout = layout_of(len(dataset.classes))
-    start = starting_model(experiment.weights, dataset, layout, experiment.seed)
+    standing = standing_of(stopped, layout) if stopped else None
+    if standing:
+        if standing.dataset_sha256 != dataset.fingerprint:
+            raise UserError(
+                f"--resume {stopped}: the run's images had SHA-256 {standing.dataset_sha256[:12]}…, "
+                f"those of {dataset.name} have {dataset.fingerprint[:12]}…"
+            )
+        start = Start(standing.state, standing.start)
+    else:
+        start = sources.start(experiment, dataset, layout)
     if start.for_want:
-        notify(f"This run starts from {start.origin}: expect low accuracy in its first rounds.")
+        sources.notify(f"This run starts from {start.origin}: expect low accuracy in its first rounds.")
     source = dataset.name if experiment.dataset == "auto" else experiment.dataset
     resolved = dataclasses.replace(
         experiment,
@@ -69,7 +103,7 @@ def prepare(experiment: Experiment, notify: Callable[[str], None]) -> Setup:
         precision=fastest_precision(default_device()) if experiment.precision == "auto" else experiment.precision,
         client_threads=experiment.client_threads or threads_for(experiment),
     )
-    return Setup(resolved, dataset, attack, pipeline, layout, start, [len(rows) for rows in shards])
+    return Setup(resolved, dataset, attack, pipeline, layout, start, [len(rows) for rows in shards], standing)
 
 
 def check_counts(experiment: Experiment) -> None:

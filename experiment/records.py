@@ -16,10 +16,18 @@ from pathlib import Path
 from typing import Any, Self
 
 import tomli_w
+from filelock import FileLock, Timeout
 
+from experiment.cli import load_scenario
 from experiment.config import Experiment
 from experiment.errors import UserError
 
+CONFIG, ENVIRONMENT, ROUNDS, SUMMARY, LOG = (
+    "config.toml", "environment.json", "rounds.jsonl", "summary.json", "log.txt",
+)  # fmt: skip
+STATE = "state.safetensors"
+"""The global model after the last round, while the run is not finished: ``experiment.resume``."""
+LOCK = ".lock"
 PACKAGES = ("flwr", "ray", "torch", "torchvision", "numpy", "matplotlib", "safetensors", "oleander")
 
 
@@ -77,20 +85,33 @@ class Summary:
 
 
 class RunFolder:
-    """The folder of one run: rounds.jsonl holds the rounds that are finished, and summary.json is there once all are."""
+    """The folder of one run: rounds.jsonl holds the rounds that are finished, and summary.json is there once all are.
 
-    def __init__(self, path: Path, *, ours: bool = False) -> None:
-        """Make the folder, or take an empty one; ``ours`` says that this program made it a moment ago.
+    While this object lives, no other process can write to the folder.
+    """
+
+    def __init__(self, path: Path, *, ours: bool = False, again: bool = False) -> None:
+        """Make the folder, or take an empty one.
+
+        Args:
+            path: of the folder.
+            ours: this program made it a moment ago.
+            again: it holds a run that stopped and goes on.
 
         Raises:
-            UserError: it is not empty, or cannot be made.
+            UserError: it is not empty, cannot be made, or another process writes to it.
         """
         self.path = path
-        check_free(path)
+        if not again:
+            check_free(path)
         self._made = ours or not path.exists()  # what was there before is not ours to remove
         try:
             path.mkdir(parents=True, exist_ok=True)
-            (path / "log.txt").touch()
+            (path / LOG).touch()
+            self._lock = FileLock(path / LOCK)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(f"{path}: another process is running in this folder") from None
         except OSError as error:
             raise UserError(f"--out {path}: cannot make the folder: {error.strerror}") from None
 
@@ -103,38 +124,86 @@ class RunFolder:
 
     def discard(self) -> None:
         """Undo the making of the folder, for a run that was refused before it began."""
-        (self.path / "log.txt").unlink(missing_ok=True)
+        self.release()
+        (self.path / LOG).unlink(missing_ok=True)
         if self._made:
             self.path.rmdir()
+
+    def release(self) -> None:
+        """Let other processes write to the folder."""
+        self._lock.release()
+        (self.path / LOCK).unlink(missing_ok=True)
 
     def write_settings(self, experiment: Experiment, environment: dict[str, Any]) -> None:
         """Write config.toml, a complete scenario, and environment.json."""
         settings = {k: v for k, v in dataclasses.asdict(experiment).items() if v is not None and k != "out"}
         header = "# Running this again gives the same result: python simulate.py --scenario config.toml\n"
-        self._write("config.toml", header + tomli_w.dumps(settings))
-        self._write("environment.json", json.dumps(environment, indent=1))
+        self._write(CONFIG, header + tomli_w.dumps(settings))
+        self._write(ENVIRONMENT, json.dumps(environment, indent=1))
+
+    def note_resumption(self, round_number: int, environment: dict[str, Any]) -> list[str]:
+        """Add to environment.json where the run goes on after which round; returns what is no longer as it was."""
+        first = json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))
+        changed = [
+            name for name in ("commit", "packages", "cpu", "device", "gpu") if first.get(name) != environment[name]
+        ]
+        first.setdefault("resumed", []).append({"after_round": round_number, **environment})
+        self._write(ENVIRONMENT, json.dumps(first, indent=1))
+        return changed
 
     def append(self, record: RoundRecord) -> None:
         """Add a finished round to rounds.jsonl and see it to the disk."""
-        with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
+        with (self.path / ROUNDS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(_finite(dataclasses.asdict(record)), allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
     def write_summary(self, summary: Summary) -> None:
-        """Write summary.json; its presence says that the run is whole."""
-        self._write("summary.json", json.dumps(_finite(dataclasses.asdict(summary)), indent=1, allow_nan=False))
+        """Write summary.json; its presence says that the run is whole, and nothing is left to resume."""
+        self._write(SUMMARY, json.dumps(_finite(dataclasses.asdict(summary)), indent=1, allow_nan=False))
+        (self.path / STATE).unlink(missing_ok=True)
 
     def _write(self, name: str, text: str) -> None:
-        scratch = self.path / f".{name}"
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(self.path / name)
+        replace_file(self.path / name, text.encode())
+
+
+def replace_file(file: Path, content: bytes) -> None:
+    """Write a file so that it is, whatever happens meanwhile, either as it was or whole."""
+    scratch = file.with_name(f".{file.name}")
+    with scratch.open("wb") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
+    scratch.replace(file)
 
 
 def read_rounds(folder: Path) -> list[RoundRecord]:
     """The finished rounds of a run folder, round 0 first."""
-    lines = (folder / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (folder / ROUNDS).read_text(encoding="utf-8").splitlines()
     return [RoundRecord(**json.loads(line)) for line in lines]
+
+
+def read_summary(folder: Path) -> Summary:
+    """The summary of a finished run."""
+    return Summary(**json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the folder holds a run whose rounds are all done."""
+    return (folder / SUMMARY).is_file()
+
+
+def settings_of(folder: Path) -> Experiment:
+    """The settings of the run in this folder.
+
+    Raises:
+        UserError: not a run folder.
+    """
+    config = folder / CONFIG
+    if not config.is_file():
+        what = "is not there" if not folder.exists() else f"is not the folder of a run: it has no {CONFIG}"
+        raise UserError(f"--resume {folder}: {what}")
+    return dataclasses.replace(load_scenario(str(config)), out=str(folder.resolve()))
 
 
 def check_free(path: Path) -> None:

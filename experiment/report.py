@@ -12,9 +12,12 @@ from rich.table import Table
 
 from attacks import known_attacks
 from experiment.cli import known_scenarios, load_scenario
+from experiment.config import SETTINGS, Experiment
 from experiment.errors import RunError, UserError
-from experiment.prepare import Setup
+from experiment.intervals import Interval
+from experiment.plan import NOT_SWEPT
 from experiment.records import RoundRecord, RunFolder, Summary, read_rounds
+from experiment.study import StudyResult
 from strategies import is_filter, known_strategies
 
 WIDTH_WHEN_PIPED = 126
@@ -31,16 +34,11 @@ def console_on(file: TextIO | None = None, *, stderr: bool = False) -> Console:
 class ProgressListener:
     """Shows how a run goes on: a live bar in a terminal, and a line for each finished round everywhere."""
 
-    def __init__(self, console: Console, setup: Setup) -> None:
-        """Watch a run of this setup."""
-        experiment = setup.experiment
+    def __init__(self, console: Console, experiment: Experiment) -> None:
+        """Watch a run of these settings."""
         self.console = console
         self.rounds = experiment.rounds
-        self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("clients"),
-            TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-            console=console, transient=True, disable=not console.is_terminal,
-        )  # fmt: skip
+        self.progress = _progress(console)
         total = experiment.rounds * experiment.clients_per_round
         self.task = self.progress.add_task("starting", total=total, rate="")
         self.images, self.began = 0, time.monotonic()
@@ -49,7 +47,7 @@ class ProgressListener:
         """Show which clients are training."""
         self.began, self.images = time.monotonic(), 0
         names = ", ".join(map(str, client_ids[:12])) + (" …" if len(client_ids) > 12 else "")
-        self.progress.update(self.task, description=f"round {round_number}/{self.rounds}: clients {names}")
+        self.progress.update(self.task, description=f"{self._run()}round {round_number}/{self.rounds}: clients {names}")
 
     def client_done(self, client_id: int, images: int) -> None:
         """Count a client and its images."""
@@ -62,12 +60,69 @@ class ProgressListener:
         what = "start  " if record.round == 0 else f"round {record.round}/{self.rounds}"
         seconds = sum(record.seconds.values())
         rate = f", {record.images / record.seconds['train']:.0f} images/s" if record.images else ""
-        left_out = "".join(f"\n  client {d['client']} was left out: {escape(d['cause'])}" for d in record.dropped)
         self.console.print(
-            f"{what}  MTA {_percent(record.mta)}  ASR {_percent(record.asr)}  ({seconds:.1f} s{rate}){left_out}"
+            f"{what}  MTA {percent(record.mta)}  ASR {percent(record.asr)}  ({seconds:.1f} s{rate}){_left_out(record)}"
         )
         if record.round == 0:
             self.progress.update(self.task, description="starting the clients' processes")
+
+    def say(self, text: str) -> None:
+        """A notice."""
+        notice(self.console, text)
+
+    def _run(self) -> str:
+        return ""
+
+
+class StudyListener(ProgressListener):
+    """Shows how a study goes on: one bar over all its runs, and a line for each finished run."""
+
+    def __init__(self, console: Console, experiments: list[Experiment], done: int) -> None:
+        """Watch these runs, of which so many were finished before."""
+        super().__init__(console, experiments[0])
+        self.runs, self.run = len(experiments), done
+        self.varied = [
+            name
+            for name in SETTINGS
+            if name not in NOT_SWEPT and len({str(getattr(experiment, name)) for experiment in experiments}) > 1
+        ]
+        self.varied = self.varied or ["attack", "strategy"]
+        self.progress.update(self.task, total=sum(e.rounds * e.clients_per_round for e in experiments))
+        known = f", {done} of them finished before" if done else ""
+        console.print(f"{self.runs} runs{known}")
+
+    def run_began(self, experiment: Experiment) -> None:
+        """The next run."""
+        self.run += 1
+        self.rounds, self.experiment, self.run_began_at = experiment.rounds, experiment, time.monotonic()
+
+    def round_finished(self, record: RoundRecord) -> None:
+        """Only what is out of the ordinary; the run's line comes at its end."""
+        if record.dropped:
+            self.console.print(f"run {self.run}/{self.runs}, round {record.round}{_left_out(record)}")
+
+    def run_finished(self, summary: Summary) -> None:
+        """Print the run's line."""
+        settings = ", ".join(f"{name} {getattr(self.experiment, name)}" for name in self.varied)
+        self.console.print(
+            f"run {self.run}/{self.runs}  MTA {percent(summary.mta)}  ASR {percent(summary.asr)}  "
+            f"({time.monotonic() - self.run_began_at:.0f} s)  {escape(settings)}, seed {summary.seed}"
+        )
+
+    def _run(self) -> str:
+        return f"run {self.run}/{self.runs}, "
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("clients"),
+        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+
+
+def _left_out(record: RoundRecord) -> str:
+    return "".join(f"\n  client {d['client']} was left out: {escape(d['cause'])}" for d in record.dropped)
 
 
 def print_list(console: Console) -> None:
@@ -85,35 +140,79 @@ def print_list(console: Console) -> None:
     console.print("\nEvery setting is a flag: python simulate.py --help")
 
 
-def finish(console: Console, folder: RunFolder, summary: Summary) -> None:
-    """Draw the figures, write the summary and print the table of a run whose rounds are done."""
+def finish_run(folder: RunFolder, summary: Summary) -> None:
+    """Draw the figures and write the report and the summary of a run whose rounds are done."""
     from experiment.plots import draw_figures  # matplotlib is slow to import, and nothing before needs it
+    from experiment.webpage import write_run_page
 
-    folder.write_summary(summary)
     draw_figures(folder.path, summary)
-    print_results(console, folder, summary)
+    write_run_page(folder.path, summary)
+    folder.write_summary(summary)
 
 
-def print_results(console: Console, folder: RunFolder, summary: Summary, clients_shown: int = 12) -> None:
+def finish_study(console: Console, folder: Path) -> None:
+    """Draw the charts, write the report and print the table of a study, from its records."""
+    from experiment.charts import draw_charts
+    from experiment.study import read_study
+    from experiment.webpage import write_study_page
+
+    study = read_study(folder)
+    draw_charts(folder, study)
+    write_study_page(folder, study)
+    print_study(console, folder, study)
+
+
+def print_results(console: Console, folder: Path, summary: Summary, clients_shown: int = 12) -> None:
     """The run's table, from its records, and where the folder is."""
-    rounds = read_rounds(folder.path)
+    rounds = read_rounds(folder)
     table = Table(title=_title(summary), title_justify="left", title_style="bold", header_style="bold")
     for name in ("round", "MTA", "ASR"):
         table.add_column(name, justify="right")
     table.add_column("clients: update norm, influence (malicious in red, *)")
     for record in rounds:
         number = "start" if record.round == 0 else str(record.round)
-        table.add_row(number, _percent(record.mta), _percent(record.asr), _clients(record, clients_shown))
+        table.add_row(number, percent(record.mta), percent(record.asr), _clients(record, clients_shown))
     console.print()
     console.print(table)
     for line in _closing_lines(summary):
         console.print(line)
-    console.print(f"results in [bold]{escape(str(folder.path))}[/]")
+    console.print(f"results in [bold]{escape(str(folder))}[/]")
 
 
 def notice(console: Console, text: str) -> None:
     """A notice that nobody can miss."""
     console.print(Panel(escape(text), title="[bold]NOTICE[/]", border_style="bold yellow"))
+
+
+def print_study(console: Console, folder: Path, study: StudyResult) -> None:
+    """A table for each chart: mean and 95 % interval of MTA and ASR over the seeds, beside what was published."""
+    for chart in study.charts:
+        published = any(cell.published.mta is not None or cell.published.asr is not None for cell in chart.cells)
+        table = Table(
+            title=escape(f"{chart.name}: {chart.title}"), title_justify="left", title_style="bold", header_style="bold"
+        )
+        for name in filter(None, (chart.series_title, chart.x_title or "setting")):
+            table.add_column(escape(name))
+        for name in ("runs", "MTA, %", "ASR, %", *(("published MTA", "ASR") if published else ())):
+            table.add_column(name, justify="right")
+        for cell in chart.cells:
+            place = [escape(cell.series), escape(cell.x)] if chart.series_title else [escape(cell.x)]
+            said = [percent(cell.published.mta), percent(cell.published.asr)] if published else []
+            table.add_row(*place, str(len(cell.summaries)), shown(cell.mta()), shown(cell.asr()), *said)
+        console.print()
+        console.print(table)
+    if study.repeats > 1:
+        console.print(f"mean ± half of the 95 % interval (Student's t) over {study.repeats} seeds")
+    else:
+        console.print("one seed: one draw, not a finding; --repeats 5 gives intervals")
+    console.print(f"results in [bold]{escape(str(folder))}[/]")
+
+
+def shown(value: Interval | None) -> str:
+    """An interval of shares in percent."""
+    if value is None:
+        return "–"
+    return f"{100 * value.mean:.1f}" + ("" if value.half_width is None else f" ± {100 * value.half_width:.1f}")
 
 
 def _title(summary: Summary) -> str:
@@ -126,13 +225,13 @@ def _title(summary: Summary) -> str:
 
 def _closing_lines(summary: Summary) -> list[str]:
     lines = [
-        f"MTA {_percent(summary.mta)} (baseline {_percent(summary.baseline_mta)})   "
-        f"ASR {_percent(summary.asr)} (baseline {_percent(summary.baseline_asr)})   start: {escape(summary.start)}"
+        f"MTA {percent(summary.mta)} (baseline {percent(summary.baseline_mta)})   "
+        f"ASR {percent(summary.asr)} (baseline {percent(summary.baseline_asr)})   start: {escape(summary.start)}"
     ]
     if summary.true_positive_rate is not None and summary.strategy != "fedavg":
         lines.append(
-            f"the defence left out {_percent(summary.true_positive_rate)} of the malicious updates "
-            f"and {_percent(summary.false_positive_rate)} of the benign ones"
+            f"the defence left out {percent(summary.true_positive_rate)} of the malicious updates "
+            f"and {percent(summary.false_positive_rate)} of the benign ones"
         )
     seconds = "  ".join(f"{phase} {value:.1f}" for phase, value in summary.seconds.items())
     return [*lines, f"seconds: {seconds}", f"model sha256 {summary.model_sha256}"]
@@ -161,7 +260,8 @@ def _two_columns(rows: dict[str, str]) -> Table:
     return table
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
+    """A share in percent; a dash for None."""
     return "–" if share is None else f"{100 * share:.1f} %"
 
 

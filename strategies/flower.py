@@ -69,9 +69,12 @@ class PipelineStrategy(Strategy):
 
     def __init__(
         self, experiment: Experiment, pipeline: Pipeline, layout: Layout, start: ModelState, shard_sizes: list[int],
-        config: dict[str, str], watcher: Watcher,
+        config: dict[str, str], watcher: Watcher, rounds_done: int = 0,
     ) -> None:  # fmt: skip
-        """Take the settings, the pipeline, the model's layout and start, each client's shard size, and what clients are sent."""
+        """Take the settings, the pipeline, the model's layout and start, each client's shard size, and what clients are sent.
+
+        ``rounds_done`` rounds were done before: Flower counts from 1, and ``rounds_done`` is added wherever a round is named.
+        """
         self.experiment = experiment
         self.pipeline = pipeline
         self.layout = layout
@@ -79,6 +82,7 @@ class PipelineStrategy(Strategy):
         self.shard_sizes = shard_sizes
         self.config = config
         self.watcher = watcher
+        self.rounds_done = rounds_done
         self.outcome: RoundOutcome | None = None
         self._partitions: dict[int, int] = {}  # node id → client id
         self._chosen: list[int] = []
@@ -89,7 +93,7 @@ class PipelineStrategy(Strategy):
         """When the run's first client began to train, in seconds since the epoch: what came before was start-up."""
 
     def start(self, grid: Grid, initial_arrays: ArrayRecord, *args: object, **kwargs: object) -> Result:
-        """Run all rounds as Flower does, with replies handed on as they come."""
+        """Run rounds as Flower does, with replies handed on as they come."""
         return super().start(StreamingGrid(grid), initial_arrays, *args, **kwargs)
 
     def initial_arrays(self) -> ArrayRecord:
@@ -100,6 +104,7 @@ class PipelineStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Draw the round's clients and address the global model to them."""
+        server_round += self.rounds_done
         nodes = self._nodes(grid)
         rng = generator(self.experiment.seed, "selection", server_round)
         drawn = rng.choice(self.experiment.clients, size=self.experiment.clients_per_round, replace=False)
@@ -116,6 +121,7 @@ class PipelineStrategy(Strategy):
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord, MetricRecord]:
         """Check the replies as they come, aggregate them, and move the global model."""
+        server_round += self.rounds_done
         cohort, losses, dropped = self._collect(server_round, replies)
         collected_at = time.time()
         if not self.training_began_at:
@@ -210,6 +216,8 @@ class PipelineStrategy(Strategy):
     def _nodes(self, grid: Grid) -> dict[int, int]:
         """Client id → node id of all clients; each node is asked once which it is.
 
+        There may be nodes beyond the run's clients (the runs of a study share one engine); they take no part.
+
         Raises:
             RunError: too few nodes within the round's time, a node that gives no partition, or two that give the same.
         """
@@ -237,7 +245,7 @@ class PipelineStrategy(Strategy):
                 raise RunError(f"a client did not say which it is: {reply.error.reason[:400]}")
             identity = reply.content.get("identity") or {}
             client = identity.get("partition-id")
-            if not isinstance(client, int) or not 0 <= client < self.experiment.clients:
+            if not isinstance(client, int) or client < 0:
                 raise RunError(f"a node says it is client {client!r}; clients are 0 to {self.experiment.clients - 1}")
             if client in self._partitions.values():
                 raise RunError(f"two nodes say they are client {client}")

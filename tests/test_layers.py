@@ -9,16 +9,18 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = (
-    ("experiment.errors", "experiment.config", "experiment.machine"),
-    ("experiment.registry", "experiment.cli", "experiment.processes"),
+    ("experiment.errors", "experiment.config", "experiment.machine", "experiment.intervals"),
+    ("experiment.registry", "experiment.cli", "experiment.plan", "experiment.processes"),
     ("learning",),
     ("attacks",),
     ("clients",),
     ("strategies",),
     ("experiment.records",),
+    ("experiment.resume",),
     ("experiment.prepare", "experiment.engine"),
     ("learning.checkpoints.pretrain",),
-    ("experiment.samples", "experiment.plots", "experiment.report"),
+    ("experiment.study", "experiment.samples"),
+    ("experiment.plots", "experiment.charts", "experiment.caveats", "experiment.report", "experiment.webpage"),
     ("server",),
     ("simulate",),
 )

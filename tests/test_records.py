@@ -84,14 +84,14 @@ def test_names_with_signs_of_other_languages_are_shown_as_they_are(tmp_path):
     odd = replace(SUMMARY, dataset="folder:a$_$b [v2] ü", scenario="x_[/y]")
     draw_figures(folder.path, odd)
     text = io.StringIO()
-    print_results(Console(file=text, width=200), folder, odd)
+    print_results(Console(file=text, width=200), folder.path, odd)
     assert "folder:a$_$b [v2] ü" in text.getvalue() and "x_[/y]" in text.getvalue()
 
 
 def test_table_shows_who_was_malicious_left_out_and_clipped(tmp_path):
     folder = folder_of(tmp_path / "run", [START, ROUND])
     text = io.StringIO()
-    print_results(Console(file=text, width=140), folder, SUMMARY)
+    print_results(Console(file=text, width=140), folder.path, SUMMARY)
     shown = text.getvalue()
     for words in (
         "0*: 9.00→2.50, 0.00",

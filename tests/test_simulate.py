@@ -8,34 +8,13 @@ import subprocess
 import sys
 import time
 import tomllib
-from pathlib import Path
 
 import psutil
 import pytest
 from PIL import Image
 
 from experiment.records import read_rounds
-
-ROOT = Path(__file__).parent.parent
-TINY = ["--scenario", "dba", "--rounds", "2", "--samples-per-client", "8", "--batch-size", "4", "--local-epochs", "1"]
-
-
-def command(*arguments, module="simulate"):
-    return [sys.executable, "-m", module, *map(str, arguments)]
-
-
-def run(*arguments, module="simulate", code=0, seconds=200, mark=""):
-    result = subprocess.run(
-        command(*arguments, module=module), capture_output=True, text=True, timeout=seconds, cwd=ROOT, check=False,
-        env=os.environ | {"OLEANDER_TEST": str(mark)},
-    )  # fmt: skip
-    assert result.returncode == code, result.stdout + result.stderr
-    assert "Traceback" not in result.stdout + result.stderr
-    return result
-
-
-def summary(folder: Path) -> dict:
-    return json.loads((folder / "summary.json").read_text())
+from tests.programs import ROOT, TINY, assert_nothing_left_of, command, run, summary
 
 
 @pytest.fixture(scope="module")
@@ -252,16 +231,3 @@ def test_a_signal_while_the_engine_starts(seconds_after_log, image_folder, tmp_p
     assert process.returncode == 143, printed + errors
     assert "Traceback" not in printed + errors
     assert_nothing_left_of(tmp_path)
-
-
-def assert_nothing_left_of(folder: Path) -> None:
-    """No process is left whose environment names this folder."""
-    time.sleep(1.0)
-    left = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("OLEANDER_TEST") == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
-                left.append(process.cmdline())
-        except psutil.Error:
-            continue
-    assert not left

@@ -1,0 +1,77 @@
+"""What a reader of a run's numbers must know: made-up data, assumptions that did not hold, replies that were left out."""
+
+import inspect
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from experiment.config import Experiment
+from experiment.records import RoundRecord, Summary
+from strategies import known_strategies
+
+
+def warnings_of(
+    experiment: Experiment, summary: Summary, rounds: Sequence[RoundRecord], environment: dict[str, Any]
+) -> list[str]:
+    """One sentence each, the gravest first."""
+    found = []
+    if summary.dataset == "toy":
+        found.append("Toy data: drawn from code, to show how things work. Its numbers say nothing about CIFAR-10.")
+    if summary.start.startswith("a fresh model"):
+        found.append("Started from a fresh model: after a few rounds its accuracy is low whatever the attack does.")
+    found += _assumptions(experiment, summary, rounds)
+    found += _scaling(experiment)
+    dropped = [d for record in rounds for d in record.dropped]
+    if dropped:
+        found.append(
+            f"{len(dropped)} replies were left out of their rounds (--on-bad-reply drop); the first: {dropped[0]['cause']}."
+        )
+    clamped = sum(record.clamped_variances for record in rounds)
+    if clamped:
+        found.append(f"{clamped} aggregated running variances were negative and set to 0: a scaled update overshot.")
+    for resumed in environment.get("resumed", []):
+        found.append(f"Stopped, and went on after round {resumed['after_round']}.")
+    if str(environment.get("commit") or "").endswith("+"):
+        found.append("Run from a source tree with changes that are in no commit.")
+    return found
+
+
+def _assumptions(experiment: Experiment, summary: Summary, rounds: Sequence[RoundRecord]) -> list[str]:
+    """Where the rule's f was too small."""
+    names = summary.strategy.split("+")
+    known = known_strategies()
+    with_f = [n for n in names if n in known and "assumed_malicious" in inspect.signature(known[n].function).parameters]
+    most = max((sum(record.malicious) for record in rounds), default=0)
+    if with_f and experiment.assumed_malicious == 0:
+        return [f"f = 0: {with_f[0]} assumed that nobody attacks."]
+    if with_f and most > experiment.assumed_malicious:
+        return [
+            f"{with_f[0]} assumed f = {experiment.assumed_malicious}, but up to {most} attackers took part in a round: "
+            "what its authors prove does not hold."
+        ]
+    halves = [
+        record.round for record in rounds if record.malicious and 2 * sum(record.malicious) >= len(record.malicious)
+    ]
+    if halves and names != ["fedavg"]:
+        return [
+            f"Half of the clients or more were malicious in {len(halves)} of {len(rounds) - 1} rounds: no rule can tell then."
+        ]
+    return []
+
+
+def _scaling(experiment: Experiment) -> list[str]:
+    if "scaling" not in experiment.attack.split("+") or experiment.gamma is None or not experiment.malicious:
+        return []
+    usual = experiment.clients_per_round / experiment.malicious
+    if experiment.gamma == usual:
+        return []
+    return [
+        f"γ = {experiment.gamma:g}, not n/µ = {usual:g}: the scaled updates do not add up to exactly one replaced model."
+    ]
+
+
+def counted(lists: Sequence[list[str]]) -> list[str]:
+    """The warnings of several runs, each once, with the number of runs it holds for."""
+    count = Counter(text for texts in lists for text in texts)
+    total = len(lists)
+    return [text if n == total else f"{text} ({n} of {total} runs)" for text, n in count.items()]

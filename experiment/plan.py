@@ -1,0 +1,281 @@
+"""What one command is to run: a single experiment, or a study: charts of settings, each repeated with several seeds.
+
+A scenario file makes a study by its tables::
+
+    [sweep]                        # a run for each value; several settings multiply; --sweep adds more
+    malicious = [1, 2, 3]
+
+    [[point]]                      # or settings one by one, each with its label on the x axis
+    label = "Krum (f = 1)"
+    strategy = "krum"
+    published = { mta = 0.7887, asr = 0.007 }      # marked in the chart; optional
+
+    [figure]                       # optional
+    title = "Krum against one attacker"
+    x = "aggregation"
+    norms = true                   # draw the last round's update norms as well
+
+    include = ["fig1_malicious_count", …]      # or other scenarios' charts, in one study; runs that they share are run once
+    repeats = 5                                # seeds of each setting, unless --repeats says otherwise
+"""
+
+import dataclasses
+import itertools
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from experiment.cli import RESUMABLE, Command, Scenario, check_names, load_scenario_file
+from experiment.config import SETTINGS, Experiment, Rate, validated
+from experiment.errors import UserError
+
+MOST_RUNS = 10_000
+NOT_SWEPT = ("scenario", "description", "out", "seed", *RESUMABLE)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What somebody else reported for the same setting."""
+
+    mta: Rate | None = None
+    asr: Rate | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A [[point]] table, without its settings."""
+
+    label: str
+    published: Published = Published()
+
+
+@dataclass(frozen=True)
+class FigureTable:
+    """The [figure] table."""
+
+    title: str = ""
+    x: str = ""
+    norms: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting of a chart: where it stands, and what is run there, once for each seed."""
+
+    x: str
+    series: str
+    """Name of its line, where a chart has several."""
+    published: Published
+    experiments: tuple[Experiment, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Settings that are compared in one figure."""
+
+    name: str
+    title: str
+    x_title: str
+    series_title: str
+    ordered: bool
+    """Whether x is a number that rises, so that a line through the points means something."""
+    norms: bool
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study."""
+
+    name: str
+    description: str
+    repeats: int
+    out: str
+    charts: tuple[Chart, ...]
+
+    def experiments(self) -> list[Experiment]:
+        """All that are to be run, in the charts' order, the first seed of every setting before the second of any."""
+        cells = [cell for chart in self.charts for cell in chart.cells]
+        return [cell.experiments[repeat] for repeat in range(self.repeats) for cell in cells]
+
+
+@dataclass(frozen=True)
+class _Axis:
+    name: str
+    values: list[Any] = field(default_factory=list)
+
+
+def plan_of(command: Command) -> Plan | None:
+    """The study that a command line asks for; None for a single run.
+
+    Raises:
+        UserError: tables or sweeps that cannot be; names them, their values and the rule.
+    """
+    flags, scenario = command.flags, command.scenario
+    if not (scenario.study or flags.sweep or flags.repeats):
+        return None
+    given = _given(scenario.experiment, flags.experiment)
+    swept = [_axis_of(text) for text in flags.sweep]
+    repeats = flags.repeats or _repeats(scenario)
+    names = scenario.study.get("include")
+    if names is not None:
+        if set(scenario.study) - {"include", "repeats"} or not _is_list_of_names(names):
+            raise UserError(f"{scenario.source}: include is a list of scenarios, and stands alone but for repeats")
+        parts = [load_scenario_file(name) for name in names]
+    else:
+        parts = [scenario]
+    charts = tuple(_chart(part, given, swept, repeats) for part in parts)
+    plan = Plan(scenario.experiment.scenario, flags.experiment.description, repeats, flags.experiment.out, charts)
+    if (count := len(plan.experiments())) > MOST_RUNS:
+        raise UserError(f"{plan.name}: {count} runs; at most {MOST_RUNS}")
+    return plan
+
+
+def _given(scenario: Experiment, flags: Experiment) -> dict[str, Any]:
+    """Settings that the command line set to something else than the scenario has."""
+    return {
+        name: getattr(flags, name)
+        for name in SETTINGS
+        if getattr(flags, name) != getattr(scenario, name) and name != "out"
+    }
+
+
+def _repeats(scenario: Scenario) -> int:
+    repeats = scenario.study.get("repeats", 1)
+    if not isinstance(repeats, int) or isinstance(repeats, bool) or repeats < 1:
+        raise UserError(f"{scenario.source}: repeats = {repeats!r}: wanted a whole number, 1 or more")
+    return repeats
+
+
+def _is_list_of_names(names: Any) -> bool:
+    return isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
+
+
+def _chart(scenario: Scenario, given: dict[str, Any], swept: list[_Axis], repeats: int) -> Chart:
+    study, source = scenario.study, scenario.source or "command line"
+    table = _checked(FigureTable, study.get("figure", {}), f"{source}: [figure]")
+    in_file = study.get("sweep", {})
+    if not isinstance(in_file, dict):
+        raise UserError(f"{source}: [sweep] is a table of settings and lists of their values")
+    axes = [_Axis(name, values) for name, values in in_file.items()] + swept
+    _check_axes(axes, source)
+    points = [_point(entry, source) for entry in study.get("point", [])]
+    _check_overlap(points, axes, given, scenario)
+    base = dataclasses.asdict(scenario.experiment) | given
+    x_axis, others = (None, axes) if points else (axes[0], axes[1:]) if axes else (None, [])
+    if x_axis:
+        points = [(Point(_shown(value)), {x_axis.name: value}) for value in x_axis.values]
+    elif not points:
+        points = [(Point(_core(scenario.experiment)), {})]
+    lines = [
+        dict(zip((a.name for a in others), values, strict=True))
+        for values in itertools.product(*(a.values for a in others))
+    ]
+    cells = [
+        Cell(
+            point.label,
+            ", ".join(map(_shown, line.values())),
+            point.published,
+            _seeds(base | changes | line, repeats, source),
+        )
+        for line in lines
+        for point, changes in points
+    ]
+    return Chart(
+        name=scenario.experiment.scenario,
+        title=table.title or scenario.experiment.description or scenario.experiment.scenario,
+        x_title=table.x or (_words(x_axis.name) if x_axis else ""),
+        series_title=", ".join(_words(axis.name) for axis in others),
+        ordered=x_axis is not None
+        and all(isinstance(v, int | float) and not isinstance(v, bool) for v in x_axis.values),
+        norms=table.norms,
+        cells=tuple(cells),
+    )
+
+
+def _seeds(settings: dict[str, Any], repeats: int, source: str) -> tuple[Experiment, ...]:
+    first = validated(settings | {"out": ""}, source)
+    return tuple(dataclasses.replace(first, seed=first.seed + i) for i in range(repeats))
+
+
+def _axis_of(text: str) -> _Axis:
+    """``NAME=VALUE,VALUE`` of --sweep; values are read as TOML and JSON have them, else as words."""
+    name, equals, values = text.partition("=")
+    name = name.strip().lstrip("-").replace("-", "_")
+    if not equals or not values.strip():
+        raise UserError(f"--sweep {text}: wanted NAME=VALUE,VALUE…, such as malicious=1,2,3")
+    check_names({name: None}, f"--sweep {text}")
+    return _Axis(name, [_value(word.strip()) for word in values.split(",")])
+
+
+def _value(word: str) -> Any:
+    try:
+        value = json.loads(word)
+    except ValueError:
+        return word
+    return value if isinstance(value, int | float | bool) else word
+
+
+def _check_axes(axes: list[_Axis], source: str) -> None:
+    for axis in axes:
+        check_names({axis.name: None}, f"{source}: sweep")
+        if axis.name in NOT_SWEPT:
+            hint = "--repeats gives several seeds" if axis.name == "seed" else "it changes no result"
+            raise UserError(f"{source}: sweep of {axis.name}: {hint}")
+        if not isinstance(axis.values, list) or not axis.values:
+            raise UserError(f"{source}: sweep of {axis.name}: wanted a list of values, not {axis.values!r}")
+        if len({json.dumps(value) for value in axis.values}) < len(axis.values):
+            raise UserError(f"{source}: sweep of {axis.name}: a value is there twice in {axis.values}")
+    names = [axis.name for axis in axes]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{source}: {name} is swept twice")
+
+
+def _point(entry: Any, source: str) -> tuple[Point, dict[str, Any]]:
+    if not isinstance(entry, dict):
+        raise UserError(f"{source}: [[point]] is a table of settings with a label")
+    own = {name: value for name, value in entry.items() if name in ("label", "published")}
+    changes = {name: value for name, value in entry.items() if name not in own}
+    check_names(changes, f"{source}: [[point]]")
+    return _checked(Point, own, f"{source}: [[point]]"), changes
+
+
+def _check_overlap(
+    points: list[tuple[Point, dict[str, Any]]], axes: list[_Axis], given: dict[str, Any], scenario: Scenario
+) -> None:
+    """Refuse to set by a flag, or to sweep, what the study itself varies."""
+    by_points = {name for _, changes in points for name in changes}
+    swept = {axis.name for axis in axes}
+    for name in sorted(by_points & swept):
+        raise UserError(f"--sweep {name}: the points of {scenario.experiment.scenario} set it already")
+    for name in sorted((by_points | swept) & given.keys()):
+        raise UserError(
+            f"--{name.replace('_', '-')} {given[name]}: {scenario.experiment.scenario} varies {name}, so it cannot be set for all"
+        )
+
+
+def _checked(table: type[Any], content: Any, source: str) -> Any:
+    try:
+        return TypeAdapter(table).validate_python(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UserError(f"{source}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _core(experiment: Experiment) -> str:
+    return f"{experiment.attack} / {experiment.strategy}"
+
+
+def _shown(value: Any) -> str:
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+def _words(name: str) -> str:
+    return {
+        "malicious": "malicious clients",
+        "clients_per_round": "clients per round",
+        "gamma": "scaling factor γ",
+    }.get(name, name.replace("_", " "))

@@ -1,0 +1,146 @@
+"""A stopped run and how it goes on: what is kept after each round, and what is checked before anything is built on it.
+
+``state.safetensors`` holds the global model after a round and what that round's aggregation did. It is written once the round
+before is on record, so it is never behind ``rounds.jsonl`` and at most one round ahead. All that is random is keyed by seed,
+round and client, so model and round number are the whole state: the rest of the run is bit for bit what it would have been.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from experiment.errors import UserError
+from experiment.records import CONFIG, ROUNDS, STATE, RoundRecord, replace_file
+from learning.parameters import Layout, ModelState
+from strategies.flower import RoundOutcome
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a stopped run stands: after ``round``, whose record is the last of ``records`` or is yet to be written."""
+
+    round: int
+    state: ModelState
+    outcome: RoundOutcome | None
+    """What the aggregation of ``round`` did; None for the starting model."""
+    records: list[RoundRecord]
+    start: str
+    """As in the summary: the model that the run started from."""
+    dataset_sha256: str
+
+
+def keep(
+    folder: Path, round_number: int, state: ModelState, outcome: RoundOutcome | None, about: dict[str, str]
+) -> None:
+    """Write the run's state after a round whose predecessors are all on record.
+
+    Args:
+        folder: the run's.
+        round_number: 0 for the starting model.
+        state: the global model after it.
+        outcome: what its aggregation did.
+        about: ``start`` and ``dataset_sha256`` of the summary.
+    """
+    records = _bytes(folder / ROUNDS)
+    metadata = about | {
+        "round": str(round_number),
+        "outcome": json.dumps(outcome and dataclasses.asdict(outcome)),
+        "config_sha256": _sha256(_bytes(folder / CONFIG)),
+        "records_length": str(len(records)),
+        "records_sha256": _sha256(records),
+    }
+    tensors = {"weights": state.weights, "statistics": state.statistics}
+    metadata["sha256"] = _digest(tensors, metadata)
+    replace_file(folder / STATE, save(tensors, metadata))
+
+
+def standing_of(folder: Path, layout: Layout) -> Standing | None:
+    """Where the run in this folder stands; None if it ended before anything was kept.
+
+    A last line of rounds.jsonl that was cut off in the middle of its writing is passed over.
+
+    Raises:
+        UserError: files that are damaged, were changed, or belong to another run.
+    """
+
+    def refuse(why: str) -> UserError:
+        return UserError(
+            f"--resume {folder}: {why}; it cannot be continued, only run again (--scenario {folder / CONFIG})"
+        )
+
+    records = _bytes(folder / ROUNDS)
+    whole = records[: records.rfind(b"\n") + 1]
+    if not (folder / STATE).is_file():
+        if whole:
+            raise refuse(f"{ROUNDS} has finished rounds, but {STATE} is not there")
+        return None
+    tensors, metadata = _read(folder / STATE, refuse)
+    if metadata["config_sha256"] != _sha256(_bytes(folder / CONFIG)):
+        raise refuse(f"{CONFIG} is not the one that the run began with")
+    known = int(metadata["records_length"])
+    if _sha256(whole[:known]) != metadata["records_sha256"]:
+        raise refuse(f"{ROUNDS} was changed since {STATE} was written")
+    if (len(tensors["weights"]), len(tensors["statistics"])) != (layout.weight_count, layout.statistic_count):
+        raise refuse(f"{STATE} holds another model")
+    at = int(metadata["round"])
+    finished = _records(whole, at, refuse)
+    outcome = json.loads(metadata["outcome"])
+    if outcome:
+        outcome["dropped"] = {int(client): cause for client, cause in outcome["dropped"].items()}
+        outcome = RoundOutcome(**outcome)
+    state = ModelState(tensors["weights"], tensors["statistics"])
+    return Standing(at, state, outcome, finished, metadata["start"], metadata["dataset_sha256"])
+
+
+def mend(folder: Path, standing: Standing | None) -> None:
+    """Cut off what was half written, before the run goes on."""
+    records = _bytes(folder / ROUNDS)
+    whole = records[: records.rfind(b"\n") + 1] if standing else b""
+    if whole != records:
+        replace_file(folder / ROUNDS, whole)
+
+
+def _read(file: Path, refuse: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    try:
+        with safe_open(file, framework="np") as opened:
+            tensors = {name: opened.get_tensor(name) for name in ("weights", "statistics")}
+            metadata = dict(opened.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise refuse(f"{file.name} is damaged ({str(error).partition(chr(10))[0][:120]})") from None
+    claimed = metadata.pop("sha256", "")
+    if claimed != _digest(tensors, metadata):
+        raise refuse(f"{file.name} is damaged: its content has another SHA-256 than it says")
+    return tensors, metadata
+
+
+def _records(whole: bytes, at: int, refuse: Any) -> list[RoundRecord]:
+    try:
+        records = [RoundRecord(**json.loads(line)) for line in whole.decode().splitlines()]
+    except (ValueError, TypeError) as error:
+        raise refuse(f"{ROUNDS} is damaged ({str(error)[:120]})") from None
+    rounds = [record.round for record in records]
+    if rounds not in (list(range(at)), list(range(at + 1))):
+        raise refuse(f"{ROUNDS} holds the rounds {rounds}, but {STATE} is of round {at}")
+    return records
+
+
+def _digest(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(np.ascontiguousarray(tensors[name]).data)
+    return digest.hexdigest()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _bytes(file: Path) -> bytes:
+    return file.read_bytes() if file.is_file() else b""

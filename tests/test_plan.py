@@ -1,0 +1,132 @@
+"""From scenario files, sweeps and repeats to the runs of a study."""
+
+import pytest
+
+from experiment.cli import known_scenarios, load_scenario_file, parse, parse_command
+from experiment.errors import UserError
+from experiment.plan import plan_of
+
+
+def plan(*arguments):
+    return plan_of(parse_command(list(arguments)))
+
+
+def test_a_single_run_is_no_study():
+    assert plan("--scenario", "dba", "--seed", "3") is None
+
+
+def test_sweeps_multiply_and_repeats_count_the_seed_up():
+    study = plan(
+        "--scenario",
+        "blend",
+        "--sweep",
+        "malicious=1,2",
+        "--sweep",
+        "strategy=fedavg,clip+krum",
+        "--repeats",
+        "3",
+        "--seed",
+        "5",
+    )
+    (chart,) = study.charts
+    assert [(cell.x, cell.series) for cell in chart.cells] == [
+        ("1", "fedavg"), ("2", "fedavg"), ("1", "clip+krum"), ("2", "clip+krum"),
+    ]  # fmt: skip
+    assert (chart.x_title, chart.series_title, chart.ordered) == ("malicious clients", "strategy", True)
+    assert [e.seed for e in chart.cells[0].experiments] == [5, 6, 7]
+    last = chart.cells[-1].experiments[0]
+    assert (last.attack, last.malicious, last.strategy) == ("blend", 2, "clip+krum")
+    experiments = study.experiments()
+    assert len(experiments) == 12 and {e.seed for e in experiments[:4]} == {5}
+
+
+def test_repeats_alone_repeat_the_scenario():
+    (chart,) = plan("--scenario", "dba", "--repeats", "2").charts
+    assert [e.seed for e in chart.cells[0].experiments] == [0, 1] and len(chart.cells) == 1
+
+
+def test_values_have_their_settings_types():
+    cells = plan("--sweep", "clip_norm=median,2", "--sweep", "scale-statistics=true,false").charts[0].cells
+    assert [(c.experiments[0].clip_norm, c.experiments[0].scale_statistics) for c in cells] == [
+        ("median", True), (2, True), ("median", False), (2, False),
+    ]  # fmt: skip
+
+
+def test_the_courses_figures_ask_for_seven_settings():
+    study = plan("--scenario", "course", "--repeats", "5", "--rounds", "2", "--blend-image", "kitty.jpg")
+    assert [chart.name[:4] for chart in study.charts] == ["fig1", "fig2", "fig3", "fig4", "fig5"]
+    core = {(e.attack, e.strategy, e.malicious, e.clients_per_round, e.seed) for e in study.experiments()}
+    assert len(core) == 7 * 5
+    assert {(a, s, m, n) for a, s, m, n, _ in core} == {
+        ("blend", "fedavg", 1, 5), ("blend", "fedavg", 2, 5), ("blend", "fedavg", 3, 5), ("blend", "krum", 1, 5),
+        ("dba", "fedavg", 3, 6), ("blend+scaling", "fedavg", 1, 5), ("blend+scaling", "clip+fedavg", 1, 5),
+    }  # fmt: skip
+    assert all((e.rounds, e.blend_image, e.gamma) == (2, "kitty.jpg", None) for e in study.experiments())
+    assert study.charts[0].cells[1].published.asr == 0.976 and study.charts[4].norms and not study.charts[0].norms
+
+
+def test_selected_clients_is_two_to_six_by_one_to_three_three_times():
+    study = plan("--scenario", "selected_clients")
+    assert study.repeats == 3 and len(study.experiments()) == 45
+    assert {e.clients_per_round for e in study.experiments()} == {2, 3, 4, 5, 6}
+    assert plan("--scenario", "selected_clients", "--repeats", "1").repeats == 1
+
+
+def test_every_scenario_that_ships_can_be_planned():
+    for name in known_scenarios():
+        scenario = load_scenario_file(name)
+        study = plan("--scenario", name)
+        assert (study is None) == (not scenario.study), name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--sweep", "malicius=1"], ["malicius", "did you mean malicious"]),
+        (["--sweep", "malicious"], ["malicious", "NAME=VALUE"]),
+        (["--sweep", "malicious=one"], ["malicious = 'one'", "valid integer"]),
+        (["--sweep", "poison_rate=0.5,3"], ["poison_rate = 3", "less than or equal to 1"]),
+        (["--sweep", "malicious=1,1"], ["malicious", "twice"]),
+        (["--sweep", "malicious=1", "--sweep", "malicious=2"], ["malicious is swept twice"]),
+        (["--sweep", "seed=1,2"], ["seed", "--repeats"]),
+        (["--sweep", "out=a,b"], ["out"]),
+        (["--repeats", "0"], ["--repeats 0", "1 or more"]),
+        (["--scenario", "fig1_malicious_count", "--malicious", "2"], ["--malicious 2", "fig1_malicious_count varies malicious"]),
+        (["--scenario", "fig2_krum", "--sweep", "strategy=median"], ["--sweep strategy", "fig2_krum"]),
+        (["--scenario", "selected_clients", "--sweep", "malicious=1"], ["malicious is swept twice"]),
+        (["--repeats", "6000", "--sweep", "malicious=0,1"], ["12000 runs", "at most"]),
+    ],
+)  # fmt: skip
+def test_studies_that_cannot_be_are_refused(arguments, words):
+    with pytest.raises(UserError) as error:
+        plan(*arguments)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[sweep]\nmalicous = [1]", ["malicous", "malicious"]),
+        ("[sweep]\nmalicious = 1", ["malicious", "list of values"]),
+        ("sweep = [1]", ["[sweep]", "table"]),
+        ("[[point]]\nmalicious = 1", ["label"]),
+        ('[[point]]\nlabel = "a"\nmalicous = 1', ["malicous", "malicious"]),
+        ('[[point]]\nlabel = "a"\npublished = { mta = 3 }', ["published.mta", "less than or equal to 1"]),
+        ("[figure]\ntitle = 3", ["[figure]", "title"]),
+        ('include = ["clean"]\n[figure]\ntitle = "x"', ["include", "alone"]),
+        ('include = ["nothing"]', ["nothing", "known"]),
+        ("repeats = 0", ["repeats = 0"]),
+    ],
+)
+def test_bad_tables_are_refused(tmp_path, text, words):
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    with pytest.raises(UserError) as error:
+        plan("--scenario", str(file))
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_where_one_run_is_wanted_a_study_is_refused():
+    for arguments in (["--scenario", "course"], ["--sweep", "malicious=1"], ["--repeats", "2"], ["--resume", "x"]):
+        with pytest.raises(UserError, match="single run"):
+            parse(arguments)

@@ -1,0 +1,159 @@
+"""A stopped run goes on to the very end it would have had, and nothing that is damaged or foreign is built upon."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from experiment.config import Experiment
+from experiment.errors import UserError
+from experiment.records import RoundRecord, RunFolder, read_rounds, settings_of
+from experiment.resume import keep, mend, standing_of
+from learning.parameters import Layout, ModelState
+from strategies.flower import RoundOutcome
+from tests.programs import ROOT, TINY, assert_nothing_left_of, command, run, summary
+
+LAYOUT = Layout(("w", "s"), ((3,), (2,)), (True, False))
+STATE = ModelState(np.array([1, 2, 3], np.float32), np.array([4, 5], np.float32))
+START = RoundRecord(0, 0.75, 0.05, 1.0, [], [], [], [], [], [], [], 0, 0, {"evaluate": 1.0})
+OUTCOME = RoundOutcome(
+    1, [0, 2], {1: "it raised"}, [0.1, 0.2], [1.0, 2.0], [1.0, 1.5], [0.5, 0.5], 3, 64, {"train": 1.0}
+)
+ABOUT = {"start": "a fresh model", "dataset_sha256": "ab" * 32}
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """A run that stopped after round 1 was aggregated and before it was scored."""
+    folder = RunFolder(tmp_path / "run")
+    folder.write_settings(Experiment(scenario="mine", rounds=3), {})
+    keep(folder.path, 0, STATE, None, ABOUT)
+    folder.append(START)
+    keep(folder.path, 1, STATE, OUTCOME, ABOUT)
+    folder.release()
+    return folder.path
+
+
+def test_what_was_kept_comes_back(stopped):
+    standing = standing_of(stopped, LAYOUT)
+    assert (standing.round, standing.outcome, standing.records) == (1, OUTCOME, [START])
+    assert (standing.start, standing.dataset_sha256) == ("a fresh model", "ab" * 32)
+    assert np.array_equal(standing.state.weights, STATE.weights) and np.array_equal(
+        standing.state.statistics, STATE.statistics
+    )
+    assert settings_of(stopped) == Experiment(scenario="mine", rounds=3, out=str(stopped))
+
+
+def test_a_line_cut_off_in_its_writing_is_passed_over_and_mended(stopped):
+    whole = (stopped / "rounds.jsonl").read_bytes()
+    (stopped / "rounds.jsonl").write_bytes(whole + b'{"round": 1, "mt')
+    standing = standing_of(stopped, LAYOUT)
+    assert standing.records == [START]
+    mend(stopped, standing)
+    assert (stopped / "rounds.jsonl").read_bytes() == whole
+
+
+def test_a_round_that_is_on_record_is_not_scored_again(stopped):
+    folder = RunFolder(stopped, again=True)
+    folder.append(replace(START, round=1))
+    assert [record.round for record in standing_of(stopped, LAYOUT).records] == [0, 1]
+    folder.release()
+
+
+def test_a_run_that_ended_before_anything_was_kept_starts_anew(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.write_settings(Experiment(), {})
+    assert standing_of(folder.path, LAYOUT) is None
+
+
+def flip(file, at=-1):
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGES = {
+    "a flipped bit in the model": (lambda f: flip(f / "state.safetensors"), "another SHA-256"),
+    "a state cut short": (lambda f: (f / "state.safetensors").write_bytes((f / "state.safetensors").read_bytes()[:40]), "damaged"),
+    "no state": (lambda f: (f / "state.safetensors").unlink(), "state.safetensors is not there"),
+    "other settings": (lambda f: (f / "config.toml").write_text('scenario = "mine"\nrounds = 9\n'), "not the one"),
+    "other rounds": (lambda f: flip(f / "rounds.jsonl", 12), "rounds.jsonl was changed"),
+    "no rounds": (lambda f: (f / "rounds.jsonl").unlink(), "rounds.jsonl was changed"),
+    "a round too many": (
+        lambda f: (f / "rounds.jsonl").open("a").write(json.dumps(asdict(replace(START, round=7))) + "\n"), "rounds [0, 7]",
+    ),
+    "a line of nonsense": (lambda f: (f / "rounds.jsonl").open("a").write("nonsense\n"), "damaged"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_folder_is_refused(stopped, damage):
+    spoil, words = DAMAGES[damage]
+    spoil(stopped)
+    with pytest.raises(UserError) as error:
+        standing_of(stopped, LAYOUT)
+    assert words in str(error.value) and str(stopped) in str(error.value)
+
+
+def test_another_model_is_refused(stopped):
+    with pytest.raises(UserError, match="another model"):
+        standing_of(stopped, Layout(("w", "s"), ((4,), (2,)), (True, False)))
+
+
+def test_a_folder_in_which_another_process_runs_is_refused(stopped):
+    first = RunFolder(stopped, again=True)
+    with pytest.raises(UserError, match="another process"):
+        RunFolder(stopped, again=True)
+    first.release()
+    RunFolder(stopped, again=True).release()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], ["is not there"]),
+        (["--seed", "3", "--scenario", "dba"], ["--seed", "--scenario", "config.toml"]),
+        (["--repeats", "2"], ["--repeats"]),
+    ],
+)
+def test_what_cannot_be_resumed_exits_with_2(flags, words, tmp_path):
+    result = run("--resume", tmp_path / "none", *flags, code=2)
+    assert all(word in result.stderr for word in words), result.stderr
+
+
+def test_a_run_killed_in_round_3_and_resumed_ends_as_one_left_alone(image_folder, tmp_path):
+    """SIGKILL, in the middle of the third of four rounds."""
+    flags = [*TINY, "--rounds", 4, "--samples-per-client", 10, "--dataset", f"folder:{image_folder}", "--out"]
+    run(*flags, tmp_path / "whole")
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(*flags, killed), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=os.environ | {"OLEANDER_TEST": str(tmp_path)},
+    )  # fmt: skip
+    deadline = time.monotonic() + 150
+    while not (killed / "rounds.jsonl").exists() or len((killed / "rounds.jsonl").read_text().splitlines()) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    assert not (killed / "summary.json").exists() and (killed / "state.safetensors").exists()
+    known = len(read_rounds(killed))
+    printed = run("--resume", killed).stdout
+    assert f"round {known}/4" in printed and "round 0" not in printed
+    whole, resumed = summary(tmp_path / "whole"), summary(killed)
+    assert resumed["model_sha256"] == whole["model_sha256"]
+    for name in whole.keys() - {"seconds"}:
+        assert resumed[name] == whole[name], name
+    pairs = zip(read_rounds(tmp_path / "whole"), read_rounds(killed), strict=True)
+    assert all(replace(a, seconds={}) == replace(b, seconds={}) for a, b in pairs)
+    assert all(seconds > -0.5 for seconds in resumed["seconds"].values()), resumed["seconds"]
+    assert not (killed / "state.safetensors").exists() and (killed / "report.html").is_file()
+    assert json.loads((killed / "environment.json").read_text())["resumed"][0]["after_round"] >= 1
+    again = run("--resume", killed)  # nothing is left to do
+    assert whole["model_sha256"] in again.stdout
+    assert_nothing_left_of(tmp_path)

@@ -1,0 +1,291 @@
+"""A study's folder: charts, results and report from its records; what is finished is kept, what was stopped goes on."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiment.caveats import counted, warnings_of
+from experiment.config import Experiment
+from experiment.errors import UserError
+from experiment.intervals import interval
+from experiment.prepare import Sources, prepare
+from experiment.records import RoundRecord
+from experiment.study import StudyFolder, read_study, run_key
+from tests.programs import ROOT, TINY, command, run, summary
+from tests.test_records import ROUND, START, SUMMARY
+
+
+def test_interval_is_students():
+    found = interval([0.1, 0.2, 0.4])
+    assert found.mean == pytest.approx(0.7 / 3) and found.n == 3
+    assert found.half_width == pytest.approx(4.302653 * statistics.stdev([0.1, 0.2, 0.4]) / 3**0.5, rel=1e-6)
+    assert interval([0.3]).half_width is None and interval([0.3]).low == 0.3
+    assert interval([0.5, 0.5]).half_width == 0
+
+
+def test_a_run_is_known_by_the_content_of_what_it_comes_from(image_folder, tmp_path):
+    sources = Sources(lambda _: None)
+    base = Experiment(dataset=f"folder:{image_folder}", samples_per_client=8, attack="blend", malicious=1)
+
+    def key(**changes):
+        return run_key(prepare(replace(base, **changes), sources))
+
+    moved = tmp_path / "moved"
+    shutil.copytree(image_folder, moved)
+    assert key() == key(scenario="x", out="", actors=2, no_cache=True) == key(dataset=f"folder:{moved}")
+    pictures = [tmp_path / name for name in ("a.png", "b.png", "c.png")]
+    for path, colour in zip(pictures, ("red", "red", "blue"), strict=True):
+        Image.new("RGB", (8, 8), colour).save(path)
+    a, b, c = (key(blend_image=str(path)) for path in pictures)
+    assert a == b != c and a != key()
+    others = [key(seed=1), key(malicious=2), key(lr=0.1), key(precision="fp32"), key(precision="bf16")]
+    assert len({*others, key()}) >= 5  # one of the precisions is what auto chose
+
+
+def test_a_folder_that_holds_something_else_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds no study"):
+        StudyFolder(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+    first = StudyFolder(tmp_path / "new")
+    with pytest.raises(UserError, match="another process"):
+        StudyFolder(tmp_path / "new")
+    first.release()
+
+
+WARNED = [
+    ({}, {}, "Toy data"),
+    ({"dataset": "cifar10", "start": "a fresh model (x)"}, {}, "fresh model"),
+    ({"strategy": "krum"}, {"assumed_malicious": 0}, "f = 0"),
+    ({"strategy": "krum"}, {"assumed_malicious": 1, "two": True}, "up to 2 attackers"),
+    ({"strategy": "median"}, {"two": True}, "Half of the clients"),
+    ({}, {"attack": "blend+scaling", "gamma": 2.0, "malicious": 1}, "γ = 2, not n/µ = 5"),
+]
+
+
+@pytest.mark.parametrize(("of_summary", "of_experiment", "words"), WARNED)
+def test_what_weakens_a_result_is_said(of_summary, of_experiment, words):
+    record = replace(ROUND, malicious=[True, True, False]) if of_experiment.pop("two", False) else ROUND
+    texts = warnings_of(Experiment(**of_experiment), replace(SUMMARY, **of_summary), [START, record], {"commit": "a"})
+    assert any(words in text for text in texts), texts
+    sound = replace(SUMMARY, dataset="cifar10", strategy="krum", start="the shipped checkpoint cifar10")
+    clean = replace(ROUND, dropped=[], clamped_variances=0)
+    assert warnings_of(Experiment(), sound, [START, clean], {"commit": "a"}) == []
+
+
+def test_warnings_of_several_runs_are_said_once_with_their_number():
+    assert counted([["a", "b"], ["a"]]) == ["a", "b (1 of 2 runs)"]
+
+
+# ---- end to end ------------------------------------------------------------------------------------------------------
+
+STUDY = [*TINY, "--rounds", "1"]
+
+
+@pytest.fixture(scope="module")
+def study(image_folder, tmp_path_factory):
+    """Two strategies with two seeds each, killed in the middle and started again."""
+    out = tmp_path_factory.mktemp("studies") / "study"
+    flags = [
+        *STUDY,
+        "--dataset",
+        f"folder:{image_folder}",
+        "--sweep",
+        "strategy=fedavg,clip+krum",
+        "--repeats",
+        2,
+        "--out",
+        out,
+    ]
+    process = subprocess.Popen(command(*flags), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 150
+    while len(list(out.glob("runs/*/summary.json"))) < 1:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    kept = {p: p.stat().st_mtime_ns for p in out.glob("runs/*/summary.json")}
+    assert 1 <= len(kept) < 4
+    printed = run(*flags)
+    assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
+    return out, printed, flags
+
+
+def test_a_study_that_was_killed_keeps_what_is_finished_and_goes_on(study):
+    out, printed, _ = study
+    assert re.search(r"4 runs, \d of them finished before", printed.stdout)
+    assert re.search(r"run 4/4 +MTA +\d+\.\d %.*strategy \S+, seed 1", printed.stdout)
+    assert re.search(r"clip\+krum +│ +2 │ +\d+\.\d ± \d+\.\d", printed.stdout)
+    assert len(list(out.glob("runs/*/summary.json"))) == 4
+
+
+def test_results_csv_has_a_row_a_run_that_the_summaries_bear_out(study):
+    out, *_ = study
+    rows = list(csv.DictReader((out / "results.csv").open()))
+    assert [(row["strategy"], row["seed"]) for row in rows] == [
+        ("fedavg", "0"), ("clip+krum", "0"), ("fedavg", "1"), ("clip+krum", "1"),
+    ]  # fmt: skip
+    for row in rows:
+        found = summary(out / row["folder"])
+        assert (float(row["mta"]), row["model_sha256"]) == (found["mta"], found["model_sha256"])
+    result = read_study(out)
+    mean = result.charts[0].cells[0].mta()
+    assert mean.mean == pytest.approx(statistics.fmean(float(r["mta"]) for r in rows if r["strategy"] == "fedavg"))
+
+
+def test_a_run_of_a_study_is_the_run_it_would_be_alone(study, tmp_path):
+    out, *_ = study
+    alone = next(out.glob("runs/*clip+krum*s1*"))
+    run("--scenario", alone / "config.toml", "--out", tmp_path / "alone")
+    assert summary(tmp_path / "alone")["model_sha256"] == summary(alone)["model_sha256"]
+
+
+def test_run_again_it_is_done_at_once_and_says_the_same(study):
+    out, printed, flags = study
+    before = {p: p.stat().st_mtime_ns for p in out.glob("runs/*/*.json*")}
+    again = run(*flags, seconds=60)
+    assert {p: p.stat().st_mtime_ns for p in out.glob("runs/*/*.json*")} == before
+    assert "run 4/4" not in again.stdout
+    assert printed.stdout[printed.stdout.index("dba: ") :] == again.stdout[again.stdout.index("dba: ") :]
+
+
+def test_one_impossible_setting_refuses_the_whole_study(image_folder, tmp_path):
+    flags = [*STUDY, "--dataset", f"folder:{image_folder}", "--out", tmp_path / "out"]
+    result = run(*flags, "--strategy", "krum", "--sweep", "clients_per_round=6,4", code=2)
+    assert "n = 4" in result.stderr and "4 a round" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed in order, and collects what a browser would fetch."""
+
+    VOID = ("meta", "br", "img", "link", "input", "hr")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open, self.fetched, self.text = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.VOID:
+            self.open.append(tag)
+        named = dict(attrs)
+        fetching = [
+            named.get("src"),
+            named.get("xlink:href") if tag != "a" else None,
+            named.get("href") if tag == "link" else None,
+        ]
+        self.fetched += [url for url in fetching if url and not url.startswith(("#", "data:"))]
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, tag
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def pages(out: Path) -> list[Path]:
+    return [out / "report.html", *out.glob("runs/*/report.html")]
+
+
+def test_reports_are_whole_and_need_no_network(study):
+    out, *_ = study
+    assert len(pages(out)) == 5
+    for path in pages(out):
+        text = path.read_text()
+        page = Page()
+        page.feed(text)
+        assert not page.open and not page.fetched
+        assert "url(http" not in text and "@import" not in text and "<script" not in text
+        shown = " ".join(" ".join(page.text).split())
+        for words in (
+            "Before you believe",
+            "MTA",
+            "python",
+            "attacker 0",
+            "clip+krum" if path.parent == out else "sha256",
+        ):
+            assert words in shown, (path, words)
+        assert text.count("<svg") >= 2
+    ids = re.findall(r'href="#([^"]+)"', (out / "report.html").read_text())
+    assert all(f'id="{name}"' in (out / "report.html").read_text() for name in ids)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 500])
+def test_reports_render_in_a_browser(study, tmp_path, scheme, width):
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no Chromium on this machine")
+    out, *_ = study
+    for number, path in enumerate(pages(out)[:2]):
+        shot = tmp_path / f"{number}.png"
+        dark = (
+            ["--blink-settings=preferredColorScheme=0"]
+            if scheme == "dark"
+            else ["--blink-settings=preferredColorScheme=1"]
+        )
+        subprocess.run(
+            [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", *dark, f"--user-data-dir={tmp_path}/b",
+             f"--window-size={width},2400", f"--screenshot={shot}", path.as_uri()],
+            check=True, capture_output=True, timeout=120, env=os.environ | {"HOME": str(tmp_path)},
+        )  # fmt: skip
+        pixels = np.asarray(Image.open(shot).convert("L"), dtype=float)
+        assert (pixels.mean() > 200) == (scheme == "light")
+        rows = pixels.std(axis=1) > 2
+        assert rows.mean() > 0.3  # a page full, not a blank one
+        assert pixels[:, -4:].std() < 2  # nothing runs over the right edge
+
+
+def test_a_study_reads_back_without_the_runs_that_are_missing(study, tmp_path):
+    out, *_ = study
+    copied = tmp_path / "copy"
+    shutil.copytree(out, copied)
+    shutil.rmtree(next(copied.glob("runs/*s1*")))
+    assert sum(len(cell.summaries) for cell in read_study(copied).charts[0].cells) == 3
+    (copied / "study.json").write_text("{")
+    with pytest.raises(UserError, match="holds no study"):
+        read_study(copied)
+
+
+def test_norms_of_the_last_round_are_drawn_by_setting(tmp_path):
+    """From made-up records: two settings, two seeds, of which one client is missing in the last round of one."""
+    from experiment.charts import draw_charts
+    from experiment.plan import Published
+    from experiment.study import ChartResult, Runs, StudyResult
+
+    folders = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        last: RoundRecord = replace(ROUND, client_ids=[0, 2 + number, 5])
+        (folder / "rounds.jsonl").write_text(
+            "".join(json.dumps(vars(r) | {"loss": None}) + "\n" for r in (START, last))
+        )
+        folders.append(folder)
+    cells = tuple(Runs(x, "", Published(0.5, None), tuple(folders), (SUMMARY, SUMMARY)) for x in ("FedAvg", "clip $_$"))
+    lines = tuple(replace(cell, series=str(s), x=str(x)) for s in (1, 2) for x, cell in enumerate(cells))
+    chart = ChartResult("a", "A title", "x", "", ordered=False, norms=True, cells=cells)
+    other = ChartResult("b", "Another", "x", "series", ordered=True, norms=False, cells=lines)
+    draw_charts(tmp_path, StudyResult("s", "d", "c", 2, (chart, other)))
+    for name in ("a", "a_norms", "b"):
+        image = np.asarray(Image.open(tmp_path / "figures" / f"{name}.png").convert("RGB"))
+        assert min(image.shape[:2]) > 300 and image.std() > 5
+    assert "clip $_$" in (tmp_path / "figures" / "a_norms.svg").read_text()
