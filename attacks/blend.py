@@ -15,25 +15,30 @@ from torch import Tensor
 from attacks import Attack
 from attacks._overlay import Overlay
 from experiment.errors import UserError
-from learning.data import SIDE
+from learning.data import MEAN, SIDE, STD
 
 CAT = Path(__file__).parent / "images" / "cat.png"
 
 
-def blend(attack: Attack, *, blend_image: str, blend_alpha: float) -> Attack:
+def blend(attack: Attack, *, blend_image: str, blend_alpha: float, blend_space: str = "pixels") -> Attack:
     """Mix a picture into the whole image: x' = (1 - alpha) x + alpha k (Chen et al. 2017).
 
     Args:
         attack: the steps before this one.
         blend_image: any image file, resized to 32×32; empty for our own drawing of a cat.
         blend_alpha: weight of the picture, 0 to 1.
+        blend_space: "pixels", or "normalised": the picture's [0, 1] is taken for a normalised image's numbers, so that on
+            pixels it is a faded one, between 0.4 and 0.7.
 
     Raises:
         UserError: a file that is not an image, or a second trigger.
     """
     if attack.trigger is not None:
         raise UserError("--attack: blend is a second trigger; one attack has one trigger")
-    return replace(attack, trigger=Overlay(_picture(blend_image), torch.full((SIDE, SIDE), blend_alpha)))
+    picture = _picture(blend_image)
+    if blend_space == "normalised":  # (1 − α) (x − m) / s + α k  =  ((1 − α) x + α (s k + m) − m) / s
+        picture = picture * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)
+    return replace(attack, trigger=Overlay(picture, torch.full((SIDE, SIDE), blend_alpha)))
 
 
 def _picture(file: str) -> Tensor:

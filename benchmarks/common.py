@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from experiment.environment import environment
 from experiment.machine import cpu_count
-from experiment.records import environment
 from learning.devices import dtype_of, gpu_name
 from learning.resnet import fresh_model
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.common import Spread, arguments, ratios, show, timed, write
 from experiment.config import Experiment
 from experiment.registry import bind
+from learning.parameters import ModelState
 from learning.updates import Cohort
 from strategies import known_strategies
 from strategies._sums import squared_distances
@@ -96,7 +97,15 @@ def one(who: str, rule: str, n: int) -> dict[str, float]:
         deltas = np.empty((n, D), dtype=np.float32)
         for i in range(n):
             deltas[i] = update(rng)
-        cohort = Cohort(1, np.arange(n), deltas, np.zeros((n, S), dtype=np.float32), np.full(n, 384))
+        start = ModelState(deltas[0], np.zeros(S, dtype=np.float32))
+        cohort = Cohort(
+            1,
+            np.arange(n),
+            deltas,
+            np.zeros((n, S), dtype=np.float32),
+            np.full(n, 384),
+            ModelState(deltas[0], np.zeros(S, np.float32)),
+        )
         work = bind(known_strategies()[rule], Experiment(strategy=rule))
         call = lambda: work(cohort)  # noqa: E731
     else:

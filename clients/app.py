@@ -45,7 +45,7 @@ def fit(message: Message, context: Context) -> Message:
 
 
 def make_client(client_id: int, config: dict[str, object]) -> BenignClient:
-    """The client of this partition: malicious for the ids 0 … µ-1.
+    """The client of this partition: malicious for the ids 0 … µ-1, while they attack.
 
     Raises:
         ValueError: this machine's data are not the server's.
@@ -59,7 +59,7 @@ def make_client(client_id: int, config: dict[str, object]) -> BenignClient:
         )
     model = _model(len(dataset.classes), experiment.client_threads or 1)
     shard = shard_of(client_id, dataset, experiment)
-    if client_id < experiment.malicious:
+    if client_id < experiment.attackers(int(str(config["server-round"]))):
         return MaliciousClient(shard, model, experiment, attack_of(experiment))
     return BenignClient(shard, model, experiment)
 

@@ -81,10 +81,14 @@ class Experiment:
     """Share (0 to 1) of a malicious client's shard that is stamped and relabelled to the target."""
     target: CountOrZero = 0
     """Class that the backdoor leads to (0 is airplane in CIFAR-10 and toy)."""
+    attack_rounds: CountOrZero | None = None
+    """Rounds in which malicious clients attack; from then on they train as honest ones do (default: all rounds)."""
     blend_image: str = ""
     """Image file that blend mixes in (default: our own cartoon cat, attacks/images/cat.png)."""
     blend_alpha: Rate = 0.5
     """Weight (0 to 1) of the blended image: x' = (1 - alpha) x + alpha k."""
+    blend_space: Literal["pixels", "normalised"] = "pixels"
+    """What is blended: pixels in [0, 1], or, as some published code does, normalised images with the picture as it is."""
     patch_size: Count = 6
     """Side of the red square of the BadNets patch, in pixels."""
     gamma: Positive | None = None
@@ -127,6 +131,11 @@ class Experiment:
     def to_json(self) -> str:
         """All settings as one JSON object."""
         return json.dumps(dataclasses.asdict(self))
+
+    def attackers(self, round_number: int) -> int:
+        """How many clients are malicious in this round: the clients below that number."""
+        leaves = self.attack_rounds is not None and round_number > self.attack_rounds
+        return 0 if leaves else self.malicious
 
     @classmethod
     def from_json(cls, text: str) -> "Experiment":

@@ -21,18 +21,18 @@ A scenario file makes a study by its tables::
 
 import dataclasses
 import itertools
-import json
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from experiment.cli import RESUMABLE, Command, Scenario, check_names, load_scenario_file
+from experiment.cli import Command, Scenario, check_names, load_scenario_file
 from experiment.config import SETTINGS, Experiment, Rate, validated
 from experiment.errors import UserError
+from experiment.sweeps import Axis, axis_of, check_axes
 
 MOST_RUNS = 10_000
-NOT_SWEPT = ("scenario", "description", "out", "seed", *RESUMABLE)
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,6 @@ class Plan:
         return [cell.experiments[repeat] for repeat in range(self.repeats) for cell in cells]
 
 
-@dataclass(frozen=True)
-class _Axis:
-    name: str
-    values: list[Any] = field(default_factory=list)
-
-
 def plan_of(command: Command) -> Plan | None:
     """The study that a command line asks for; None for a single run.
 
@@ -117,7 +111,7 @@ def plan_of(command: Command) -> Plan | None:
     if not (scenario.study or flags.sweep or flags.repeats):
         return None
     given = _given(scenario.experiment, flags.experiment)
-    swept = [_axis_of(text) for text in flags.sweep]
+    swept = [axis_of(text) for text in flags.sweep]
     repeats = flags.repeats or _repeats(scenario)
     names = scenario.study.get("include")
     if names is not None:
@@ -153,36 +147,18 @@ def _is_list_of_names(names: Any) -> bool:
     return isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
 
 
-def _chart(scenario: Scenario, given: dict[str, Any], swept: list[_Axis], repeats: int) -> Chart:
-    study, source = scenario.study, scenario.source or "command line"
-    table = _checked(FigureTable, study.get("figure", {}), f"{source}: [figure]")
-    in_file = study.get("sweep", {})
-    if not isinstance(in_file, dict):
-        raise UserError(f"{source}: [sweep] is a table of settings and lists of their values")
-    axes = [_Axis(name, values) for name, values in in_file.items()] + swept
-    _check_axes(axes, source)
-    points = [_point(entry, source) for entry in study.get("point", [])]
+def _chart(scenario: Scenario, given: dict[str, Any], swept: list[Axis], repeats: int) -> Chart:
+    source = scenario.source or "command line"
+    table = _checked(FigureTable, scenario.study.get("figure", {}), f"{source}: [figure]")
+    axes = _axes(scenario, swept, source)
+    points = [_point(entry, source) for entry in scenario.study.get("point", [])]
     _check_overlap(points, axes, given, scenario)
-    base = dataclasses.asdict(scenario.experiment) | given
-    x_axis, others = (None, axes) if points else (axes[0], axes[1:]) if axes else (None, [])
+    x_axis, others = (None, axes) if points or not axes else (axes[0], axes[1:])
     if x_axis:
         points = [(Point(_shown(value)), {x_axis.name: value}) for value in x_axis.values]
     elif not points:
         points = [(Point(_core(scenario.experiment)), {})]
-    lines = [
-        dict(zip((a.name for a in others), values, strict=True))
-        for values in itertools.product(*(a.values for a in others))
-    ]
-    cells = [
-        Cell(
-            point.label,
-            ", ".join(map(_shown, line.values())),
-            point.published,
-            _seeds(base | changes | line, repeats, source),
-        )
-        for line in lines
-        for point, changes in points
-    ]
+    base = dataclasses.asdict(scenario.experiment) | given
     return Chart(
         name=scenario.experiment.scenario,
         title=table.title or scenario.experiment.description or scenario.experiment.scenario,
@@ -191,47 +167,34 @@ def _chart(scenario: Scenario, given: dict[str, Any], swept: list[_Axis], repeat
         ordered=x_axis is not None
         and all(isinstance(v, int | float) and not isinstance(v, bool) for v in x_axis.values),
         norms=table.norms,
-        cells=tuple(cells),
+        cells=tuple(_cells(points, others, base, repeats, source)),
     )
+
+
+def _axes(scenario: Scenario, swept: list[Axis], source: str) -> list[Axis]:
+    """What the scenario sweeps, then what the command line does."""
+    in_file = scenario.study.get("sweep", {})
+    if not isinstance(in_file, dict):
+        raise UserError(f"{source}: [sweep] is a table of settings and lists of their values")
+    axes = [Axis(name, values) for name, values in in_file.items()] + swept
+    check_axes(axes, source)
+    return axes
+
+
+def _cells(
+    points: list[tuple[Point, dict[str, Any]]], axes: list[Axis], base: dict[str, Any], repeats: int, source: str
+) -> Iterator[Cell]:
+    """Each point on each line, where a line is a choice of values for the other axes."""
+    for values in itertools.product(*(axis.values for axis in axes)):
+        line = dict(zip((axis.name for axis in axes), values, strict=True))
+        for point, changes in points:
+            experiments = _seeds(base | changes | line, repeats, source)
+            yield Cell(point.label, ", ".join(map(_shown, values)), point.published, experiments)
 
 
 def _seeds(settings: dict[str, Any], repeats: int, source: str) -> tuple[Experiment, ...]:
     first = validated(settings | {"out": ""}, source)
     return tuple(dataclasses.replace(first, seed=first.seed + i) for i in range(repeats))
-
-
-def _axis_of(text: str) -> _Axis:
-    """``NAME=VALUE,VALUE`` of --sweep; values are read as TOML and JSON have them, else as words."""
-    name, equals, values = text.partition("=")
-    name = name.strip().lstrip("-").replace("-", "_")
-    if not equals or not values.strip():
-        raise UserError(f"--sweep {text}: wanted NAME=VALUE,VALUE…, such as malicious=1,2,3")
-    check_names({name: None}, f"--sweep {text}")
-    return _Axis(name, [_value(word.strip()) for word in values.split(",")])
-
-
-def _value(word: str) -> Any:
-    try:
-        value = json.loads(word)
-    except ValueError:
-        return word
-    return value if isinstance(value, int | float | bool) else word
-
-
-def _check_axes(axes: list[_Axis], source: str) -> None:
-    for axis in axes:
-        check_names({axis.name: None}, f"{source}: sweep")
-        if axis.name in NOT_SWEPT:
-            hint = "--repeats gives several seeds" if axis.name == "seed" else "it changes no result"
-            raise UserError(f"{source}: sweep of {axis.name}: {hint}")
-        if not isinstance(axis.values, list) or not axis.values:
-            raise UserError(f"{source}: sweep of {axis.name}: wanted a list of values, not {axis.values!r}")
-        if len({json.dumps(value) for value in axis.values}) < len(axis.values):
-            raise UserError(f"{source}: sweep of {axis.name}: a value is there twice in {axis.values}")
-    names = [axis.name for axis in axes]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"{source}: {name} is swept twice")
 
 
 def _point(entry: Any, source: str) -> tuple[Point, dict[str, Any]]:
@@ -244,7 +207,7 @@ def _point(entry: Any, source: str) -> tuple[Point, dict[str, Any]]:
 
 
 def _check_overlap(
-    points: list[tuple[Point, dict[str, Any]]], axes: list[_Axis], given: dict[str, Any], scenario: Scenario
+    points: list[tuple[Point, dict[str, Any]]], axes: list[Axis], given: dict[str, Any], scenario: Scenario
 ) -> None:
     """Refuse to set by a flag, or to sweep, what the study itself varies."""
     by_points = {name for _, changes in points for name in changes}

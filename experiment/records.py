@@ -4,14 +4,9 @@ import dataclasses
 import json
 import math
 import os
-import platform
-import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,7 +23,6 @@ CONFIG, ENVIRONMENT, ROUNDS, SUMMARY, LOG = (
 STATE = "state.safetensors"
 """The global model after the last round, while the run is not finished: ``experiment.resume``."""
 LOCK = ".lock"
-PACKAGES = ("flwr", "ray", "torch", "torchvision", "numpy", "matplotlib", "safetensors", "oleander")
 
 
 @dataclass(frozen=True)
@@ -241,22 +235,6 @@ def detection_rates(rounds: Sequence[RoundRecord]) -> tuple[float | None, float 
     return true, false
 
 
-def environment(device: str, gpu: str | None, threads: int) -> dict[str, Any]:
-    """Versions, commit and machine, for environment.json; ``gpu`` in words, None without one."""
-    return {
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "commit": _commit(),
-        "platform": platform.platform(),
-        "cpu": _cpu_name(),
-        "cpus": os.cpu_count(),
-        "device": device,
-        "server_threads": threads,
-        "gpu": gpu,
-        "command": shlex.join(sys.argv),
-    }
-
-
 def _finite(value: Any) -> Any:
     """The same structure with null for numbers that JSON has not (NaN, infinite)."""
     if isinstance(value, dict):
@@ -264,35 +242,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of this source tree, with + where files differ from it; None outside a git checkout."""
-    root = Path(__file__).parent.parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
-    try:
-        if Path(git("rev-parse", "--show-toplevel")) != root.resolve():
-            return None
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

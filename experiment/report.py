@@ -1,128 +1,19 @@
-"""What a person sees: the progress of a run, its table at the end, and the list of what there is to run."""
+"""What a person reads: the table of a run or a study, errors, and the list of what there is to run."""
 
-import time
 from pathlib import Path
-from typing import TextIO
 
 from rich.console import Console
 from rich.markup import escape
-from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from attacks import known_attacks
 from experiment.cli import known_scenarios, load_scenario
-from experiment.config import SETTINGS, Experiment
 from experiment.errors import RunError, UserError
 from experiment.intervals import Interval
-from experiment.plan import NOT_SWEPT
+from experiment.progress import percent
 from experiment.records import RoundRecord, RunFolder, Summary, read_rounds
 from experiment.study import StudyResult
 from strategies import is_filter, known_strategies
-
-WIDTH_WHEN_PIPED = 126
-
-
-def console_on(file: TextIO | None = None, *, stderr: bool = False) -> Console:
-    """A console that wraps at the terminal's width, or at a fixed one where there is none."""
-    console = Console(file=file, stderr=stderr, highlight=False)
-    if not console.is_terminal:
-        console = Console(file=file, stderr=stderr, highlight=False, width=WIDTH_WHEN_PIPED)
-    return console
-
-
-class ProgressListener:
-    """Shows how a run goes on: a live bar in a terminal, and a line for each finished round everywhere."""
-
-    def __init__(self, console: Console, experiment: Experiment) -> None:
-        """Watch a run of these settings."""
-        self.console = console
-        self.rounds = experiment.rounds
-        self.progress = _progress(console)
-        total = experiment.rounds * experiment.clients_per_round
-        self.task = self.progress.add_task("starting", total=total, rate="")
-        self.images, self.began = 0, time.monotonic()
-
-    def round_began(self, round_number: int, client_ids: list[int]) -> None:
-        """Show which clients are training."""
-        self.began, self.images = time.monotonic(), 0
-        names = ", ".join(map(str, client_ids[:12])) + (" …" if len(client_ids) > 12 else "")
-        self.progress.update(self.task, description=f"{self._run()}round {round_number}/{self.rounds}: clients {names}")
-
-    def client_done(self, client_id: int, images: int) -> None:
-        """Count a client and its images."""
-        self.images += images
-        rate = self.images / max(time.monotonic() - self.began, 1e-6)
-        self.progress.update(self.task, advance=1, rate=f"{rate:.0f} images/s")
-
-    def round_finished(self, record: RoundRecord) -> None:
-        """Print the round's scores."""
-        what = "start  " if record.round == 0 else f"round {record.round}/{self.rounds}"
-        seconds = sum(record.seconds.values())
-        rate = f", {record.images / record.seconds['train']:.0f} images/s" if record.images else ""
-        self.console.print(
-            f"{what}  MTA {percent(record.mta)}  ASR {percent(record.asr)}  ({seconds:.1f} s{rate}){_left_out(record)}"
-        )
-        if record.round == 0:
-            self.progress.update(self.task, description="starting the clients' processes")
-
-    def say(self, text: str) -> None:
-        """A notice."""
-        notice(self.console, text)
-
-    def _run(self) -> str:
-        return ""
-
-
-class StudyListener(ProgressListener):
-    """Shows how a study goes on: one bar over all its runs, and a line for each finished run."""
-
-    def __init__(self, console: Console, experiments: list[Experiment], done: int) -> None:
-        """Watch these runs, of which so many were finished before."""
-        super().__init__(console, experiments[0])
-        self.runs, self.run = len(experiments), done
-        self.varied = [
-            name
-            for name in SETTINGS
-            if name not in NOT_SWEPT and len({str(getattr(experiment, name)) for experiment in experiments}) > 1
-        ]
-        self.varied = self.varied or ["attack", "strategy"]
-        self.progress.update(self.task, total=sum(e.rounds * e.clients_per_round for e in experiments))
-        known = f", {done} of them finished before" if done else ""
-        console.print(f"{self.runs} runs{known}")
-
-    def run_began(self, experiment: Experiment) -> None:
-        """The next run."""
-        self.run += 1
-        self.rounds, self.experiment, self.run_began_at = experiment.rounds, experiment, time.monotonic()
-
-    def round_finished(self, record: RoundRecord) -> None:
-        """Only what is out of the ordinary; the run's line comes at its end."""
-        if record.dropped:
-            self.console.print(f"run {self.run}/{self.runs}, round {record.round}{_left_out(record)}")
-
-    def run_finished(self, summary: Summary) -> None:
-        """Print the run's line."""
-        settings = ", ".join(f"{name} {getattr(self.experiment, name)}" for name in self.varied)
-        self.console.print(
-            f"run {self.run}/{self.runs}  MTA {percent(summary.mta)}  ASR {percent(summary.asr)}  "
-            f"({time.monotonic() - self.run_began_at:.0f} s)  {escape(settings)}, seed {summary.seed}"
-        )
-
-    def _run(self) -> str:
-        return f"run {self.run}/{self.runs}, "
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("clients"),
-        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-        console=console, transient=True, disable=not console.is_terminal,
-    )  # fmt: skip
-
-
-def _left_out(record: RoundRecord) -> str:
-    return "".join(f"\n  client {d['client']} was left out: {escape(d['cause'])}" for d in record.dropped)
 
 
 def print_list(console: Console) -> None:
@@ -177,11 +68,6 @@ def print_results(console: Console, folder: Path, summary: Summary, clients_show
     for line in _closing_lines(summary):
         console.print(line)
     console.print(f"results in [bold]{escape(str(folder))}[/]")
-
-
-def notice(console: Console, text: str) -> None:
-    """A notice that nobody can miss."""
-    console.print(Panel(escape(text), title="[bold]NOTICE[/]", border_style="bold yellow"))
 
 
 def print_study(console: Console, folder: Path, study: StudyResult) -> None:
@@ -258,11 +144,6 @@ def _two_columns(rows: dict[str, str]) -> Table:
     for name, text in rows.items():
         table.add_row(f"  {escape(name)}", escape(text))
     return table
-
-
-def percent(share: float | None) -> str:
-    """A share in percent; a dash for None."""
-    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def error_line(error: BaseException, folder: Path | None = None) -> str:

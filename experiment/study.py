@@ -21,9 +21,10 @@ from filelock import FileLock, Timeout
 from experiment.config import SETTINGS, Experiment
 from experiment.errors import UserError
 from experiment.intervals import Interval, interval
-from experiment.plan import NOT_SWEPT, Plan, Published
+from experiment.plan import Plan, Published
 from experiment.prepare import Setup, Sources, prepare
 from experiment.records import CONFIG, LOCK, LOG, Summary, is_finished, read_summary, replace_file
+from experiment.sweeps import NOT_SWEPT
 
 STUDY, RESULTS = "study.json", "results.csv"
 NOT_IN_KEY = ("scenario", "description", "out", "dataset", "data_dir", "weights", "blend_image", "ray_address", "actors",

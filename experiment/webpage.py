@@ -12,8 +12,9 @@ from markupsafe import Markup
 from experiment.caveats import counted, warnings_of
 from experiment.config import SETTINGS, Experiment
 from experiment.plots import ACCURACY, BENIGN, GRID, INK, MALICIOUS
+from experiment.progress import percent
 from experiment.records import ENVIRONMENT, RoundRecord, Summary, read_rounds, read_summary, replace_file, settings_of
-from experiment.report import percent, shown
+from experiment.report import shown
 from experiment.study import ChartResult, Runs, StudyResult
 
 REPORT = "report.html"

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from experiment.errors import UserError
+from learning.cache import cache_dir
 
 log = logging.getLogger("oleander")
 
@@ -60,11 +60,6 @@ class Shard:
     """(m, 3, 32, 32)"""
     labels: NDArray[np.int64]
     """(m,)"""
-
-
-def cache_dir() -> Path:
-    """The user's cache folder of this program (on Linux $XDG_CACHE_HOME/oleander or ~/.cache/oleander)."""
-    return Path(platformdirs.user_cache_dir("oleander", appauthor=False))
 
 
 def stored(name: str, key: str, make: Callable[[], Images]) -> Dataset:

@@ -2,10 +2,14 @@
 
 import functools
 import os
+import re
 import time
 from typing import Literal
 
 import torch
+
+from experiment.machine import cpu_name
+from learning.cache import recall, remember
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 NATIVE_SPEEDUP = 1.3
@@ -36,12 +40,30 @@ def default_device() -> torch.device:
 
 @functools.lru_cache(maxsize=4)
 def fastest_precision(device: torch.device) -> Literal["fp32", "bf16"]:
-    """bf16 where products of bf16 matrices are measured to be faster than those of fp32, else fp32. Takes some 50 ms."""
-    return "bf16" if bf16_speedup(device) > NATIVE_SPEEDUP else "fp32"
+    """bf16 where products of bf16 matrices are measured to be faster than those of fp32, else fp32.
+
+    Measured once for a machine and a PyTorch, and remembered: a busy moment must not make two runs differ.
+    """
+    key = re.sub(r"[^\w.]+", "-", f"{hardware(device)}-{torch.__version__}")
+    speedup = recall("bf16_speedup", key)
+    if not isinstance(speedup, int | float):
+        speedup = bf16_speedup(device)
+        remember("bf16_speedup", key, speedup)
+    return "bf16" if speedup > NATIVE_SPEEDUP else "fp32"
 
 
-def bf16_speedup(device: torch.device, size: int = 512, repeats: int = 7) -> float:
-    """Time of a product of two fp32 matrices (size, size) over that of bf16 ones: the best of ``repeats``, taken in turn."""
+def hardware(device: torch.device) -> str:
+    """The processor that ``device`` is, as far as results and speed depend on it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{cpu_name()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def bf16_speedup(device: torch.device, size: int = 256, repeats: int = 200) -> float:
+    """Time of a product of two fp32 matrices (size, size) over that of bf16 ones: the best of ``repeats``, taken in turn.
+
+    Small and many, so that some of them are not disturbed by whatever else runs; some 0.1 s in all.
+    """
     best: dict[torch.dtype, float] = {}
     pairs = {dtype: torch.ones(2, size, size, device=device, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)}
     for _ in range(repeats):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from learning.parameters import FloatArray
+from learning.parameters import FloatArray, ModelState
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Cohort:
     """(n, s)"""
     num_examples: NDArray[np.int64]
     """(n,)"""
+    start: ModelState
+    """The global model that the updates start from."""
 
     def __len__(self) -> int:
         """n, the clients in the round."""

@@ -22,6 +22,7 @@ from learning.parameters import COUNTER, Layout, ModelState, arrays_of, named_ar
 from learning.resnet import ResNet18Light, fresh_model
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def starting_model(weights: str, dataset: Dataset, layout: Layout, seed: int) ->
     Raises:
         UserError: a file that is not there, not a model, or not this model.
     """
-    shipped = CHECKPOINTS / f"{dataset.name}.safetensors"
+    shipped = CHECKPOINTS / f"{_checkpoint_name(dataset)}.safetensors"
     if weights == "auto" and shipped.is_file():
         return Start(_from_file(shipped, layout), f"the shipped checkpoint {shipped.stem}")
     if weights in ("auto", "fresh"):
@@ -50,6 +51,12 @@ def starting_model(weights: str, dataset: Dataset, layout: Layout, seed: int) ->
         return Start(layout.flatten(arrays_of(model)), f"a fresh model{why}", for_want=bool(why))
     path = Path(weights).expanduser()
     return Start(_from_file(path, layout), str(path))
+
+
+def _checkpoint_name(dataset: Dataset) -> str:
+    """The shipped checkpoint of a dataset: its own, and CIFAR-10's for image folders of the same classes."""
+    same = dataset.name.startswith("folder:") and dataset.classes == CIFAR10
+    return "cifar10" if same else dataset.name
 
 
 def layout_of(num_classes: int) -> Layout:

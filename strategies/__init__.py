@@ -18,6 +18,7 @@ import numpy as np
 from experiment.config import Experiment
 from experiment.errors import UserError
 from experiment.registry import Plugin, bind, find
+from learning.parameters import ModelState
 from learning.updates import Aggregate, Cohort
 
 Filter = Callable[[Cohort], Cohort]
@@ -83,7 +84,7 @@ def _try_out(pipeline: Pipeline, experiment: Experiment) -> None:
     """Let the strategy aggregate a cohort of zeros of the right size: what it refuses, it refuses before anything starts."""
     n = experiment.clients_per_round
     nothing = np.zeros((n, 1), dtype=np.float32)
-    cohort = Cohort(0, np.arange(n), nothing, nothing, np.ones(n, dtype=np.int64))
+    cohort = Cohort(0, np.arange(n), nothing, nothing, np.ones(n, dtype=np.int64), ModelState(nothing[0], nothing[0]))
     try:
         pipeline.rule(pipeline.filtered(cohort))
     except RuleError as error:

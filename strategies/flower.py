@@ -69,11 +69,12 @@ class PipelineStrategy(Strategy):
 
     def __init__(
         self, experiment: Experiment, pipeline: Pipeline, layout: Layout, start: ModelState, shard_sizes: list[int],
-        config: dict[str, str], watcher: Watcher, rounds_done: int = 0,
+        config: dict[str, str], watcher: Watcher, rounds_done: int = 0, nodes: int = 0,
     ) -> None:  # fmt: skip
         """Take the settings, the pipeline, the model's layout and start, each client's shard size, and what clients are sent.
 
         ``rounds_done`` rounds were done before: Flower counts from 1, and ``rounds_done`` is added wherever a round is named.
+        There may be ``nodes`` nodes, more than the run has clients (a study's runs share one engine); the rest take no part.
         """
         self.experiment = experiment
         self.pipeline = pipeline
@@ -83,6 +84,7 @@ class PipelineStrategy(Strategy):
         self.config = config
         self.watcher = watcher
         self.rounds_done = rounds_done
+        self.nodes = max(nodes, experiment.clients)
         self.outcome: RoundOutcome | None = None
         self._partitions: dict[int, int] = {}  # node id → client id
         self._chosen: list[int] = []
@@ -183,7 +185,9 @@ class PipelineStrategy(Strategy):
         ids = [self._chosen[row] for row in kept]
         rows = slice(None) if len(kept) == len(self._chosen) else kept  # no copy where nobody was dropped
         examples = np.array([self.shard_sizes[client] for client in ids], dtype=np.int64)
-        cohort = Cohort(server_round, np.array(ids, dtype=np.int64), deltas[rows], statistics[rows], examples)
+        cohort = Cohort(
+            server_round, np.array(ids, dtype=np.int64), deltas[rows], statistics[rows], examples, self.state
+        )
         return cohort, [losses[client] for client in ids], dict(sorted(causes.items()))
 
     def _subtract_global(self, arrays: list[np.ndarray], delta: np.ndarray, statistics: np.ndarray) -> None:
@@ -216,8 +220,6 @@ class PipelineStrategy(Strategy):
     def _nodes(self, grid: Grid) -> dict[int, int]:
         """Client id → node id of all clients; each node is asked once which it is.
 
-        There may be nodes beyond the run's clients (the runs of a study share one engine); they take no part.
-
         Raises:
             RunError: too few nodes within the round's time, a node that gives no partition, or two that give the same.
         """
@@ -245,8 +247,8 @@ class PipelineStrategy(Strategy):
                 raise RunError(f"a client did not say which it is: {reply.error.reason[:400]}")
             identity = reply.content.get("identity") or {}
             client = identity.get("partition-id")
-            if not isinstance(client, int) or client < 0:
-                raise RunError(f"a node says it is client {client!r}; clients are 0 to {self.experiment.clients - 1}")
+            if not isinstance(client, int) or not 0 <= client < self.nodes:
+                raise RunError(f"a node says it is client {client!r}; clients are 0 to {self.nodes - 1}")
             if client in self._partitions.values():
                 raise RunError(f"two nodes say they are client {client}")
             self._partitions[reply.metadata.src_node_id] = client

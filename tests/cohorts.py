@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from learning.parameters import ModelState
 from learning.updates import Cohort, Update
 
 FINITE = st.floats(-1e3, 1e3, width=32)
@@ -18,6 +19,7 @@ def cohort_of(round_number: int, updates: list[Update]) -> Cohort:
         deltas=np.stack([u.delta for u in ordered]),  # (n, d)
         statistics=np.stack([u.statistics for u in ordered]),  # (n, s)
         num_examples=np.array([u.num_examples for u in ordered], dtype=np.int64),
+        start=ModelState(np.zeros_like(ordered[0].delta), np.zeros_like(ordered[0].statistics)),
     )
 
 

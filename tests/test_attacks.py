@@ -12,9 +12,10 @@ from PIL import Image
 
 from attacks import Attack, attack_of, known_attacks, poison
 from attacks._overlay import Overlay
+from attacks.blend import blend
 from experiment.config import Experiment
 from experiment.errors import UserError
-from learning.data import Shard
+from learning.data import Shard, normalise
 from learning.updates import Update
 
 KNOWN = known_attacks()
@@ -111,6 +112,15 @@ def test_blend_mixes_the_picture_in_by_alpha(tmp_path):
     images = pixels()
     expected = 0.75 * images + 0.25 * torch.tensor([1.0, 0.0, 0.2]).view(1, 3, 1, 1)
     torch.testing.assert_close(attack.trigger(images), expected)
+
+
+def test_blend_after_normalisation_is_what_some_code_does(tmp_path):
+    """There the normalised image is mixed with a picture in [0, 1] as it is."""
+    Image.fromarray(np.full((32, 32, 3), (255, 51, 0), np.uint8)).save(tmp_path / "k.png")
+    trigger = blend(Attack(), blend_image=str(tmp_path / "k.png"), blend_alpha=0.25, blend_space="normalised").trigger
+    pixels = torch.rand(4, 3, 32, 32)
+    picture = torch.tensor([1.0, 0.2, 0.0]).view(1, 3, 1, 1)
+    torch.testing.assert_close(normalise(trigger(pixels)), 0.75 * normalise(pixels) + 0.25 * picture)
 
 
 def test_blend_default_is_our_cat_and_bad_files_are_refused(tmp_path):

@@ -18,7 +18,8 @@ from PIL import Image
 from experiment.config import Experiment
 from experiment.errors import UserError
 from learning import sources, toy
-from learning.data import Images, cache_dir, fingerprint, stored
+from learning.cache import cache_dir
+from learning.data import Images, fingerprint, stored
 from learning.partition import partition, shard_of
 from tests.conftest import CLASSES, write_images
 

@@ -13,11 +13,14 @@ import torch.nn.functional as F
 
 from attacks import attack_of
 from experiment.config import Experiment
-from learning.data import cache_dir, normalise, to_pixels
+from learning.cache import cache_dir
+from learning.data import normalise, to_pixels
 from learning.evaluation import Cores, Scores, classifier, folded
 from learning.evaluation import evaluate as evaluate_classifier
 from learning.parameters import arrays_of
-from learning.remembered import recall, remember, scores_key
+from learning.remembered import recall_scores as recall
+from learning.remembered import remember_scores as remember
+from learning.remembered import scores_key
 from learning.resnet import fresh_model
 from learning.sources import load_dataset
 from learning.weights import layout_of
@@ -180,7 +183,7 @@ def test_damaged_scores_are_worked_out_again(caplog):
     remember("ab", Scores(0.5, 0.25, 1.25))
     for content in ("", "{", "[]", '{"mta": 1}'):
         (cache_dir() / "scores" / "ab.json").write_text(content)
-        assert recall("ab") is None and "evaluating again" in caplog.text
+        assert recall("ab") is None and "working them out again" in caplog.text
 
 
 def test_evaluation_leaves_the_model_as_it_is():

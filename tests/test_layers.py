@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = (
     ("experiment.errors", "experiment.config", "experiment.machine", "experiment.intervals"),
-    ("experiment.registry", "experiment.cli", "experiment.plan", "experiment.processes"),
+    ("experiment.registry", "experiment.cli", "experiment.processes", "experiment.environment"),
+    ("experiment.sweeps",),
+    ("experiment.plan",),
     ("learning",),
     ("attacks",),
     ("clients",),
@@ -19,9 +21,11 @@ ORDER = (
     ("experiment.resume",),
     ("experiment.prepare", "experiment.engine"),
     ("learning.checkpoints.pretrain",),
-    ("experiment.study", "experiment.samples"),
+    ("experiment.study", "experiment.samples", "experiment.recorder"),
+    ("experiment.progress",),
     ("experiment.plots", "experiment.charts", "experiment.caveats", "experiment.report", "experiment.webpage"),
     ("server",),
+    ("experiment.runner",),
     ("simulate",),
 )
 OURS = {"attacks", "clients", "experiment", "learning", "strategies", "server", "simulate"}

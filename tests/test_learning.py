@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from attacks import attack_of
+from clients.app import make_client
 from clients.benign import BenignClient
 from clients.malicious import MaliciousClient
 from clients.training import PAD, augmented, train
@@ -20,6 +21,7 @@ from learning import weights as weight_files
 from learning.data import MEAN, STD, Dataset, Shard, to_pixels
 from learning.parameters import Layout, arrays_of, load_arrays
 from learning.resnet import ResNet18Light, fresh_model
+from learning.sources import load_dataset
 from learning.streams import generator, torch_generator
 from learning.weights import layout_of, save_model, starting_model
 from tests.shards import shard
@@ -155,10 +157,13 @@ def test_bf16_trains_nearly_as_fp32_does_and_nothing_else_is_taken():
 
 
 @pytest.mark.parametrize(("speedup", "chosen"), [(0.3, "fp32"), (1.1, "fp32"), (2.0, "bf16")])
-def test_auto_takes_bf16_where_it_is_measured_to_be_faster(monkeypatch, speedup, chosen):
-    monkeypatch.setattr(devices, "bf16_speedup", lambda _: speedup)
-    devices.fastest_precision.cache_clear()
-    assert devices.fastest_precision(torch.device("cpu")) == chosen
+def test_auto_takes_bf16_where_it_is_measured_to_be_faster_and_keeps_to_it(monkeypatch, tmp_path, speedup, chosen):
+    """What was measured counts for every later run, or a busy moment would make two runs differ."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for measured in (speedup, 1.3):
+        monkeypatch.setattr(devices, "bf16_speedup", lambda _, measured=measured: measured)
+        devices.fastest_precision.cache_clear()
+        assert devices.fastest_precision(torch.device("cpu")) == chosen
     devices.fastest_precision.cache_clear()
 
 
@@ -200,6 +205,18 @@ def test_a_malicious_client_that_poisons_nothing_is_an_honest_one():
     assert distance(fit(BenignClient, experiment)[0], fit(MaliciousClient, experiment, attack=attack)[0]) == 0
     poisoned = fit(MaliciousClient, SETTINGS, attack=attack)[0]
     assert distance(fit(BenignClient, experiment)[0], poisoned) > 0
+
+
+def test_a_malicious_client_is_an_honest_one_once_its_rounds_are_over(image_folder):
+    settings = replace(SETTINGS, dataset=f"folder:{image_folder}", samples_per_client=8, attack_rounds=2)
+    data = load_dataset(settings.dataset, "data", print)
+    config = {
+        "experiment": settings.to_json(),
+        "dataset-directory": str(data.directory),
+        "dataset-fingerprint": data.fingerprint,
+    }
+    types = [type(make_client(client, config | {"server-round": r})) for r in (2, 3) for client in (0, 1)]
+    assert types == [MaliciousClient, BenignClient, BenignClient, BenignClient]
 
 
 def test_scaling_moves_the_model_gamma_times_as_far():
@@ -292,6 +309,23 @@ def test_without_a_checkpoint_the_start_is_fresh_and_says_so():
     start = starting_model("auto", dataset("folder:mine", 3), layout_of(3), 0)
     assert "fresh" in start.origin and "folder:mine" in start.origin
     assert starting_model("fresh", dataset(), layout_of(10), 0).origin == "a fresh model"
+
+
+def test_an_image_folder_of_cifar10s_classes_starts_from_cifar10s_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(weight_files, "CHECKPOINTS", tmp_path)
+    layout = layout_of(10)
+    own = layout.flatten(arrays_of(fresh_model(10, 9)))
+    save_model(tmp_path / "cifar10.safetensors", layout, own)
+    for name, classes, origin in (
+        ("cifar10", weight_files.CIFAR10, "the shipped checkpoint cifar10"),
+        ("folder:mine", weight_files.CIFAR10, "the shipped checkpoint cifar10"),
+        ("folder:mine", tuple("abcdefghij"), "a fresh model"),
+        ("other", weight_files.CIFAR10, "a fresh model"),
+    ):
+        start = starting_model("auto", replace(dataset(name), classes=classes), layout, 0)
+        assert start.origin.startswith(origin) and np.array_equal(start.state.weights, own.weights) == (
+            "shipped" in origin
+        )
 
 
 def test_the_toy_checkpoint_ships_and_fits():

@@ -159,3 +159,9 @@ def test_every_setting_says_what_it_is_in_its_help(capsys):
 def test_settings_survive_json():
     experiment = Experiment(clip_norm=2.5, gamma=None, attack="dba+scaling")
     assert Experiment.from_json(experiment.to_json()) == experiment
+
+
+def test_attackers_leave_after_their_rounds():
+    experiment = Experiment(malicious=2, attack="blend", attack_rounds=3)
+    assert [experiment.attackers(r) for r in (1, 3, 4, 9)] == [2, 2, 0, 0]
+    assert Experiment(malicious=2).attackers(10**6) == 2

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from experiment.config import Experiment
 from experiment.errors import UserError
 from experiment.registry import bind
+from learning.parameters import ModelState
 from learning.updates import Aggregate, Cohort
 from strategies import RuleError, _sums, is_filter, known_strategies, pipeline_of
 from strategies._sums import squared_distances
+from strategies.clamp import clamp
 from strategies.clip import clip
 from strategies.fedavg import fedavg
 from strategies.krum import krum
@@ -102,6 +104,18 @@ def test_a_unanimous_cohort_comes_back_unchanged(name, members):
 
 
 # ---- references ------------------------------------------------------------------------------------------------------
+
+
+def test_clamp_forces_the_values_of_local_models_into_the_bound():
+    cohort = random_cohort(5, d=20)
+    start = ModelState(np.linspace(-9, 9, 20).astype(np.float32), cohort.start.statistics)
+    cohort = replace(cohort, start=start)
+    for clip_norm, bound in (
+        (2.5, 2.5),
+        ("median", np.median(np.linalg.norm(cohort.deltas.astype(np.float64), axis=1))),
+    ):
+        models = clamp(cohort, clip_norm=clip_norm).deltas + start.weights
+        np.testing.assert_allclose(models, np.clip(cohort.deltas + start.weights, -bound, bound), rtol=1e-5, atol=1e-5)
 
 
 def reference_krum_scores(deltas: np.ndarray, f: int) -> list[float]:

@@ -1,0 +1,123 @@
+"""One run, or all runs of a study, on a Ray that is up: the figures and reports of one are made while the next one trains."""
+
+import contextlib
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from rich.progress import Progress
+
+from clients.app import app
+from experiment.engine import actor_count, run_on_ray, start_ray
+from experiment.errors import RunError, UserError
+from experiment.prepare import Setup, Sources, prepare
+from experiment.processes import Chatter, end_now, is_ending
+from experiment.progress import ProgressListener, StudyListener, console_on
+from experiment.records import RunFolder, Summary, is_finished
+from experiment.report import error_line, finish_run, print_results
+from experiment.study import Job, StudyFolder
+from server import federate
+
+
+def run_one(
+    setup: Setup, folder: RunFolder, resources: dict[str, int | float], client_app: ClientApp | None, chatter: Chatter
+) -> None:
+    """Run an experiment and print its table."""
+    finished: list[Future[None]] = []
+    here = not setup.experiment.ray_address
+    listener = ProgressListener(console_on(chatter.out), setup.experiment)
+
+    def close(summary: Summary) -> None:
+        listener.progress.stop()
+        finish_run(folder, summary)
+        print_results(console_on(chatter.out), folder.path, summary)
+
+    def serve(grid: Grid) -> None:
+        finished.append(closing.submit(close, federate(grid, setup, folder, listener, clients_are_here=here)))
+
+    with listener.progress, ThreadPoolExecutor(1) as closing:  # draws the figures while the engine winds down
+        _on_engine(resources, setup.experiment.clients, client_app, serve, listener.progress, folder.path, chatter)
+        finished[0].result()
+
+
+def run_all(
+    jobs: list[Job],
+    folder: StudyFolder,
+    sources: Sources,
+    client_app: ClientApp | None,
+    chatter: Chatter,
+) -> None:
+    """Those of the runs that are not finished, one after the other."""
+    todo = [job for job in jobs if not is_finished(job.folder)]
+    largest = max(
+        (job.experiment for job in todo), key=lambda experiment: (actor_count(experiment), experiment.clients)
+    )
+    listener = StudyListener(console_on(chatter.out), [job.experiment for job in jobs], len(jobs) - len(todo))
+    nodes = max(job.experiment.clients for job in todo)
+    closed: list[Future[None]] = []
+
+    def close(run: RunFolder, summary: Summary) -> None:
+        finish_run(run, summary)
+        run.release()
+        folder.write_results(jobs)
+
+    def serve(grid: Grid) -> None:
+        for job in todo:
+            began, stopped = time.time(), job.stopped
+            setup = prepare(job.experiment, sources, stopped)
+            run = RunFolder(job.folder, again=job.folder.exists())
+            listener.run_began(setup.experiment)
+            summary = federate(
+                grid,
+                setup,
+                run,
+                listener,
+                clients_are_here=not setup.experiment.ray_address,
+                began=began,
+                nodes=nodes,
+            )
+            listener.run_finished(summary)
+            for done in closed:
+                done.result()
+            closed[:] = [closing.submit(close, run, summary)]
+
+    with listener.progress, ThreadPoolExecutor(1) as closing:
+        resources = start_ray(largest)
+        _on_engine(resources, nodes, client_app, serve, listener.progress, folder.path, chatter)
+        for done in closed:
+            done.result()
+
+
+def _on_engine(
+    resources: dict[str, int | float], clients: int, client_app: ClientApp | None, serve: Callable[[Grid], None],
+    progress: Progress, folder: Path, chatter: Chatter,
+) -> None:  # fmt: skip
+    def failed(error: BaseException) -> None:
+        traceback.print_exception(error)  # to log.txt
+        if not is_ending():
+            progress.stop()
+            console_on(chatter.error).print(error_line(error, folder), soft_wrap=True)
+        end_now(error.exit_code if isinstance(error, UserError) else RunError.exit_code)
+
+    run_on_ray(resources, clients, client_app or app, serve, failed)
+
+
+@contextlib.contextmanager
+def told_of_failure(log: Path, folder: Path, discard: Callable[[], None] | None) -> Iterator[None]:
+    """What nobody foresaw becomes a RunError, its traceback in the log; a refusal undoes the folder."""
+    try:
+        yield
+    except UserError:
+        if discard:
+            discard()
+        raise
+    except RunError:
+        raise
+    except Exception as error:
+        with contextlib.suppress(OSError), log.open("a", encoding="utf-8") as file:
+            traceback.print_exception(error, file=file)
+        raise RunError(f"unexpected {type(error).__name__}: {error}; what is done is in {folder}") from error

@@ -1,0 +1,57 @@
+"""Settings that a study varies: --sweep NAME=VALUE,VALUE… and the [sweep] table of a scenario file."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from experiment.cli import RESUMABLE, check_names
+from experiment.errors import UserError
+
+NOT_SWEPT = ("scenario", "description", "out", "seed", *RESUMABLE)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A setting and the values that it takes."""
+
+    name: str
+    values: list[Any] = field(default_factory=list)
+
+
+def axis_of(text: str) -> Axis:
+    """``NAME=VALUE,VALUE`` of --sweep; values are read as TOML and JSON have them, else as words."""
+    name, equals, values = text.partition("=")
+    name = name.strip().lstrip("-").replace("-", "_")
+    if not equals or not values.strip():
+        raise UserError(f"--sweep {text}: wanted NAME=VALUE,VALUE…, such as malicious=1,2,3")
+    check_names({name: None}, f"--sweep {text}")
+    return Axis(name, [_value(word.strip()) for word in values.split(",")])
+
+
+def _value(word: str) -> Any:
+    try:
+        value = json.loads(word)
+    except ValueError:
+        return word
+    return value if isinstance(value, int | float | bool) else word
+
+
+def check_axes(axes: list[Axis], source: str) -> None:
+    """Refuse what cannot be swept.
+
+    Raises:
+        UserError: not a setting, one that changes no result, no list of values, or the same twice.
+    """
+    for axis in axes:
+        check_names({axis.name: None}, f"{source}: sweep")
+        if axis.name in NOT_SWEPT:
+            hint = "--repeats gives several seeds" if axis.name == "seed" else "it changes no result"
+            raise UserError(f"{source}: sweep of {axis.name}: {hint}")
+        if not isinstance(axis.values, list) or not axis.values:
+            raise UserError(f"{source}: sweep of {axis.name}: wanted a list of values, not {axis.values!r}")
+        if len({json.dumps(value) for value in axis.values}) < len(axis.values):
+            raise UserError(f"{source}: sweep of {axis.name}: a value is there twice in {axis.values}")
+    names = [axis.name for axis in axes]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{source}: {name} is swept twice")
