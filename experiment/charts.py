@@ -12,9 +12,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
 from experiment.intervals import Interval, interval
+from experiment.plan import Chart
 from experiment.plots import ACCURACY, BENIGN, INK, MALICIOUS, STYLE, SUCCESS, save
 from experiment.records import read_rounds
-from experiment.study import ChartResult, Runs, StudyResult
+from experiment.study import Runs, StudyResult
 
 APART = 0.11
 """How far MTA and ASR of one setting stand left and right of its place."""
@@ -42,7 +43,7 @@ def draw_charts(folder: Path, study: StudyResult) -> list[Path]:
     return drawn
 
 
-def _scores(chart: ChartResult, cells: Sequence[Runs]) -> Figure:
+def _scores(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     """MTA and ASR of each setting side by side: mean, interval, single runs, published value."""
     figure, axes = plt.subplots(figsize=(max(5.4, 1.5 * len(cells) + 1.6), 4.4), layout="constrained")
     x = np.arange(len(cells), dtype=float)
@@ -67,7 +68,7 @@ def _scores(chart: ChartResult, cells: Sequence[Runs]) -> Figure:
     return figure
 
 
-def _lines(chart: ChartResult, cells: Sequence[Runs]) -> Figure:
+def _lines(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     """MTA in one panel, ASR in the other, a line for each series."""
     figure, panels = plt.subplots(1, 2, figsize=(9.6, 4.4), sharey=True, layout="constrained")
     places = list(dict.fromkeys(cell.x for cell in cells))
@@ -129,7 +130,7 @@ def _draw_published(axes: Axes, x: np.ndarray, values: Sequence[float | None], c
         )  # fmt: skip
 
 
-def _frame(axes: Axes, chart: ChartResult, cells: Sequence[Runs], x: np.ndarray) -> None:
+def _frame(axes: Axes, chart: Chart[Runs], cells: Sequence[Runs], x: np.ndarray) -> None:
     axes.set_xticks(x, [_wrapped(cell.x) for cell in cells])
     axes.set(xlabel=chart.x_title, ylim=(-0.02, 1.02), xlim=(x[0] - 0.5, x[-1] + 0.5))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -161,7 +162,7 @@ def _small_print(cells: Sequence[Runs]) -> list[Line2D]:
     return handles
 
 
-def _norms(chart: ChartResult, cells: Sequence[Runs]) -> Figure:
+def _norms(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     """L2 norms of each client's update in the last round, as sent and as they went into the aggregate, by setting.
 
     Bars are means over the runs whose last round the client took part in, dots the single runs.

@@ -126,7 +126,8 @@ class Experiment:
     ray_address: str = ""
     """Address of a running Ray cluster to use (auto: the one on this machine); default: start our own."""
     out: str = ""
-    """Run folder; must be new or empty (default: runs/<scenario>-<strategy>-s<seed>-<time>)."""
+    """Run folder; must be new or empty (default: runs/<scenario>-<strategy>-s<seed>-<time>). Of a study, its folder, which
+    may hold what is finished of it (default: runs/<scenario>)."""
 
     def to_json(self) -> str:
         """All settings as one JSON object."""

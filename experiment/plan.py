@@ -23,7 +23,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -71,9 +71,12 @@ class Cell:
     experiments: tuple[Experiment, ...]
 
 
+CellType = TypeVar("CellType")
+
+
 @dataclass(frozen=True)
-class Chart:
-    """Settings that are compared in one figure."""
+class Chart(Generic[CellType]):
+    """Settings that are compared in one figure: planned ones (``Cell``), or those that were run (``study.Runs``)."""
 
     name: str
     title: str
@@ -82,7 +85,7 @@ class Chart:
     ordered: bool
     """Whether x is a number that rises, so that a line through the points means something."""
     norms: bool
-    cells: tuple[Cell, ...]
+    cells: tuple[CellType, ...]
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Plan:
     description: str
     repeats: int
     out: str
-    charts: tuple[Chart, ...]
+    charts: tuple[Chart[Cell], ...]
 
     def experiments(self) -> list[Experiment]:
         """All that are to be run, in the charts' order, the first seed of every setting before the second of any."""
@@ -147,7 +150,7 @@ def _is_list_of_names(names: Any) -> bool:
     return isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
 
 
-def _chart(scenario: Scenario, given: dict[str, Any], swept: list[Axis], repeats: int) -> Chart:
+def _chart(scenario: Scenario, given: dict[str, Any], swept: list[Axis], repeats: int) -> Chart[Cell]:
     source = scenario.source or "command line"
     table = _checked(FigureTable, scenario.study.get("figure", {}), f"{source}: [figure]")
     axes = _axes(scenario, swept, source)

@@ -99,15 +99,7 @@ class RunFolder:
         if not again:
             check_free(path)
         self._made = ours or not path.exists()  # what was there before is not ours to remove
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            (path / LOG).touch()
-            self._lock = FileLock(path / LOCK)
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(f"{path}: another process is running in this folder") from None
-        except OSError as error:
-            raise UserError(f"--out {path}: cannot make the folder: {error.strerror}") from None
+        self._lock = taken(path)
 
     @classmethod
     def of(cls, experiment: Experiment) -> Self:
@@ -159,6 +151,24 @@ class RunFolder:
 
     def _write(self, name: str, text: str) -> None:
         replace_file(self.path / name, text.encode())
+
+
+def taken(folder: Path, below: str = "") -> FileLock:
+    """Make the folder (and one ``below`` it), begin its log, and keep other processes out until the lock is released.
+
+    Raises:
+        UserError: it cannot be made, or another process is at work in it.
+    """
+    try:
+        (folder / below).mkdir(parents=True, exist_ok=True)
+        (folder / LOG).touch()
+        lock = FileLock(folder / LOCK)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{folder}: another process is running in this folder") from None
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot make the folder: {error.strerror}") from None
+    return lock
 
 
 def replace_file(file: Path, content: bytes) -> None:

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from attacks import known_attacks
-from experiment.cli import known_scenarios, load_scenario
+from experiment.cli import known_scenarios, load_scenario_file
 from experiment.errors import RunError, UserError
 from experiment.intervals import Interval
 from experiment.progress import percent
@@ -19,11 +19,17 @@ from strategies import is_filter, known_strategies
 def print_list(console: Console) -> None:
     """All scenarios, attacks and strategies, a line each."""
     console.print("[bold]Scenarios[/]  python simulate.py --scenario NAME (or PATH.toml), any flag over it")
-    scenarios = {name: load_scenario(name).description for name in known_scenarios()}
+    scenarios = {name: load_scenario_file(name) for name in known_scenarios()}
+    single = {name: s.experiment.description for name, s in scenarios.items() if not s.study}
+    studies = {name: s.experiment.description for name, s in scenarios.items() if s.study}
     attacks = {"none": "Malicious clients there are none."} | {n: p.summary for n, p in known_attacks().items()}
     filters = {n: p.summary for n, p in known_strategies().items() if is_filter(p)}
     rules = {n: p.summary for n, p in known_strategies().items() if not is_filter(p)}
-    console.print(_two_columns(scenarios))
+    console.print(_two_columns(single))
+    console.print(
+        "\n[bold]Studies[/]  the same, many runs each; --repeats N for N seeds, --sweep NAME=VALUE,… for one of your own"
+    )
+    console.print(_two_columns(studies))
     console.print("\n[bold]Attacks[/]  --attack NAME, steps joined by + (dba+scaling)")
     console.print(_two_columns(attacks))
     console.print("\n[bold]Strategies[/]  --strategy NAME; filters before the rule, joined by + (clip+krum)")

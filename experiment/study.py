@@ -16,14 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from experiment.config import SETTINGS, Experiment
 from experiment.errors import UserError
 from experiment.intervals import Interval, interval
-from experiment.plan import Plan, Published
+from experiment.plan import Chart, Plan, Published
 from experiment.prepare import Setup, Sources, prepare
-from experiment.records import CONFIG, LOCK, LOG, Summary, is_finished, read_summary, replace_file
+from experiment.records import CONFIG, LOCK, LOG, Summary, is_finished, read_summary, replace_file, taken
 from experiment.sweeps import NOT_SWEPT
 
 STUDY, RESULTS = "study.json", "results.csv"
@@ -67,19 +65,6 @@ class Runs:
 
 
 @dataclass(frozen=True)
-class ChartResult:
-    """A chart with its finished runs."""
-
-    name: str
-    title: str
-    x_title: str
-    series_title: str
-    ordered: bool
-    norms: bool
-    cells: tuple[Runs, ...]
-
-
-@dataclass(frozen=True)
 class StudyResult:
     """All that plots and reports show of a study, read from its folder."""
 
@@ -87,7 +72,7 @@ class StudyResult:
     description: str
     command: str
     repeats: int
-    charts: tuple[ChartResult, ...]
+    charts: tuple[Chart[Runs], ...]
 
     def folders(self) -> list[Path]:
         """Each run's, once."""
@@ -110,15 +95,7 @@ class StudyFolder:
             raise UserError(
                 f"--out {path}: is not empty, and holds no study; name a new folder, so that nothing is overwritten"
             )
-        try:
-            (path / "runs").mkdir(parents=True, exist_ok=True)
-            (path / LOG).touch()
-            self._lock = FileLock(path / LOCK)
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(f"{path}: another process is running in this folder") from None
-        except OSError as error:
-            raise UserError(f"--out {path}: cannot make the folder: {error.strerror}") from None
+        self._lock = taken(path, "runs")
 
     def release(self) -> None:
         """Let other processes write to the folder."""
@@ -237,7 +214,7 @@ def read_study(folder: Path) -> StudyResult:
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: holds no study ({error})") from None
     charts = tuple(
-        ChartResult(**{**chart, "cells": tuple(_runs(cell, folder) for cell in chart["cells"])})
+        Chart(**{**chart, "cells": tuple(_runs(cell, folder) for cell in chart["cells"])})
         for chart in content["charts"]
     )
     return StudyResult(**{**content, "charts": charts})

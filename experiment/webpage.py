@@ -11,11 +11,12 @@ from markupsafe import Markup
 
 from experiment.caveats import counted, warnings_of
 from experiment.config import SETTINGS, Experiment
+from experiment.plan import Chart
 from experiment.plots import ACCURACY, BENIGN, GRID, INK, MALICIOUS
 from experiment.progress import percent
 from experiment.records import ENVIRONMENT, RoundRecord, Summary, read_rounds, read_summary, replace_file, settings_of
 from experiment.report import shown
-from experiment.study import ChartResult, Runs, StudyResult
+from experiment.study import Runs, StudyResult
 
 REPORT = "report.html"
 PHASES = ("startup", "train", "aggregate", "evaluate", "other")
@@ -116,7 +117,7 @@ def _selection(rounds: list[RoundRecord], summary: Summary) -> list[dict[str, An
     return rows
 
 
-def _chart(chart: ChartResult, folder: Path) -> dict[str, Any]:
+def _chart(chart: Chart[Runs], folder: Path) -> dict[str, Any]:
     files = [folder / "figures" / f"{chart.name}{end}.svg" for end in ("", "_norms")]
     return {
         "chart": chart,

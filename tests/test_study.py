@@ -268,8 +268,8 @@ def test_a_study_reads_back_without_the_runs_that_are_missing(study, tmp_path):
 def test_norms_of_the_last_round_are_drawn_by_setting(tmp_path):
     """From made-up records: two settings, two seeds, of which one client is missing in the last round of one."""
     from experiment.charts import draw_charts
-    from experiment.plan import Published
-    from experiment.study import ChartResult, Runs, StudyResult
+    from experiment.plan import Chart, Published
+    from experiment.study import Runs, StudyResult
 
     folders = []
     for number in range(2):
@@ -282,8 +282,8 @@ def test_norms_of_the_last_round_are_drawn_by_setting(tmp_path):
         folders.append(folder)
     cells = tuple(Runs(x, "", Published(0.5, None), tuple(folders), (SUMMARY, SUMMARY)) for x in ("FedAvg", "clip $_$"))
     lines = tuple(replace(cell, series=str(s), x=str(x)) for s in (1, 2) for x, cell in enumerate(cells))
-    chart = ChartResult("a", "A title", "x", "", ordered=False, norms=True, cells=cells)
-    other = ChartResult("b", "Another", "x", "series", ordered=True, norms=False, cells=lines)
+    chart = Chart("a", "A title", "x", "", ordered=False, norms=True, cells=cells)
+    other = Chart("b", "Another", "x", "series", ordered=True, norms=False, cells=lines)
     draw_charts(tmp_path, StudyResult("s", "d", "c", 2, (chart, other)))
     for name in ("a", "a_norms", "b"):
         image = np.asarray(Image.open(tmp_path / "figures" / f"{name}.png").convert("RGB"))
