@@ -121,6 +121,9 @@ def plan_of(command: Command) -> Plan | None:
         if set(scenario.study) - {"include", "repeats"} or not _is_list_of_names(names):
             raise UserError(f"{scenario.source}: include is a list of scenarios, and stands alone but for repeats")
         parts = [load_scenario_file(name) for name in names]
+        nested = [name for name, part in zip(names, parts, strict=True) if "include" in part.study]
+        if nested:
+            raise UserError(f"{scenario.source}: {nested[0]} includes others itself; include those")
     else:
         parts = [scenario]
     charts = tuple(_chart(part, given, swept, repeats) for part in parts)
@@ -154,7 +157,10 @@ def _chart(scenario: Scenario, given: dict[str, Any], swept: list[Axis], repeats
     source = scenario.source or "command line"
     table = _checked(FigureTable, scenario.study.get("figure", {}), f"{source}: [figure]")
     axes = _axes(scenario, swept, source)
-    points = [_point(entry, source) for entry in scenario.study.get("point", [])]
+    entries = scenario.study.get("point", [])
+    if not isinstance(entries, list):
+        raise UserError(f"{source}: point is a list of tables: write [[point]]")
+    points = [_point(entry, source) for entry in entries]
     _check_overlap(points, axes, given, scenario)
     x_axis, others = (None, axes) if points or not axes else (axes[0], axes[1:])
     if x_axis:

@@ -22,6 +22,7 @@ CONFIG, ENVIRONMENT, ROUNDS, SUMMARY, LOG = (
 )  # fmt: skip
 STATE = "state.safetensors"
 """The global model after the last round, while the run is not finished: ``experiment.resume``."""
+STUDY = "study.json"
 LOCK = ".lock"
 
 
@@ -206,6 +207,8 @@ def settings_of(folder: Path) -> Experiment:
     config = folder / CONFIG
     if not config.is_file():
         what = "is not there" if not folder.exists() else f"is not the folder of a run: it has no {CONFIG}"
+        if (folder / STUDY).is_file():
+            what = "is the folder of a study, which goes on when its own command is run again (study.json names it)"
         raise UserError(f"--resume {folder}: {what}")
     return dataclasses.replace(load_scenario(str(config)), out=str(folder.resolve()))
 

@@ -21,10 +21,10 @@ from experiment.errors import UserError
 from experiment.intervals import Interval, interval
 from experiment.plan import Chart, Plan, Published
 from experiment.prepare import Setup, Sources, prepare
-from experiment.records import CONFIG, LOCK, LOG, Summary, is_finished, read_summary, replace_file, taken
+from experiment.records import CONFIG, LOCK, LOG, STUDY, Summary, is_finished, read_summary, replace_file, taken
 from experiment.sweeps import NOT_SWEPT
 
-STUDY, RESULTS = "study.json", "results.csv"
+RESULTS = "results.csv"
 NOT_IN_KEY = ("scenario", "description", "out", "dataset", "data_dir", "weights", "blend_image", "ray_address", "actors",
               "client_cpus", "client_gpus", "no_cache", "round_timeout")  # fmt: skip
 """Settings that change no result, and paths, whose content counts instead."""

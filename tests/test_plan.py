@@ -116,6 +116,11 @@ def test_studies_that_cannot_be_are_refused(arguments, words):
         ('include = ["clean"]\n[figure]\ntitle = "x"', ["include", "alone"]),
         ('include = ["nothing"]', ["nothing", "known"]),
         ("repeats = 0", ["repeats = 0"]),
+        ("point = 3", ["[[point]]"]),
+        ("point = [3]", ["[[point]]", "table"]),
+        ('include = "clean"', ["include is a list"]),
+        ('include = ["course"]', ["course includes others"]),
+        ("figure = 3", ["[figure]"]),
     ],
 )
 def test_bad_tables_are_refused(tmp_path, text, words):

@@ -126,6 +126,12 @@ def test_what_cannot_be_resumed_exits_with_2(flags, words, tmp_path):
     assert all(word in result.stderr for word in words), result.stderr
 
 
+def test_a_study_is_not_resumed_but_run_again(tmp_path):
+    (tmp_path / "study.json").write_text("{}")
+    with pytest.raises(UserError, match="run again"):
+        settings_of(tmp_path)
+
+
 def test_a_run_killed_in_round_3_and_resumed_ends_as_one_left_alone(image_folder, tmp_path):
     """SIGKILL, in the middle of the third of four rounds."""
     flags = [*TINY, "--rounds", 4, "--samples-per-client", 10, "--dataset", f"folder:{image_folder}", "--out"]
