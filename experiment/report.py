@@ -85,7 +85,7 @@ def print_study(console: Console, folder: Path, study: StudyResult) -> None:
         )
         for name in filter(None, (chart.series_title, chart.x_title or "setting")):
             table.add_column(escape(name))
-        for name in ("runs", "MTA, %", "ASR, %", *(("published MTA", "ASR") if published else ())):
+        for name in ("runs", "MTA, %", "ASR, %", *(("published MTA", "published ASR") if published else ())):
             table.add_column(name, justify="right")
         for cell in chart.cells:
             place = [escape(cell.series), escape(cell.x)] if chart.series_title else [escape(cell.x)]
