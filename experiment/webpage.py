@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from experiment.caveats import counted, warnings_of
@@ -127,22 +128,17 @@ def _chart(chart: Chart[Runs], folder: Path) -> dict[str, Any]:
 
 
 def _galleries(study: StudyResult) -> list[tuple[str, Markup]]:
-    """One for each different set of samples."""
-    found: dict[bytes, tuple[str, Markup]] = {}
-    for cell in _cells(study):
-        for path in cell.folders[:1]:
-            samples = (path / "samples.npz").read_bytes()
-            if samples not in found:
-                settings = settings_of(path)
-                found[samples] = (
-                    f"{settings.attack}, {settings.malicious} malicious",
-                    figure(path / "figures" / "samples.svg"),
-                )
+    """One for each different trigger, however many attackers train on it."""
+    found: dict[frozenset[bytes], tuple[str, Markup]] = {}
+    for path in study.folders():
+        with np.load(path / "samples.npz") as samples:
+            shown = (
+                [samples["clean"], *samples["parts"], samples["whole"]] if "whole" in samples else [samples["clean"]]
+            )
+        trigger = frozenset(images.tobytes() for images in shown)
+        if trigger not in found:
+            found[trigger] = settings_of(path).attack, figure(path / "figures" / "samples.svg")
     return list(found.values())
-
-
-def _cells(study: StudyResult) -> list[Runs]:
-    return [cell for chart in study.charts for cell in chart.cells]
 
 
 _COLOURS = {
