@@ -77,6 +77,7 @@ def federate(
         _client_config(setup),
         watcher,
         done,
+        nodes,
     )
     recorder = Recorder(setup, strategy, folder, listener, device, cores)
     try:
@@ -85,7 +86,7 @@ def federate(
             evaluate_fn=recorder.score_round,
         )  # fmt: skip
     finally:
-        recorder.settle()  # a round whose clients failed leaves the one before it on record
+        recorder.close()  # a round whose clients failed leaves the one before it on record
     sha256 = save_model(folder.path / "model.safetensors", setup.layout, strategy.state)
     return recorder.summary(sha256, began or psutil.Process().create_time())
 

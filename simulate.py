@@ -23,22 +23,24 @@ if __name__ == "__main__":
     end_on_signals()  # before the imports, which take seconds
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from experiment.cli import RESUMABLE, Command, parse_command
-from experiment.config import SETTINGS, Experiment
-from experiment.engine import start_ray
+from experiment.config import Experiment
+from experiment.engine import cluster_address, start_ray
 from experiment.errors import RunError, UserError
 from experiment.plan import Plan, plan_of
-from experiment.records import RunFolder, is_finished, read_summary, settings_of
+from experiment.records import CONFIG, ENVIRONMENT, LOG, RunFolder, is_finished, read_summary, settings_of
 
 if TYPE_CHECKING:  # PyTorch and Flower are imported while Ray starts
     from flwr.clientapp import ClientApp
 
     from experiment.prepare import Sources
+    from experiment.study import Job
 
 Prepared = TypeVar("Prepared")
 
@@ -65,7 +67,7 @@ def main(arguments: list[str], client_app: ClientApp | None = None) -> int:
 
 
 def _run_command(command: Command, client_app: ClientApp | None) -> None:
-    if command.flags.resume:
+    if command.flags.resume is not None:
         resume(command, client_app)
     elif plan := plan_of(command):
         run_study(plan, client_app)
@@ -73,7 +75,7 @@ def _run_command(command: Command, client_app: ClientApp | None) -> None:
         simulate(command.flags.experiment, client_app)
 
 
-def simulate(experiment: Experiment, client_app: ClientApp | None = None, stopped: Path | None = None) -> None:
+def simulate(experiment: Experiment, client_app: ClientApp | None = None, stopped: RunFolder | None = None) -> None:
     """Prepare, run and report one experiment, its clients running ``client_app`` (default: ``clients.app``'s).
 
     Ray starts in this thread (it wants its signal handlers in the main one) while another imports PyTorch, checks the
@@ -86,7 +88,8 @@ def simulate(experiment: Experiment, client_app: ClientApp | None = None, stoppe
     import ray  # noqa: F401  # alone: two imports at once only hold each other up
 
     with Chatter() as chatter, ThreadPoolExecutor(1) as aside:
-        preparing = aside.submit(_prepared, lambda sources: _setup(experiment, sources, stopped), chatter)
+        work = functools.partial(_setup, experiment, stopped.path if stopped else None)
+        preparing = aside.submit(_prepared, work, chatter)
         try:
             resources = start_ray(experiment)
         finally:
@@ -96,9 +99,9 @@ def simulate(experiment: Experiment, client_app: ClientApp | None = None, stoppe
         from experiment.runner import run_one, told_of_failure
 
         setup = preparing.result()
-        folder = RunFolder(stopped, again=True) if stopped else RunFolder.of(setup.experiment)
-        chatter.keep_in(folder.path / "log.txt")
-        with told_of_failure(folder.path / "log.txt", folder.path, folder.discard if not stopped else None):
+        folder = stopped or RunFolder.of(setup.experiment)
+        chatter.keep_in(folder.path / LOG)
+        with told_of_failure(folder.path / LOG, folder.path, folder.discard if not stopped else None):
             run_one(setup, folder, resources, client_app, chatter)
         folder.release()
 
@@ -109,23 +112,24 @@ def resume(command: Command, client_app: ClientApp | None = None) -> None:
     Raises:
         UserError: flags that would make it another run, or a folder that cannot go on.
     """
-    flags, folder = command.flags, Path(command.flags.resume)
-    defaults = command.scenario.experiment
-    given = [name for name in SETTINGS if getattr(flags.experiment, name) != getattr(defaults, name)]
-    given += [name for name in ("sweep", "repeats") if getattr(flags, name)] + ["scenario"] * bool(
-        command.scenario.source
-    )
-    other = [f"--{name.replace('_', '-')}" for name in given if name not in RESUMABLE]
-    if other:
-        raise UserError(f"--resume {folder}: goes with none of {', '.join(other)}; the run's own config.toml counts")
-    experiment = dataclasses.replace(
-        settings_of(folder), **{name: getattr(flags.experiment, name) for name in RESUMABLE}
-    )
-    if is_finished(folder):
+    flags, path = command.flags, Path(command.flags.resume or "")
+    given = [*command.given, *(name for name in ("sweep", "repeats") if getattr(flags, name))]
+    given += ["scenario"] * bool(command.scenario.source) + ["out"] * bool(flags.experiment.out)
+    other = sorted(f"--{name.replace('_', '-')}" for name in given if name not in RESUMABLE)
+    if other or not flags.resume:
+        why = (
+            f"goes with none of {', '.join(other)}; the run's own {CONFIG} counts" if other else "wanted a run's folder"
+        )
+        raise UserError(f"--resume {flags.resume}: {why}")
+    changes = {name: getattr(flags.experiment, name) for name in command.given}
+    experiment = dataclasses.replace(settings_of(path), **changes)
+    folder = RunFolder(path, again=True)  # from here on nobody else goes on with it
+    if is_finished(path):
         from experiment.progress import console_on
         from experiment.report import print_results
 
-        print_results(console_on(), folder, read_summary(folder))
+        folder.release()
+        print_results(console_on(), path, read_summary(path))
     else:
         simulate(experiment, client_app, folder)
 
@@ -144,16 +148,34 @@ def run_study(plan: Plan, client_app: ClientApp | None = None) -> None:
 
     with Chatter() as chatter:
         jobs, sources = _prepared(lambda sources: (jobs_of(plan, study_path(plan), sources), sources), chatter)
+        address = plan.experiments()[0].ray_address
+        if address:
+            cluster_address(address)  # before anything is written
         folder = StudyFolder(study_path(plan))
-        chatter.keep_in(folder.path / "log.txt")
+        chatter.keep_in(folder.path / LOG)
         folder.write_plan(plan, jobs)
         runs = list(dict.fromkeys(jobs.values()))
-        with told_of_failure(folder.path / "log.txt", folder.path, None):
+        _say_what_is_old(runs, chatter)
+        with told_of_failure(folder.path / LOG, folder.path, None):
             if not all(is_finished(run.folder) for run in runs):
                 run_all(runs, folder, sources, client_app, chatter)
             folder.write_results(runs)
             finish_study(console_on(chatter.out), folder.path)
         folder.release()
+
+
+def _say_what_is_old(runs: list[Job], chatter: Chatter) -> None:
+    """Finished runs are kept; where the program or its libraries are others now, that must be known."""
+    from experiment.environment import differences
+    from experiment.progress import console_on, notice
+
+    old = [run for run in runs if is_finished(run.folder)]
+    changed = sorted({name for run in old for name in differences(run.folder / ENVIRONMENT)})
+    if changed:
+        notice(
+            console_on(chatter.out),
+            f"Finished runs are kept although this program's {' and '.join(changed)} changed since; another --out runs all anew.",
+        )
 
 
 def _prepared(work: Callable[[Sources], Prepared], chatter: Chatter) -> Prepared:
@@ -171,7 +193,7 @@ def _prepared(work: Callable[[Sources], Prepared], chatter: Chatter) -> Prepared
     return done
 
 
-def _setup(experiment: Experiment, sources: Sources, stopped: Path | None):  # noqa: ANN202  # a Setup: its type needs PyTorch
+def _setup(experiment: Experiment, stopped: Path | None, sources: Sources):  # noqa: ANN202  # a Setup: its type needs PyTorch
     from experiment.prepare import prepare
 
     return prepare(experiment, sources, stopped)

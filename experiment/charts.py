@@ -22,7 +22,7 @@ APART = 0.11
 BESIDE = 0.05
 """How far the single runs stand right of their mean."""
 LINES = ("#2463ab", "#d1383d", "#b8860b", "#2a9d5c", "#7a4fbf", "#4d4d4d")
-MARKS = "os^Dv*"
+MARKS = "os^Dv*P"
 
 
 def draw_charts(folder: Path, study: StudyResult) -> list[Path]:
@@ -150,6 +150,7 @@ def _wrapped(label: str, width: int = 16) -> str:
 def _small_print(cells: Sequence[Runs]) -> list[Line2D]:
     """Legend entries for whatever else is drawn."""
     seeds = max(len(cell.summaries) for cell in cells)
+    toy = any(summary.dataset == "toy" for cell in cells for summary in cell.summaries)
     handles = []
     if seeds > 1:
         handles.append(
@@ -158,7 +159,9 @@ def _small_print(cells: Sequence[Runs]) -> list[Line2D]:
             )
         )
     if any(cell.published.mta is not None or cell.published.asr is not None for cell in cells):
-        handles.append(Line2D([], [], color="#777777", marker="D", mfc="none", lw=0, label="published"))
+        handles.append(
+            Line2D([], [], color="#777777", marker="D", mfc="none", lw=0, label="published" + " (on CIFAR-10)" * toy)
+        )
     return handles
 
 
@@ -173,7 +176,7 @@ def _norms(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     for column, cell in enumerate(cells):
         last = [read_rounds(folder)[-1] for folder in cell.folders]
         clients = sorted({client for record in last for client in record.client_ids})
-        malicious = set(cell.summaries[0].malicious)
+        malicious = {c for record in last for c, bad in zip(record.client_ids, record.malicious, strict=True) if bad}
         for row, (pick, what) in enumerate(((_before, "as sent"), (_after, "after the defence"))):
             axes = grid[row, column]
             values = [[pick(record, c) for record in last if c in record.client_ids] for c in clients]
@@ -186,7 +189,7 @@ def _norms(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
             axes.grid(visible=False, axis="x")
             if column == 0:
                 axes.set_ylabel(f"update norm ‖Δ‖₂\n{what}")
-        grid[0, column].set_title(cell.x, fontsize=9.5)
+        grid[0, column].set_title(", ".join(filter(None, (cell.x, cell.series))), fontsize=9.5)
         grid[1, column].set_xlabel("client")
     figure.align_ylabels(grid[:, 0])
     figure.suptitle(f"{chart.title}: update norms in the last round", fontsize=10, x=0.01, ha="left")

@@ -32,9 +32,9 @@ class Flags:
     """NAME=VALUE,VALUE…: a run for each value of this setting; given several times, the sweeps multiply."""
     repeats: Count | None = None
     """Runs of each setting, with the seeds seed, seed + 1 … (default: 1, or what the scenario says)."""
-    resume: str = ""
+    resume: str | None = None
     """Folder of a stopped run that is to go on; it ends with the model that it would have had. Goes with no other flag
-    but --actors, --client-cpus, --client-gpus and --ray-address. (A stopped study goes on when it is run again.)"""
+    but --actors, --client-cpus and --ray-address. (A stopped study goes on when it is run again.)"""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,11 @@ class Command:
     """As it stands in its file; the defaults without one."""
     flags: Flags
     """With the settings of the scenario under them."""
+    given: frozenset[str]
+    """Names of the settings that stand on the command line."""
 
 
-RESUMABLE = ("actors", "client_cpus", "client_gpus", "ray_address")
+RESUMABLE = ("actors", "client_cpus", "ray_address")
 """Settings that change no result, so that a run may go on with others."""
 
 
@@ -70,7 +72,7 @@ def parse(arguments: list[str]) -> Experiment:
     """
     command = parse_command(arguments)
     flags = command.flags
-    asked = [name for name in ("sweep", "repeats", "resume") if getattr(flags, name)]
+    asked = [name for name in ("sweep", "repeats", "resume") if getattr(flags, name) not in ((), None)]
     if command.scenario.study or asked:
         what = f"--{asked[0]}" if asked else f"--scenario {command.scenario.source}"
         raise UserError(f"{what}: wanted a single run here; simulate.py runs studies and resumes runs")
@@ -94,7 +96,9 @@ def parse_command(arguments: list[str]) -> Command:
     settings = dataclasses.asdict(flags.experiment) | {"scenario": scenario.experiment.scenario}
     if flags.repeats is not None and flags.repeats < 1:
         raise UserError(f"--repeats {flags.repeats}: wanted 1 or more")
-    return Command(scenario, dataclasses.replace(flags, experiment=validated(settings, "command line")))
+    words = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in arguments if word.startswith("--")}
+    given = frozenset(words & (SETTINGS.keys() - {"scenario", "out"}))
+    return Command(scenario, dataclasses.replace(flags, experiment=validated(settings, "command line")), given)
 
 
 def known_scenarios() -> dict[str, Path]:

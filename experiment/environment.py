@@ -1,5 +1,7 @@
 """What a run ran on: versions, commit, machine."""
 
+import functools
+import json
 import os
 import platform
 import shlex
@@ -30,6 +32,12 @@ def environment(device: str, gpu: str | None, threads: int) -> dict[str, Any]:
     }
 
 
+def differences(file: Path) -> list[str]:
+    """What of commit and packages is no longer as this environment.json has it."""
+    then, now = json.loads(file.read_text(encoding="utf-8")), environment("", None, 0)
+    return [name for name in ("commit", "packages") if then.get(name) != now[name]]
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -37,6 +45,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@functools.cache
 def _commit() -> str | None:
     """The commit of this source tree, with + where files differ from it; None outside a git checkout."""
     root = Path(__file__).parent.parent

@@ -20,25 +20,42 @@ A scenario file makes a study by its tables::
 """
 
 import dataclasses
+import hashlib
 import itertools
+import json
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from experiment.cli import Command, Scenario, check_names, load_scenario_file
 from experiment.config import SETTINGS, Experiment, Rate, validated
 from experiment.errors import UserError
-from experiment.sweeps import Axis, axis_of, check_axes
+from experiment.sweeps import NOT_SWEPT, Axis, axis_of, check_axes
 
 MOST_RUNS = 10_000
+KNOWN_ONLY = ConfigDict(extra="forbid")
+SAME_SETTING = (
+    "dataset",
+    "weights",
+    "blend_image",
+    "precision",
+    "evaluate_asr",
+    "on_bad_reply",
+    "client_threads",
+    *NOT_SWEPT,
+)
+"""Settings that may be given for all and leave a setting the one that was published."""
 
 
 @dataclass(frozen=True)
 class Published:
     """What somebody else reported for the same setting."""
 
+    __pydantic_config__ = KNOWN_ONLY
     mta: Rate | None = None
     asr: Rate | None = None
 
@@ -47,6 +64,7 @@ class Published:
 class Point:
     """A [[point]] table, without its settings."""
 
+    __pydantic_config__ = KNOWN_ONLY
     label: str
     published: Published = Published()
 
@@ -55,6 +73,7 @@ class Point:
 class FigureTable:
     """The [figure] table."""
 
+    __pydantic_config__ = KNOWN_ONLY
     title: str = ""
     x: str = ""
     norms: bool = False
@@ -97,6 +116,8 @@ class Plan:
     repeats: int
     out: str
     charts: tuple[Chart[Cell], ...]
+    kind: str
+    """What its folder is called, unless --out says otherwise."""
 
     def experiments(self) -> list[Experiment]:
         """All that are to be run, in the charts' order, the first seed of every setting before the second of any."""
@@ -113,33 +134,50 @@ def plan_of(command: Command) -> Plan | None:
     flags, scenario = command.flags, command.scenario
     if not (scenario.study or flags.sweep or flags.repeats):
         return None
-    given = _given(scenario.experiment, flags.experiment)
+    given = {name: getattr(flags.experiment, name) for name in command.given}
     swept = [axis_of(text) for text in flags.sweep]
-    repeats = flags.repeats or _repeats(scenario)
-    names = scenario.study.get("include")
-    if names is not None:
-        if set(scenario.study) - {"include", "repeats"} or not _is_list_of_names(names):
-            raise UserError(f"{scenario.source}: include is a list of scenarios, and stands alone but for repeats")
-        parts = [load_scenario_file(name) for name in names]
-        nested = [name for name, part in zip(names, parts, strict=True) if "include" in part.study]
-        if nested:
-            raise UserError(f"{scenario.source}: {nested[0]} includes others itself; include those")
-    else:
-        parts = [scenario]
+    parts = _included(scenario) or [scenario]
+    repeats = flags.repeats or max(_repeats(part) for part in (scenario, *parts))
     charts = tuple(_chart(part, given, swept, repeats) for part in parts)
-    plan = Plan(scenario.experiment.scenario, flags.experiment.description, repeats, flags.experiment.out, charts)
-    if (count := len(plan.experiments())) > MOST_RUNS:
-        raise UserError(f"{plan.name}: {count} runs; at most {MOST_RUNS}")
-    return plan
+    name = scenario.experiment.scenario
+    for chart in charts:
+        if not re.fullmatch(r"[\w.+-]+", chart.name) or [c.name for c in charts].count(chart.name) > 1:
+            raise UserError(
+                f"{scenario.source}: scenario = {chart.name!r}: wanted letters, digits and . + - _, once in a study"
+            )
+    return Plan(name, scenario.experiment.description, repeats, flags.experiment.out, charts, _kind(name, swept, given))
 
 
-def _given(scenario: Experiment, flags: Experiment) -> dict[str, Any]:
-    """Settings that the command line set to something else than the scenario has."""
-    return {
-        name: getattr(flags, name)
-        for name in SETTINGS
-        if getattr(flags, name) != getattr(scenario, name) and name != "out"
-    }
+def _included(scenario: Scenario) -> list[Scenario]:
+    """The scenarios whose charts this one takes in.
+
+    Raises:
+        UserError: something beside the list that would be passed over, or a scenario that includes others itself.
+    """
+    names = scenario.study.get("include")
+    if names is None:
+        return []
+    default = Experiment()
+    own = [
+        name for name in SETTINGS if getattr(scenario.experiment, name) != getattr(default, name)
+        and name not in ("scenario", "description")
+    ]  # fmt: skip
+    if own or set(scenario.study) - {"include", "repeats"} or not _is_list_of_names(names):
+        raise UserError(
+            f"{scenario.source}: include is a list of scenarios, and stands alone but for description and repeats"
+        )
+    parts = [load_scenario_file(name) for name in names]
+    for name, part in zip(names, parts, strict=True):
+        if "include" in part.study:
+            raise UserError(f"{scenario.source}: {name} includes others itself; include those")
+    return parts
+
+
+def _kind(name: str, swept: list[Axis], given: dict[str, Any]) -> str:
+    """Name of the study's folder: other sweeps and settings are another study; more values and more seeds are not."""
+    settings = {key: value for key, value in sorted(given.items()) if key not in NOT_SWEPT}
+    digest = [hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]] if settings else []
+    return "-".join([name, *(axis.name for axis in swept), *digest])
 
 
 def _repeats(scenario: Scenario) -> int:
@@ -167,14 +205,17 @@ def _chart(scenario: Scenario, given: dict[str, Any], swept: list[Axis], repeats
         points = [(Point(_shown(value)), {x_axis.name: value}) for value in x_axis.values]
     elif not points:
         points = [(Point(_core(scenario.experiment)), {})]
+    if (runs := len(points) * math.prod(len(axis.values) for axis in others) * repeats) > MOST_RUNS:
+        raise UserError(f"{scenario.experiment.scenario}: {runs} runs; at most {MOST_RUNS}")
+    if others or not given.keys() <= set(SAME_SETTING):
+        points = [(dataclasses.replace(point, published=Published()), changes) for point, changes in points]
     base = dataclasses.asdict(scenario.experiment) | given
     return Chart(
         name=scenario.experiment.scenario,
         title=table.title or scenario.experiment.description or scenario.experiment.scenario,
         x_title=table.x or (_words(x_axis.name) if x_axis else ""),
         series_title=", ".join(_words(axis.name) for axis in others),
-        ordered=x_axis is not None
-        and all(isinstance(v, int | float) and not isinstance(v, bool) for v in x_axis.values),
+        ordered=x_axis is not None and _rises(x_axis.values),
         norms=table.norms,
         cells=tuple(_cells(points, others, base, repeats, source)),
     )
@@ -212,6 +253,8 @@ def _point(entry: Any, source: str) -> tuple[Point, dict[str, Any]]:
     own = {name: value for name, value in entry.items() if name in ("label", "published")}
     changes = {name: value for name, value in entry.items() if name not in own}
     check_names(changes, f"{source}: [[point]]")
+    for name in sorted(changes.keys() & set(NOT_SWEPT)):
+        raise UserError(f"{source}: [[point]]: {name} is set for the whole study")
     return _checked(Point, own, f"{source}: [[point]]"), changes
 
 
@@ -235,6 +278,11 @@ def _checked(table: type[Any], content: Any, source: str) -> Any:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise UserError(f"{source}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _rises(values: list[Any]) -> bool:
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    return numbers and all(a < b for a, b in itertools.pairwise(values))
 
 
 def _core(experiment: Experiment) -> str:

@@ -54,10 +54,11 @@ def draw_figures(folder: Path, summary: Summary) -> None:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write PATH.png and PATH.svg; returns the latter."""
-    figure.savefig(path.with_suffix(".png"), bbox_inches="tight")
-    figure.savefig(path.with_suffix(".svg"), bbox_inches="tight", metadata={"Date": None})
+    svg = path.with_name(f"{path.name}.svg")  # a name may have a dot in it
+    figure.savefig(path.with_name(f"{path.name}.png"), bbox_inches="tight")
+    figure.savefig(svg, bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
-    return path.with_suffix(".svg")
+    return svg
 
 
 def _scores(rounds: list[RoundRecord], title: str) -> Figure:

@@ -14,12 +14,15 @@ from experiment.records import check_free
 from experiment.resume import Standing, standing_of
 from learning.data import Dataset
 from learning.devices import default_device, fastest_precision, gpu_count
+from learning.evaluation import stamped_hash
 from learning.parameters import Layout
 from learning.partition import partition
 from learning.sources import load_dataset
 from learning.weights import Start, layout_of, starting_model
 from strategies import Pipeline, pipeline_of
 
+PROBE = 16
+"""Test images by which a trigger is known."""
 MOST_THREADS = 8
 """Beyond these a batch of 64 small images has too little work for a thread."""
 
@@ -36,6 +39,8 @@ class Setup:
     layout: Layout
     start: Start
     shard_sizes: list[int]
+    trigger_sha256: str
+    """Of some stamped test images: by it a trigger is known again, whatever file it came from."""
     standing: Standing | None = None
     """Where a run stands that stopped and goes on; ``start`` is then the model that it goes on from."""
 
@@ -83,14 +88,19 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
             f"0 ({dataset.classes[0]}) to {len(dataset.classes) - 1} ({dataset.classes[-1]})"
         )
     shards = partition(dataset, experiment)
+    probe = dataset.test_images[:PROBE], dataset.test_labels[:PROBE]
+    trigger_sha256 = stamped_hash(*probe, attack.trigger, target=-1)
     layout = layout_of(len(dataset.classes))
     standing = standing_of(stopped, layout) if stopped else None
     if standing:
-        if standing.dataset_sha256 != dataset.fingerprint:
-            raise UserError(
-                f"--resume {stopped}: the run's images had SHA-256 {standing.dataset_sha256[:12]}…, "
-                f"those of {dataset.name} have {dataset.fingerprint[:12]}…"
-            )
+        for what, then, now in (
+            ("images", standing.dataset_sha256, dataset.fingerprint),
+            ("stamped images", standing.trigger_sha256, trigger_sha256),
+        ):
+            if then != now:
+                raise UserError(
+                    f"--resume {stopped}: the run's {what} had SHA-256 {then[:12]}…, today's have {now[:12]}…"
+                )
         start = Start(standing.state, standing.start)
     else:
         start = sources.start(experiment, dataset, layout)
@@ -103,7 +113,8 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
         precision=fastest_precision(default_device()) if experiment.precision == "auto" else experiment.precision,
         client_threads=experiment.client_threads or threads_for(experiment),
     )
-    return Setup(resolved, dataset, attack, pipeline, layout, start, [len(rows) for rows in shards], standing)
+    sizes = [len(rows) for rows in shards]
+    return Setup(resolved, dataset, attack, pipeline, layout, start, sizes, trigger_sha256, standing)
 
 
 def check_counts(experiment: Experiment) -> None:

@@ -89,7 +89,8 @@ class StudyListener(ProgressListener):
             if name not in NOT_SWEPT and len({str(getattr(experiment, name)) for experiment in experiments}) > 1
         ]
         self.varied = self.varied or ["attack", "strategy"]
-        self.progress.update(self.task, total=sum(e.rounds * e.clients_per_round for e in experiments))
+        work = [e.rounds * e.clients_per_round for e in experiments]
+        self.progress.update(self.task, total=sum(work), completed=sum(work[:done]))
         known = f", {done} of them finished before" if done else ""
         console.print(f"{self.runs} runs{known}")
 

@@ -67,7 +67,7 @@ class Recorder:
                 return None  # on record
             outcome = self.setup.standing.outcome
         else:
-            keep(self.folder.path, round_number, state, outcome, self._about)
+            keep(self.folder.path, round_number, state, outcome, self._kept_with)
         load_arrays(self.model, self.setup.layout.unflatten(state))
         classify = classifier(self.model, self.setup.experiment.precision)
         if round_number == 0:
@@ -92,6 +92,11 @@ class Recorder:
         self.records.append(record)
         self.folder.append(record)
         self.listener.round_finished(record)
+
+    def close(self) -> None:
+        """Settle, and end the thread that works scores out."""
+        self.settle()
+        self._scoring.shutdown()
 
     def _baseline(self, classify: Classifier, state: ModelState) -> Scores:
         experiment, dataset = self.setup.experiment, self.setup.dataset
@@ -135,6 +140,10 @@ class Recorder:
     @property
     def _about(self) -> dict[str, str]:
         return {"start": self.setup.start.origin, "dataset_sha256": self.setup.dataset.fingerprint}
+
+    @property
+    def _kept_with(self) -> dict[str, str]:
+        return self._about | {"trigger_sha256": self.setup.trigger_sha256}
 
     def summary(self, model_sha256: str, began: float) -> Summary:
         """The run in one object; ``began`` is when this process took it up, in seconds since the epoch."""

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from experiment.cli import load_scenario
 from experiment.config import Experiment
 from experiment.errors import UserError
+from experiment.files import replace_file
 
 CONFIG, ENVIRONMENT, ROUNDS, SUMMARY, LOG = (
     "config.toml", "environment.json", "rounds.jsonl", "summary.json", "log.txt",
@@ -118,8 +119,8 @@ class RunFolder:
 
     def release(self) -> None:
         """Let other processes write to the folder."""
+        (self.path / LOCK).unlink(missing_ok=True)  # while it is ours
         self._lock.release()
-        (self.path / LOCK).unlink(missing_ok=True)
 
     def write_settings(self, experiment: Experiment, environment: dict[str, Any]) -> None:
         """Write config.toml, a complete scenario, and environment.json."""
@@ -163,23 +164,13 @@ def taken(folder: Path, below: str = "") -> FileLock:
     try:
         (folder / below).mkdir(parents=True, exist_ok=True)
         (folder / LOG).touch()
-        lock = FileLock(folder / LOCK)
+        lock = FileLock(folder / LOCK, thread_local=False)
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(f"{folder}: another process is running in this folder") from None
     except OSError as error:
         raise UserError(f"--out {folder}: cannot make the folder: {error.strerror}") from None
     return lock
-
-
-def replace_file(file: Path, content: bytes) -> None:
-    """Write a file so that it is, whatever happens meanwhile, either as it was or whole."""
-    scratch = file.with_name(f".{file.name}")
-    with scratch.open("wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
-    scratch.replace(file)
 
 
 def read_rounds(folder: Path) -> list[RoundRecord]:

@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from experiment.errors import UserError
-from experiment.records import CONFIG, ROUNDS, STATE, RoundRecord, replace_file
+from experiment.files import replace_file
+from experiment.records import CONFIG, ROUNDS, STATE, RoundRecord
 from learning.parameters import Layout, ModelState
 from strategies.flower import RoundOutcome
 
@@ -34,6 +35,8 @@ class Standing:
     start: str
     """As in the summary: the model that the run started from."""
     dataset_sha256: str
+    trigger_sha256: str
+    """Of some stamped images."""
 
 
 def keep(
@@ -46,7 +49,7 @@ def keep(
         round_number: 0 for the starting model.
         state: the global model after it.
         outcome: what its aggregation did.
-        about: ``start`` and ``dataset_sha256`` of the summary.
+        about: ``start``, ``dataset_sha256`` and ``trigger_sha256``.
     """
     records = _bytes(folder / ROUNDS)
     metadata = about | {
@@ -96,7 +99,9 @@ def standing_of(folder: Path, layout: Layout) -> Standing | None:
         outcome["dropped"] = {int(client): cause for client, cause in outcome["dropped"].items()}
         outcome = RoundOutcome(**outcome)
     state = ModelState(tensors["weights"], tensors["statistics"])
-    return Standing(at, state, outcome, finished, metadata["start"], metadata["dataset_sha256"])
+    return Standing(
+        at, state, outcome, finished, metadata["start"], metadata["dataset_sha256"], metadata["trigger_sha256"]
+    )
 
 
 def mend(folder: Path, standing: Standing | None) -> None:

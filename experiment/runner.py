@@ -67,9 +67,8 @@ def run_all(
 
     def serve(grid: Grid) -> None:
         for job in todo:
-            began, stopped = time.time(), job.stopped
-            setup = prepare(job.experiment, sources, stopped)
-            run = RunFolder(job.folder, again=job.folder.exists())
+            began, run = time.time(), RunFolder(job.folder, again=job.folder.exists())
+            setup = prepare(job.experiment, sources, job.stopped)
             listener.run_began(setup.experiment)
             summary = federate(
                 grid,

@@ -18,15 +18,16 @@ from typing import Any
 
 from experiment.config import SETTINGS, Experiment
 from experiment.errors import UserError
+from experiment.files import replace_file
 from experiment.intervals import Interval, interval
 from experiment.plan import Chart, Plan, Published
 from experiment.prepare import Setup, Sources, prepare
-from experiment.records import CONFIG, LOCK, LOG, STUDY, Summary, is_finished, read_summary, replace_file, taken
+from experiment.records import CONFIG, LOCK, LOG, STUDY, Summary, is_finished, read_summary, taken
 from experiment.sweeps import NOT_SWEPT
 
 RESULTS = "results.csv"
 NOT_IN_KEY = ("scenario", "description", "out", "dataset", "data_dir", "weights", "blend_image", "ray_address", "actors",
-              "client_cpus", "client_gpus", "no_cache", "round_timeout")  # fmt: skip
+              "client_cpus", "no_cache")  # fmt: skip
 """Settings that change no result, and paths, whose content counts instead."""
 
 
@@ -99,8 +100,8 @@ class StudyFolder:
 
     def release(self) -> None:
         """Let other processes write to the folder."""
-        self._lock.release()
         (self.path / LOCK).unlink(missing_ok=True)
+        self._lock.release()
 
     def write_plan(self, plan: Plan, jobs: dict[Experiment, Job]) -> None:
         """Write study.json: the charts, and which runs stand where in them."""
@@ -154,8 +155,8 @@ def _is_blank(path: Path) -> bool:
 
 
 def study_path(plan: Plan) -> Path:
-    """The folder that ``--out`` names, else runs/<name>: a study that is run again finds what it has."""
-    return Path(plan.out).expanduser().resolve() if plan.out else Path("runs").resolve() / plan.name
+    """The folder that ``--out`` names, else runs/<kind>: a study that is run again finds what it has."""
+    return Path(plan.out).expanduser().resolve() if plan.out else Path("runs").resolve() / plan.kind
 
 
 _SCORES = ("mta", "asr", "baseline_mta", "baseline_asr", "true_positive_rate", "false_positive_rate")
@@ -192,14 +193,13 @@ def _tried(experiment: Experiment, sources: Sources) -> Setup:
 
 
 def run_key(setup: Setup) -> str:
-    """SHA-256 of all that a run's result comes from: settings, images, starting model, blended picture."""
+    """SHA-256 of all that a run's result comes from: settings, images, starting model, trigger."""
     settings = {k: v for k, v in dataclasses.asdict(setup.experiment).items() if k not in NOT_IN_KEY}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     digest.update(setup.dataset.fingerprint.encode())
     digest.update(setup.start.state.weights.data)
     digest.update(setup.start.state.statistics.data)
-    if setup.experiment.blend_image:
-        digest.update(Path(setup.experiment.blend_image).read_bytes())
+    digest.update(setup.trigger_sha256.encode())
     return digest.hexdigest()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from experiment.cli import RESUMABLE, check_names
 from experiment.errors import UserError
 
-NOT_SWEPT = ("scenario", "description", "out", "seed", *RESUMABLE)
+NOT_SWEPT = ("scenario", "description", "out", "seed", "data_dir", "no_cache", "round_timeout", *RESUMABLE)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def check_axes(axes: list[Axis], source: str) -> None:
             raise UserError(f"{source}: sweep of {axis.name}: {hint}")
         if not isinstance(axis.values, list) or not axis.values:
             raise UserError(f"{source}: sweep of {axis.name}: wanted a list of values, not {axis.values!r}")
-        if len({json.dumps(value) for value in axis.values}) < len(axis.values):
+        if any(value == other for i, value in enumerate(axis.values) for other in axis.values[:i]):
             raise UserError(f"{source}: sweep of {axis.name}: a value is there twice in {axis.values}")
     names = [axis.name for axis in axes]
     for name in names:

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ from markupsafe import Markup
 
 from experiment.caveats import counted, warnings_of
 from experiment.config import SETTINGS, Experiment
+from experiment.files import replace_file
 from experiment.plan import Chart
 from experiment.plots import ACCURACY, BENIGN, GRID, INK, MALICIOUS
 from experiment.progress import percent
-from experiment.records import ENVIRONMENT, RoundRecord, Summary, read_rounds, read_summary, replace_file, settings_of
+from experiment.records import CONFIG, ENVIRONMENT, RoundRecord, Summary, read_rounds, read_summary, settings_of
 from experiment.report import shown
 from experiment.study import Runs, StudyResult
 
@@ -23,8 +26,8 @@ REPORT = "report.html"
 PHASES = ("startup", "train", "aggregate", "evaluate", "other")
 MOST_CLIENTS = 40
 _TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
+    loader=jinja2.DictLoader(tomllib.loads((Path(__file__).parent / "templates.toml").read_text(encoding="utf-8"))),
+    autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
 )  # fmt: skip
 _TEMPLATES.filters |= {"percent": percent, "shown": shown}
 
@@ -41,7 +44,7 @@ def write_run_page(folder: Path, summary: Summary) -> Path:
         ),
         ("Trigger", _GALLERY, figure(folder / "figures" / "samples.svg")),
     ]
-    return _write(folder, "run.html.j2", run=run, figures=figures, title=summary.scenario)
+    return _write(folder, "run.html", run=run, figures=figures, title=summary.scenario)
 
 
 def write_study_page(folder: Path, study: StudyResult) -> Path:
@@ -54,7 +57,7 @@ def write_study_page(folder: Path, study: StudyResult) -> Path:
     if len(commits) > 1:
         warnings.append(f"The runs are of {len(commits)} different commits of this program.")
     return _write(
-        folder, "study.html.j2", study=study, charts=[_chart(chart, folder) for chart in study.charts], runs=runs,
+        folder, "study.html", study=study, charts=[_chart(chart, folder) for chart in study.charts], runs=runs,
         warnings=warnings, galleries=_galleries(study), title=study.name,
         seconds=sum(run["summary"].seconds["total"] for run in runs),
     )  # fmt: skip
@@ -76,13 +79,15 @@ def _run(folder: Path, summary: Summary) -> dict[str, Any]:
     environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
     return {
         "name": folder.name,
+        "again": shlex.join(["python", "simulate.py", "--scenario", str(folder.resolve() / CONFIG)]),
         "summary": summary,
         "rounds": rounds,
         "experiment": experiment,
         "environment": environment,
         "changed": _changed(experiment),
         "warnings": warnings_of(experiment, summary, rounds, environment),
-        "selection": _selection(rounds, summary),
+        "selection": _selection(rounds),
+        "unshown": max(0, len(_seen(rounds)) - MOST_CLIENTS),
         "defended": summary.strategy != "fedavg" and summary.true_positive_rate is not None,
     }
 
@@ -94,35 +99,40 @@ def _changed(experiment: Experiment) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value != SETTINGS[name] and name not in left_out}
 
 
-def _selection(rounds: list[RoundRecord], summary: Summary) -> list[dict[str, Any]]:
+def _seen(rounds: list[RoundRecord]) -> list[int]:
+    """Clients that were ever selected."""
+    return sorted({c for record in rounds for c in (*record.client_ids, *(d["client"] for d in record.dropped))})
+
+
+def _selection(rounds: list[RoundRecord]) -> list[dict[str, Any]]:
     """A row for each client that ever took part: what the defence gave it each round, None where it was not selected."""
-    trained = rounds[1:]
-    seen = sorted({c for record in trained for c in (*record.client_ids, *(d["client"] for d in record.dropped))})
     rows = []
-    for client in seen[:MOST_CLIENTS]:
-        cells: list[dict[str, Any] | None] = []
-        for record in trained:
-            dropped = [d["cause"] for d in record.dropped if d["client"] == client]
-            if client in record.client_ids:
-                at = record.client_ids.index(client)
-                cells.append(
-                    {
-                        "influence": record.influence[at],
-                        "norm": record.norms_before[at],
-                        "after": record.norms_after[at],
-                    }
-                )
-            else:
-                cells.append({"dropped": dropped[0]} if dropped else None)
-        rows.append({"client": client, "malicious": client in summary.malicious, "cells": cells})
+    for client in _seen(rounds)[:MOST_CLIENTS]:
+        cells = [_cell(record, client) for record in rounds[1:]]
+        rows.append(
+            {"client": client, "malicious": any(cell and cell.get("malicious") for cell in cells), "cells": cells}
+        )
     return rows
 
 
+def _cell(record: RoundRecord, client: int) -> dict[str, Any] | None:
+    for dropped in record.dropped:
+        if dropped["client"] == client:
+            return {"dropped": dropped["cause"]}
+    if client not in record.client_ids:
+        return None
+    at = record.client_ids.index(client)
+    return {
+        "malicious": record.malicious[at], "influence": record.influence[at], "norm": record.norms_before[at],
+        "after": record.norms_after[at],
+    }  # fmt: skip
+
+
 def _chart(chart: Chart[Runs], folder: Path) -> dict[str, Any]:
-    files = [folder / "figures" / f"{chart.name}{end}.svg" for end in ("", "_norms")]
+    files = [folder / "figures" / f"{chart.name}{end}.svg" for end in ("", *["_norms"] * chart.norms)]
     return {
         "chart": chart,
-        "figures": [figure(file) for file in files if file.is_file() and (file.stem == chart.name or chart.norms)],
+        "figures": [figure(file) for file in files if file.is_file()],
         "published": any(cell.published.mta is not None or cell.published.asr is not None for cell in chart.cells),
     }
 

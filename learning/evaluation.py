@@ -7,6 +7,7 @@ depend on how many there are.
 
 import contextlib
 import copy
+import functools
 import hashlib
 import itertools
 import threading
@@ -96,8 +97,9 @@ class Cores:
                 self._changed.notify_all()
 
 
+@functools.cache
 def cores_for(device: torch.device) -> Cores:
-    """All of this machine's, or one that feeds the GPU."""
+    """All of this machine's, or one that feeds the GPU; the same ones for all runs of a process."""
     return Cores(1 if device.type == "cuda" else cpu_count())
 
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from experiment.errors import UserError
+from experiment.files import replace_file
 from learning.data import Dataset
 from learning.parameters import COUNTER, Layout, ModelState, arrays_of, named_arrays
 from learning.resnet import ResNet18Light, fresh_model
@@ -69,7 +70,7 @@ def save_model(path: Path, layout: Layout, state: ModelState) -> str:
     """Write a model as safetensors; returns the SHA-256 of the file."""
     tensors = {name: torch.from_numpy(array.copy()) for name, array in named_arrays(layout, state).items()}
     data = safetensors.torch.save(tensors)
-    path.write_bytes(data)
+    replace_file(path, data)
     return hashlib.sha256(data).hexdigest()
 
 

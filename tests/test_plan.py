@@ -62,7 +62,8 @@ def test_the_courses_figures_ask_for_seven_settings():
         ("dba", "fedavg", 3, 6), ("blend+scaling", "fedavg", 1, 5), ("blend+scaling", "clip+fedavg", 1, 5),
     }  # fmt: skip
     assert all((e.rounds, e.blend_image, e.gamma) == (2, "kitty.jpg", None) for e in study.experiments())
-    assert study.charts[0].cells[1].published.asr == 0.976 and study.charts[4].norms and not study.charts[0].norms
+    assert plan("--scenario", "course").charts[0].cells[1].published.asr == 0.976
+    assert study.charts[4].norms and not study.charts[0].norms
 
 
 def test_selected_clients_is_two_to_six_by_one_to_three_three_times():
@@ -95,6 +96,10 @@ def test_every_scenario_that_ships_can_be_planned():
         (["--scenario", "fig2_krum", "--sweep", "strategy=median"], ["--sweep strategy", "fig2_krum"]),
         (["--scenario", "selected_clients", "--sweep", "malicious=1"], ["malicious is swept twice"]),
         (["--repeats", "6000", "--sweep", "malicious=0,1"], ["12000 runs", "at most"]),
+        (["--scenario", "fig1_malicious_count", "--malicious", "1"], ["--malicious 1", "varies malicious"]),
+        (["--scenario", "course", "--strategy", "fedavg"], ["--strategy fedavg", "varies strategy"]),
+        (["--sweep", "gamma=1,1.0"], ["gamma", "twice"]),
+        (["--sweep", "no_cache=true,false"], ["no_cache", "changes no result"]),
     ],
 )  # fmt: skip
 def test_studies_that_cannot_be_are_refused(arguments, words):
@@ -119,6 +124,13 @@ def test_studies_that_cannot_be_are_refused(arguments, words):
         ("point = 3", ["[[point]]"]),
         ("point = [3]", ["[[point]]", "table"]),
         ('include = "clean"', ["include is a list"]),
+        ('include = ["clean"]\nrounds = 20', ["include", "alone"]),
+        ('include = ["clean", "clean"]', ["'clean'", "once"]),
+        ('scenario = "a/b"\nrepeats = 2', ["'a/b'", "letters"]),
+        ("[sweep]\nlr = [2020-01-01]", ["lr"]),
+        ('[figure]\ntitel = "x"', ["titel"]),
+        ('[[point]]\nlabel = "a"\npublished = { mat = 0.5 }', ["mat"]),
+        ('[[point]]\nlabel = "a"\nseed = 3', ["seed", "whole study"]),
         ('include = ["course"]', ["course includes others"]),
         ("figure = 3", ["[figure]"]),
     ],
@@ -135,3 +147,37 @@ def test_where_one_run_is_wanted_a_study_is_refused():
     for arguments in (["--scenario", "course"], ["--sweep", "malicious=1"], ["--repeats", "2"], ["--resume", "x"]):
         with pytest.raises(UserError, match="single run"):
             parse(arguments)
+
+
+def test_a_flag_counts_even_where_it_is_the_default(tmp_path):
+    (tmp_path / "mine.toml").write_text("rounds = 20\nrepeats = 2\n")
+    assert {e.rounds for e in plan("--scenario", str(tmp_path / "mine.toml"), "--rounds", "5").experiments()} == {5}
+    (tmp_path / "all.toml").write_text(f'include = ["{tmp_path / "mine.toml"}"]\n')
+    study = plan("--scenario", str(tmp_path / "all.toml"), "--rounds", "5")
+    assert {e.rounds for e in study.experiments()} == {5} and study.repeats == 2
+
+
+def test_published_values_stand_only_beside_the_setting_they_are_of():
+    def published(*arguments):
+        return plan("--scenario", "fig4_scaling", *arguments).charts[0].cells[0].published.mta
+
+    assert published() == published("--dataset", "toy", "--seed", "3", "--repeats", "2") == 0.287
+    assert published("--rounds", "1") is published("--sweep", "gamma=1,2") is None
+
+
+def test_other_sweeps_and_settings_go_to_another_folder_and_more_seeds_do_not():
+    course = ["--scenario", "course"]
+    assert plan(*course).kind == plan(*course, "--repeats", "5", "--actors", "1").kind == "course"
+    assert plan(*course, "--rounds", "2").kind != plan(*course, "--rounds", "3").kind
+    blend = ["--scenario", "blend", "--sweep"]
+    assert (
+        plan(*blend, "malicious=1,2").kind
+        == plan(*blend, "malicious=1,2,3", "--repeats", "2").kind
+        == "blend-malicious"
+    )
+    assert plan(*blend, "strategy=krum").kind == "blend-strategy"
+
+
+def test_points_are_joined_only_where_x_rises():
+    ordered = [plan("--sweep", f"malicious={values}").charts[0].ordered for values in ("1,2,3", "3,1,2")]
+    assert ordered == [True, False]

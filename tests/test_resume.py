@@ -24,7 +24,7 @@ START = RoundRecord(0, 0.75, 0.05, 1.0, [], [], [], [], [], [], [], 0, 0, {"eval
 OUTCOME = RoundOutcome(
     1, [0, 2], {1: "it raised"}, [0.1, 0.2], [1.0, 2.0], [1.0, 1.5], [0.5, 0.5], 3, 64, {"train": 1.0}
 )
-ABOUT = {"start": "a fresh model", "dataset_sha256": "ab" * 32}
+ABOUT = {"start": "a fresh model", "dataset_sha256": "ab" * 32, "trigger_sha256": "cd" * 32}
 
 
 @pytest.fixture
@@ -119,6 +119,7 @@ def test_a_folder_in_which_another_process_runs_is_refused(stopped):
         ([], ["is not there"]),
         (["--seed", "3", "--scenario", "dba"], ["--seed", "--scenario", "config.toml"]),
         (["--repeats", "2"], ["--repeats"]),
+        (["--client-gpus", "0"], ["--client-gpus"]),
     ],
 )
 def test_what_cannot_be_resumed_exits_with_2(flags, words, tmp_path):
@@ -150,7 +151,7 @@ def test_a_run_killed_in_round_3_and_resumed_ends_as_one_left_alone(image_folder
     assert not (killed / "summary.json").exists() and (killed / "state.safetensors").exists()
     known = len(read_rounds(killed))
     printed = run("--resume", killed).stdout
-    assert f"round {known}/4" in printed and "round 0" not in printed
+    assert f"round {known}/4" in printed and "start  MTA" not in printed
     whole, resumed = summary(tmp_path / "whole"), summary(killed)
     assert resumed["model_sha256"] == whole["model_sha256"]
     for name in whole.keys() - {"seconds"}:

@@ -146,16 +146,15 @@ FAULTS = {
 }
 
 
-def run(network, start=0.0, **settings):
+def run(network, start=0.0, nodes=0, after=None, done=0, **settings):
     settings = {"clients": 6, "clients_per_round": 5, "rounds": 3, "round_timeout": 0.3} | settings
     experiment = Experiment(**settings)
-    state = ModelState(np.full(6, start, dtype=np.float32), np.zeros(4, dtype=np.float32))
-    strategy = PipelineStrategy(
-        experiment, pipeline_of(experiment), LAYOUT, state, [SIZE] * experiment.clients, {}, Quiet()
-    )
+    state = after or ModelState(np.full(6, start, dtype=np.float32), np.zeros(4, dtype=np.float32))
+    sizes = [SIZE] * experiment.clients
+    strategy = PipelineStrategy(experiment, pipeline_of(experiment), LAYOUT, state, sizes, {}, Quiet(), done, nodes)
     outcomes = []
     strategy.start(
-        network, strategy.initial_arrays(), num_rounds=experiment.rounds, timeout=experiment.round_timeout,
+        network, strategy.initial_arrays(), num_rounds=experiment.rounds - done, timeout=experiment.round_timeout,
         evaluate_fn=lambda r, a: outcomes.append(strategy.outcome),
     )  # fmt: skip
     return strategy, outcomes[1:]
@@ -169,6 +168,22 @@ def test_neither_node_ids_nor_the_order_of_replies_change_the_result():
         np.testing.assert_array_equal(one.state.weights, strategy.state.weights)
         np.testing.assert_array_equal(one.state.statistics, strategy.state.statistics)
     assert [o.client_ids for o in outcomes] == [o.client_ids for o in others]
+
+
+def test_nodes_beyond_the_runs_clients_take_no_part():
+    one, outcomes = run(Network(6))
+    other, others = run(Network(8), nodes=8)
+    np.testing.assert_array_equal(one.state.weights, other.state.weights)
+    assert [o.client_ids for o in outcomes] == [o.client_ids for o in others]
+
+
+def test_a_run_that_goes_on_after_round_2_ends_as_one_that_never_stopped():
+    whole, outcomes = run(Network(6), rounds=5)
+    half, _ = run(Network(6), rounds=2)
+    rest, later = run(Network(6), rounds=5, done=2, after=half.state)
+    np.testing.assert_array_equal(whole.state.weights, rest.state.weights)
+    assert [(o.round, o.client_ids) for o in outcomes[2:]] == [(o.round, o.client_ids) for o in later]
+    assert [o.round for o in later] == [3, 4, 5]
 
 
 def test_clients_are_drawn_sorted_without_replacement_and_differ_from_round_to_round():
