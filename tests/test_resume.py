@@ -10,6 +10,8 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
+import simulate
+from experiment.cli import parse_command
 from experiment.config import Experiment
 from experiment.errors import UserError
 from experiment.records import RoundRecord, RunFolder, read_rounds, settings_of
@@ -116,15 +118,20 @@ def test_a_folder_in_which_another_process_runs_is_refused(stopped):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ([], ["is not there"]),
         (["--seed", "3", "--scenario", "dba"], ["--seed", "--scenario", "config.toml"]),
         (["--repeats", "2"], ["--repeats"]),
         (["--client-gpus", "0"], ["--client-gpus"]),
     ],
 )
-def test_what_cannot_be_resumed_exits_with_2(flags, words, tmp_path):
-    result = run("--resume", tmp_path / "none", *flags, code=2)
-    assert all(word in result.stderr for word in words), result.stderr
+def test_flags_that_would_make_another_run_of_it_are_refused(flags, words, stopped):
+    with pytest.raises(UserError) as refused:
+        simulate.resume(parse_command(["--resume", str(stopped), *flags]))
+    assert all(word in str(refused.value) for word in words), refused.value
+
+
+def test_what_cannot_be_resumed_exits_with_2(tmp_path):
+    assert "is not there" in run("--resume", tmp_path / "none", code=2).stderr
+    assert "wanted a run's folder" in run("--resume", "", code=2).stderr
 
 
 def test_a_study_is_not_resumed_but_run_again(tmp_path):

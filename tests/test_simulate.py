@@ -13,7 +13,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from experiment.records import read_rounds
+from experiment.cli import parse
+from experiment.errors import UserError
+from experiment.prepare import Sources, prepare
+from experiment.records import RunFolder, read_rounds
 from tests.programs import ROOT, TINY, assert_nothing_left_of, command, run, summary
 
 
@@ -113,14 +116,7 @@ def test_an_out_folder_that_holds_something_is_refused_and_left_alone(one_actor)
     ("flags", "words"),
     [
         (["--strategy", "krumm"], ["krumm", "multi_krum"]),
-        (["--strategy", "krum", "--clients-per-round", "4"], ["n = 4", "f = 1"]),
-        (["--target", "10"], ["--target 10", "truck"]),
-        (["--samples-per-client", "2000"], ["12000 images", "10000"]),
-        (["--weights", "/no/such/file"], ["/no/such/file"]),
-        (["--out", "/proc/no"], ["/proc/no"]),
-        (["--poison-rate", "7"], ["poison_rate = 7"]),
         (["--ray-address", "127.0.0.1:1"], ["127.0.0.1:1", "no Ray cluster"]),
-        (["--client-gpus", "64"], ["--client-gpus 64", "GPUs"]),
         (["--out", "x" * 300], ["File name too long"]),
     ],
 )
@@ -133,11 +129,30 @@ def test_what_cannot_be_exits_with_2_and_writes_nothing(flags, words, tmp_path):
     assert set((ROOT / "runs").glob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--strategy", "krum", "--clients-per-round", "4"], ["n = 4", "f = 1"]),
+        (["--target", "10"], ["--target 10", "truck"]),
+        (["--samples-per-client", "2000"], ["12000 images", "10000"]),
+        (["--weights", "/no/such/file"], ["/no/such/file"]),
+        (["--out", "/proc/no"], ["/proc/no"]),
+        (["--poison-rate", "7"], ["poison_rate = 7"]),
+        (["--client-gpus", "64"], ["--client-gpus 64", "GPUs"]),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_runs(flags, words):
+    """The same without a process each: what the program does with a refusal is tested above."""
+    with pytest.raises(UserError) as refused:
+        experiment = parse(["--scenario", "dba", "--dataset", "toy", *flags])
+        RunFolder.of(prepare(experiment, Sources(print)).experiment)
+    assert all(word in str(refused.value) for word in words), refused.value
+
+
 def test_without_arguments_it_prints_what_there_is():
-    for arguments in ([], ["--list"]):
-        printed = run(*arguments).stdout
-        for name in ("dba", "clipping", "blend", "scaling", "fedavg", "multi_krum", "median", "clip (filter)"):
-            assert re.search(rf"^ +{re.escape(name)} ", printed, re.M), name
+    printed = run().stdout
+    for name in ("dba", "course", "blend", "scaling", "fedavg", "multi_krum", "median", "clip (filter)"):
+        assert re.search(rf"^ +{re.escape(name)} ", printed, re.M), name
 
 
 # ---- faults ----------------------------------------------------------------------------------------------------------
