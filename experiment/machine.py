@@ -1,5 +1,6 @@
 """What the machine has. Free of PyTorch, whose import takes longer than Ray needs to start."""
 
+import ctypes
 import os
 import platform
 from pathlib import Path
@@ -17,3 +18,10 @@ def cpu_name() -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def return_memory() -> None:
+    """Let glibc give freed memory back to the system: a server's many threads would each keep some. Elsewhere, nothing."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)

@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from flwr.app import ArrayRecord, MetricRecord
 
+from experiment.machine import return_memory
 from experiment.prepare import Setup
 from experiment.records import RoundRecord, RunFolder, Summary, detection_rates
 from experiment.resume import keep
@@ -92,6 +93,7 @@ class Recorder:
         self.records.append(record)
         self.folder.append(record)
         self.listener.round_finished(record)
+        return_memory()
 
     def close(self) -> None:
         """Settle, and end the thread that works scores out."""
