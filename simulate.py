@@ -24,6 +24,7 @@ if __name__ == "__main__":
 
 import dataclasses
 import functools
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -166,11 +167,12 @@ def run_study(plan: Plan, client_app: ClientApp | None = None) -> None:
 
 def _say_what_is_old(runs: list[Job], chatter: Chatter) -> None:
     """Finished runs are kept; where the program or its libraries are others now, that must be known."""
-    from experiment.environment import differences
+    from experiment.environment import differences, environment
     from experiment.progress import console_on, notice
 
-    old = [run for run in runs if is_finished(run.folder)]
-    changed = sorted({name for run in old for name in differences(run.folder / ENVIRONMENT)})
+    now = environment("", None, 0)
+    old = [json.loads((run.folder / ENVIRONMENT).read_text("utf-8")) for run in runs if is_finished(run.folder)]
+    changed = sorted({name for then in old for name in differences(then, now, ("commit", "packages"))})
     if changed:
         notice(
             console_on(chatter.out),

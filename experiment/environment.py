@@ -1,12 +1,11 @@
 """What a run ran on: versions, commit, machine."""
 
-import functools
-import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,10 +31,9 @@ def environment(device: str, gpu: str | None, threads: int) -> dict[str, Any]:
     }
 
 
-def differences(file: Path) -> list[str]:
-    """What of commit and packages is no longer as this environment.json has it."""
-    then, now = json.loads(file.read_text(encoding="utf-8")), environment("", None, 0)
-    return [name for name in ("commit", "packages") if then.get(name) != now[name]]
+def differences(then: dict[str, Any], now: dict[str, Any], names: Sequence[str]) -> list[str]:
+    """Which of these are not alike in two environments."""
+    return [name for name in names if then.get(name) != now[name]]
 
 
 def _version(package: str) -> str | None:
@@ -45,7 +43,6 @@ def _version(package: str) -> str | None:
         return None
 
 
-@functools.cache
 def _commit() -> str | None:
     """The commit of this source tree, with + where files differ from it; None outside a git checkout."""
     root = Path(__file__).parent.parent

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from experiment.cli import load_scenario
 from experiment.config import Experiment
+from experiment.environment import differences
 from experiment.errors import UserError
 from experiment.files import replace_file
 
@@ -119,8 +120,7 @@ class RunFolder:
 
     def release(self) -> None:
         """Let other processes write to the folder."""
-        (self.path / LOCK).unlink(missing_ok=True)  # while it is ours
-        self._lock.release()
+        free(self.path, self._lock)
 
     def write_settings(self, experiment: Experiment, environment: dict[str, Any]) -> None:
         """Write config.toml, a complete scenario, and environment.json."""
@@ -132,9 +132,7 @@ class RunFolder:
     def note_resumption(self, round_number: int, environment: dict[str, Any]) -> list[str]:
         """Add to environment.json where the run goes on after which round; returns what is no longer as it was."""
         first = json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))
-        changed = [
-            name for name in ("commit", "packages", "cpu", "device", "gpu") if first.get(name) != environment[name]
-        ]
+        changed = differences(first, environment, ("commit", "packages", "cpu", "device", "gpu"))
         first.setdefault("resumed", []).append({"after_round": round_number, **environment})
         self._write(ENVIRONMENT, json.dumps(first, indent=1))
         return changed
@@ -171,6 +169,12 @@ def taken(folder: Path, below: str = "") -> FileLock:
     except OSError as error:
         raise UserError(f"--out {folder}: cannot make the folder: {error.strerror}") from None
     return lock
+
+
+def free(folder: Path, lock: FileLock) -> None:
+    """The end of ``taken``: let other processes write to the folder."""
+    (folder / LOCK).unlink(missing_ok=True)  # while it is ours
+    lock.release()
 
 
 def read_rounds(folder: Path) -> list[RoundRecord]:

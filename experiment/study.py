@@ -22,7 +22,7 @@ from experiment.files import replace_file
 from experiment.intervals import Interval, interval
 from experiment.plan import Chart, Plan, Published
 from experiment.prepare import Setup, Sources, prepare
-from experiment.records import CONFIG, LOCK, LOG, STUDY, Summary, is_finished, read_summary, taken
+from experiment.records import CONFIG, LOCK, LOG, STUDY, Summary, free, is_finished, read_summary, taken
 from experiment.sweeps import NOT_SWEPT
 
 RESULTS = "results.csv"
@@ -100,8 +100,7 @@ class StudyFolder:
 
     def release(self) -> None:
         """Let other processes write to the folder."""
-        (self.path / LOCK).unlink(missing_ok=True)
-        self._lock.release()
+        free(self.path, self._lock)
 
     def write_plan(self, plan: Plan, jobs: dict[Experiment, Job]) -> None:
         """Write study.json: the charts, and which runs stand where in them."""
