@@ -109,8 +109,10 @@ class Experiment:
     round_timeout: Positive = 3600.0
     """Seconds that a round waits for its replies; what has not come by then is missing."""
 
+    evaluate: Literal["every", "last"] = "every"
+    """After which rounds the global model is scored; the starting model is in any case. It changes no model, and much time."""
     evaluate_asr: Literal["every", "last"] = "every"
-    """After which rounds the ASR is measured (the MTA always is); the starting model's baseline is measured in any case."""
+    """After which of those rounds the ASR is measured too; the starting model's baseline is in any case."""
     no_cache: bool = False
     """Evaluate the starting model even where its scores on these very images are remembered from an earlier run."""
 

@@ -43,6 +43,7 @@ SAME_SETTING = (
     "weights",
     "blend_image",
     "precision",
+    "evaluate",
     "evaluate_asr",
     "on_bad_reply",
     "client_threads",

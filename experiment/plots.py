@@ -64,9 +64,9 @@ def save(figure: Figure, path: Path) -> Path:
 def _scores(rounds: list[RoundRecord], title: str) -> Figure:
     """MTA and ASR after each round; round 0 is the starting model."""
     figure, axes = plt.subplots(figsize=(6.4, 4.0))
-    x = [record.round for record in rounds]
-    axes.plot(x, [record.mta for record in rounds], "o-", color=ACCURACY, lw=2, label="main task accuracy (MTA)")
-    asr = {record.round: record.asr for record in rounds if record.asr is not None}  # not in every round, if so asked
+    mta = {record.round: record.mta for record in rounds if record.mta is not None}  # not in every round, if so asked
+    asr = {record.round: record.asr for record in rounds if record.asr is not None}
+    axes.plot(list(mta), list(mta.values()), "o-", color=ACCURACY, lw=2, label="main task accuracy (MTA)")
     if 0 in asr:
         axes.plot(list(asr), list(asr.values()), "s-", color=SUCCESS, lw=2, label="attack success rate (ASR)")
         axes.axhline(asr[0], color=SUCCESS, lw=1, ls=":", label="baseline ASR")

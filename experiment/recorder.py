@@ -113,7 +113,10 @@ class Recorder:
 
     def _scores(self, round_number: int, classify: Classifier) -> Scores:
         experiment, dataset = self.setup.experiment, self.setup.dataset
-        wanted = experiment.evaluate_asr == "every" or round_number in (0, experiment.rounds)
+        at_an_end = round_number in (0, experiment.rounds)
+        if experiment.evaluate == "last" and not at_an_end:
+            return Scores(mta=None, asr=None, loss=None)
+        wanted = experiment.evaluate_asr == "every" or at_an_end
         trigger = self.setup.attack.trigger if wanted else None
         images, labels = dataset.test_images, dataset.test_labels
         return evaluate(classify, images, labels, trigger, experiment.target, self.device, self.cores)
@@ -150,6 +153,7 @@ class Recorder:
     def summary(self, model_sha256: str, began: float) -> Summary:
         """The run in one object; ``began`` is when this process took it up, in seconds since the epoch."""
         experiment, first, last = self.setup.experiment, self.records[0], self.records[-1]
+        assert first.mta is not None and last.mta is not None  # whatever --evaluate says
         true_positives, false_positives = detection_rates(self.records)
         return Summary(
             scenario=experiment.scenario,

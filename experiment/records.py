@@ -33,7 +33,8 @@ class RoundRecord:
     """One round, clients by rising id; round 0 is the starting model's evaluation. The lists over clients have equal length."""
 
     round: int
-    mta: float
+    mta: float | None
+    """None where the round was not scored (``--evaluate last``)."""
     asr: float | None
     loss: float | None
     client_ids: list[int]

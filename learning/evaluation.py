@@ -36,13 +36,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Scores:
-    """What one evaluation found."""
+    """What one evaluation found; all None where none was asked for."""
 
-    mta: float
+    mta: float | None
     """Share (0 to 1) of the clean test images classified as their class."""
     asr: float | None
     """Share (0 to 1) of the stamped images of other classes classified as the target; None without a trigger."""
-    loss: float
+    loss: float | None
     """Mean cross-entropy on the clean test images."""
 
 

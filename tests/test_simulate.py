@@ -80,7 +80,7 @@ def test_fp32_too_is_bit_exact_for_any_number_of_actors(image_folder, tmp_path):
     assert (settings["precision"], settings["client_threads"] >= 1) == ("fp32", True)
 
 
-def test_the_baseline_is_remembered_unless_told_otherwise_and_the_asr_may_wait_for_the_last_round(
+def test_the_baseline_is_remembered_unless_told_otherwise_and_scores_may_wait_for_the_last_round(
     one_actor, cache, tmp_path
 ):
     """A remembered score that is not true shows where it is used."""
@@ -95,8 +95,11 @@ def test_the_baseline_is_remembered_unless_told_otherwise_and_the_asr_may_wait_f
     assert rounds[0].asr is not None and rounds[1].asr is None
     assert (rounds[2].mta, rounds[2].asr) == (summary(out)["mta"], summary(out)["asr"])
     assert re.search(r"round 1/2 +MTA +\d+\.\d % +ASR +–", printed)
-    run(*config, "--no-cache", "--out", tmp_path / "again")
-    assert summary(tmp_path / "again")["baseline_mta"] == true
+    run(*config, "--no-cache", "--evaluate", "last", "--out", tmp_path / "again")
+    again = read_rounds(tmp_path / "again")
+    assert summary(tmp_path / "again")["baseline_mta"] == again[0].mta == true
+    assert (again[1].mta, again[1].asr, again[1].loss) == (None, None, None)
+    assert (again[2].mta, again[2].asr) == (rounds[2].mta, rounds[2].asr)
 
 
 def test_the_program_starts_without_pytorch_and_flower_so_that_ray_can_start_first():
