@@ -22,7 +22,6 @@ from experiment.processes import Chatter, end_now, end_on_signals
 if __name__ == "__main__":
     end_on_signals()  # before the imports, which take seconds
 
-import dataclasses
 import functools
 import json
 from collections.abc import Callable
@@ -30,12 +29,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from experiment.cli import RESUMABLE, Command, parse_command
+from experiment.cli import Command, parse_command
 from experiment.config import Experiment
 from experiment.engine import cluster_address, start_ray
 from experiment.errors import RunError, UserError
 from experiment.plan import Plan, plan_of
-from experiment.records import CONFIG, ENVIRONMENT, LOG, RunFolder, is_finished, read_summary, settings_of
+from experiment.records import ENVIRONMENT, LOG, RunFolder, is_finished, read_summary, taken_up
 
 if TYPE_CHECKING:  # PyTorch and Flower are imported while Ray starts
     from flwr.clientapp import ClientApp
@@ -113,24 +112,13 @@ def resume(command: Command, client_app: ClientApp | None = None) -> None:
     Raises:
         UserError: flags that would make it another run, or a folder that cannot go on.
     """
-    flags, path = command.flags, Path(command.flags.resume or "")
-    given = [*command.given, *(name for name in ("sweep", "repeats") if getattr(flags, name))]
-    given += ["scenario"] * bool(command.scenario.source) + ["out"] * bool(flags.experiment.out)
-    other = sorted(f"--{name.replace('_', '-')}" for name in given if name not in RESUMABLE)
-    if other or not flags.resume:
-        why = (
-            f"goes with none of {', '.join(other)}; the run's own {CONFIG} counts" if other else "wanted a run's folder"
-        )
-        raise UserError(f"--resume {flags.resume}: {why}")
-    changes = {name: getattr(flags.experiment, name) for name in command.given}
-    experiment = dataclasses.replace(settings_of(path), **changes)
-    folder = RunFolder(path, again=True)  # from here on nobody else goes on with it
-    if is_finished(path):
+    experiment, folder = taken_up(command)
+    if is_finished(folder.path):
         from experiment.progress import console_on
         from experiment.report import print_results
 
         folder.release()
-        print_results(console_on(), path, read_summary(path))
+        print_results(console_on(), folder.path, read_summary(folder.path))
     else:
         simulate(experiment, client_app, folder)
 

@@ -1,6 +1,7 @@
 """The Flower ClientApp: transport only. It picks the client of its partition, lets it train, and sends what it says.
 
-A query answers which partition a node is; a train message carries the global model, the round and the experiment.
+A train message carries the global model, the round and the experiment. A query asks which partition a node is, and on a real
+network with what it would train (``clients.introduction``); or it says farewell.
 """
 
 import functools
@@ -13,10 +14,13 @@ from torch import nn
 
 from attacks import attack_of
 from clients.benign import BenignClient
+from clients.farewell import take_leave
+from clients.introduction import NodeConfig, at_home, introduce
 from clients.malicious import MaliciousClient
 from experiment.config import Experiment
 from learning.data import Dataset, open_dataset
 from learning.devices import prepare_device
+from learning.parameters import Layout, ModelState
 from learning.partition import shard_of
 from learning.resnet import ResNet18Light
 from learning.sources import load_dataset
@@ -26,48 +30,67 @@ app = ClientApp()
 
 @app.query()
 def identify(message: Message, context: Context) -> Message:
-    """Answer which partition this node is."""
-    identity = ConfigRecord({"partition-id": int(context.node_config["partition-id"])})
-    return Message(RecordDict({"identity": identity}), reply_to=message)
+    """Answer which partition this node is, and what the server asks besides."""
+    client_id = int(context.node_config["partition-id"])
+    identity: dict[str, int | str] = {"partition-id": client_id}
+    if "hello" in message.content:
+        hello = {name: str(value) for name, value in message.content["hello"].items()}
+        experiment, dataset = functools.partial(_experiment, hello, context.node_config), _dataset_of
+        identity |= introduce(client_id, hello, experiment, lambda e: dataset(hello, e, context.node_config))
+    if "farewell" in message.content:
+        take_leave(dict(message.content["farewell"]), context.node_config)
+    return Message(RecordDict({"identity": ConfigRecord(identity)}), reply_to=message)
 
 
 @app.train()
 def fit(message: Message, context: Context) -> Message:
     """Train this node's client for one round."""
     config = dict(message.content["config"])
-    client = make_client(int(context.node_config["partition-id"]), config)
-    arrays, num_examples, metrics = client.fit(message.content["arrays"].to_numpy_ndarrays(), config)
+    client = make_client(int(context.node_config["partition-id"]), config, context.node_config)
+    layout = Layout.of(client.model)
+    start = layout.unflatten(ModelState(*message.content["arrays"].to_numpy_ndarrays()))
+    local, num_examples, metrics = client.fit(start, config)
     reply = {
-        "arrays": ArrayRecord(arrays),
+        "arrays": ArrayRecord(layout.flatten(local).sent()),
         "metrics": MetricRecord({**{k: float(v) for k, v in metrics.items()}, "num-examples": int(num_examples)}),
     }
     return Message(RecordDict(reply), reply_to=message)
 
 
-def make_client(client_id: int, config: dict[str, object]) -> BenignClient:
+def make_client(client_id: int, config: dict[str, object], node_config: NodeConfig) -> BenignClient:
     """The client of this partition: malicious for the ids 0 … µ-1, while they attack.
 
     Raises:
         ValueError: this machine's data are not the server's.
     """
-    experiment = Experiment.from_json(str(config["experiment"]))
-    dataset = _dataset(str(config["dataset-directory"]), experiment.dataset, experiment.data_dir)
-    if dataset.fingerprint != config["dataset-fingerprint"]:
+    told = {name: str(value) for name, value in config.items()}
+    experiment = _experiment(told, node_config)
+    dataset = _dataset_of(told, experiment, node_config)
+    if dataset.fingerprint != told["dataset-fingerprint"]:
         raise ValueError(
             f"client {client_id} has other data than the server: {dataset.name} {dataset.fingerprint[:12]}, "
-            f"not {str(config['dataset-fingerprint'])[:12]}"
+            f"not {told['dataset-fingerprint'][:12]}"
         )
     model = _model(len(dataset.classes), experiment.client_threads or 1)
     shard = shard_of(client_id, dataset, experiment)
-    if client_id < experiment.attackers(int(str(config["server-round"]))):
+    if client_id < experiment.attackers(int(told["server-round"])):
         return MaliciousClient(shard, model, experiment, attack_of(experiment))
     return BenignClient(shard, model, experiment)
 
 
-@functools.lru_cache(maxsize=1)  # an actor serves many messages
+def _experiment(told: dict[str, str], node_config: NodeConfig) -> Experiment:
+    return at_home(Experiment.from_json(told["experiment"]), node_config)
+
+
+def _dataset_of(told: dict[str, str], experiment: Experiment, node_config: NodeConfig) -> Dataset:
+    theirs = "" if "dataset" in node_config else told["dataset-directory"]
+    return _dataset(theirs, experiment.dataset, experiment.data_dir)
+
+
+@functools.lru_cache(maxsize=1)  # a process serves many messages
 def _dataset(directory: str, source: str, data_dir: str) -> Dataset:
     """The server's decoded dataset where this is its machine, else this machine's own copy of the same source."""
-    if Path(directory).is_dir():
+    if directory and Path(directory).is_dir():
         return open_dataset(Path(directory))
     return load_dataset(source, data_dir, notify=print)
 

@@ -79,8 +79,8 @@ def parse(arguments: list[str]) -> Experiment:
     return flags.experiment
 
 
-def parse_command(arguments: list[str]) -> Command:
-    """All that these command-line arguments ask for, each setting checked by itself.
+def parse_command(arguments: list[str], kind: type[Flags] = Flags) -> Command:
+    """All that these command-line arguments ask for, each setting checked by itself; a ``kind`` of Flags may have more of them.
 
     Raises:
         UserError: an unknown scenario or setting, or a value of the wrong type or out of its range.
@@ -90,7 +90,7 @@ def parse_command(arguments: list[str]) -> Command:
     asked = finder.parse_known_args(arguments)[0].scenario if "--scenario" in " ".join(arguments) else ""
     scenario = load_scenario_file(asked) if asked else Scenario(Experiment(scenario="custom"), {}, "")
     flags = tyro.cli(
-        Flags, prog=Path(sys.argv[0]).name, args=arguments, default=Flags(scenario.experiment), registry=_REGISTRY,
+        kind, prog=Path(sys.argv[0]).name, args=arguments, default=kind(scenario.experiment), registry=_REGISTRY,
         config=(tyro.conf.FlagConversionOff,),
     )  # fmt: skip
     settings = dataclasses.asdict(flags.experiment) | {"scenario": scenario.experiment.scenario}

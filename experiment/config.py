@@ -109,6 +109,10 @@ class Experiment:
     round_timeout: Positive = 3600.0
     """Seconds that a round waits for its replies; what has not come by then is missing."""
 
+    min_clients: Count | None = None
+    """On a real network: clients that must be there for a round to begin (default: all). Of those drawn, one that is not there
+    counts as a missing reply. In a simulation all are always there."""
+
     evaluate: Literal["every", "last"] = "every"
     """After which rounds the global model is scored; the starting model is in any case. It changes no model, and much time."""
     evaluate_asr: Literal["every", "last"] = "every"

@@ -19,7 +19,7 @@ def environment(device: str, gpu: str | None, threads: int) -> dict[str, Any]:
     """Versions, commit and machine, for environment.json; ``gpu`` in words, None without one."""
     return {
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": versions(),
         "commit": _commit(),
         "platform": platform.platform(),
         "cpu": cpu_name(),
@@ -29,6 +29,11 @@ def environment(device: str, gpu: str | None, threads: int) -> dict[str, Any]:
         "gpu": gpu,
         "command": shlex.join(sys.argv),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Of the packages that a result depends on; None for one that is not installed."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def differences(then: dict[str, Any], now: dict[str, Any], names: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attacks import Attack, attack_of
+from attacks.blend import CAT
 from experiment.config import Experiment
 from experiment.errors import UserError
 from experiment.machine import cpu_count
@@ -14,15 +15,13 @@ from experiment.records import check_free
 from experiment.resume import Standing, standing_of
 from learning.data import Dataset
 from learning.devices import default_device, fastest_precision, gpu_count
-from learning.evaluation import stamped_hash
+from learning.evaluation import probe_hash
 from learning.parameters import Layout
 from learning.partition import partition
 from learning.sources import load_dataset
-from learning.weights import Start, layout_of, starting_model
+from learning.weights import Start, layout_of, shipped_checkpoint, starting_model
 from strategies import Pipeline, pipeline_of
 
-PROBE = 16
-"""Test images by which a trigger is known."""
 MOST_THREADS = 8
 """Beyond these a batch of 64 small images has too little work for a thread."""
 
@@ -88,8 +87,7 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
             f"0 ({dataset.classes[0]}) to {len(dataset.classes) - 1} ({dataset.classes[-1]})"
         )
     shards = partition(dataset, experiment)
-    probe = dataset.test_images[:PROBE], dataset.test_labels[:PROBE]
-    trigger_sha256 = stamped_hash(*probe, attack.trigger, target=-1)
+    trigger_sha256 = probe_hash(dataset, attack.trigger)
     layout = layout_of(len(dataset.classes))
     standing = standing_of(stopped, layout) if stopped else None
     if standing:
@@ -117,6 +115,13 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
     return Setup(resolved, dataset, attack, pipeline, layout, start, sizes, trigger_sha256, standing)
 
 
+def with_files(setup: Setup) -> Experiment:
+    """The settings with the path of each file that comes with this project, for a copy of the code that has none of them."""
+    experiment, shipped = setup.experiment, shipped_checkpoint(setup.dataset)
+    weights = experiment.weights if experiment.weights != "auto" else str(shipped or "fresh")
+    return dataclasses.replace(experiment, weights=weights, blend_image=experiment.blend_image or str(CAT))
+
+
 def check_counts(experiment: Experiment) -> None:
     """Refuse numbers that contradict each other or the machine.
 
@@ -128,6 +133,8 @@ def check_counts(experiment: Experiment) -> None:
         raise UserError(f"--malicious {e.malicious}: more than --clients {e.clients}")
     if e.clients_per_round > e.clients:
         raise UserError(f"--clients-per-round {e.clients_per_round}: more than --clients {e.clients}")
+    if (e.min_clients or 0) > e.clients:
+        raise UserError(f"--min-clients {e.min_clients}: more than --clients {e.clients}")
     if e.malicious and e.attack == "none":
         raise UserError(f"--malicious {e.malicious}, but --attack none: name an attack, or set --malicious 0")
     cpus = cpu_count()

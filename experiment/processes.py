@@ -1,6 +1,7 @@
 """The processes and output of a run: an end that leaves nothing behind, and a terminal free of engine chatter."""
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -73,6 +74,12 @@ def _is_raylet(process: psutil.Process) -> bool:
         return process.name() == "raylet"
     except psutil.NoSuchProcess:
         return False
+
+
+def die_with_parent() -> None:
+    """In a child before its program starts: to be killed when the process that started it dies. Linux only; elsewhere, nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def is_ending() -> bool:

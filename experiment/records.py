@@ -13,7 +13,7 @@ from typing import Any, Self
 import tomli_w
 from filelock import FileLock, Timeout
 
-from experiment.cli import load_scenario
+from experiment.cli import RESUMABLE, Command, load_scenario
 from experiment.config import Experiment
 from experiment.environment import differences
 from experiment.errors import UserError
@@ -125,9 +125,7 @@ class RunFolder:
 
     def write_settings(self, experiment: Experiment, environment: dict[str, Any]) -> None:
         """Write config.toml, a complete scenario, and environment.json."""
-        settings = {k: v for k, v in dataclasses.asdict(experiment).items() if v is not None and k != "out"}
-        header = "# Running this again gives the same result: python simulate.py --scenario config.toml\n"
-        self._write(CONFIG, header + tomli_w.dumps(settings))
+        write_scenario(self.path / CONFIG, experiment)
         self._write(ENVIRONMENT, json.dumps(environment, indent=1))
 
     def note_resumption(self, round_number: int, environment: dict[str, Any]) -> list[str]:
@@ -152,6 +150,13 @@ class RunFolder:
 
     def _write(self, name: str, text: str) -> None:
         replace_file(self.path / name, text.encode())
+
+
+def write_scenario(file: Path, experiment: Experiment) -> None:
+    """All settings but ``out`` as a scenario file."""
+    settings = {k: v for k, v in dataclasses.asdict(experiment).items() if v is not None and k != "out"}
+    header = "# Running this again gives the same result: python simulate.py --scenario config.toml\n"
+    replace_file(file, (header + tomli_w.dumps(settings)).encode())
 
 
 def taken(folder: Path, below: str = "") -> FileLock:
@@ -207,6 +212,26 @@ def settings_of(folder: Path) -> Experiment:
             what = "is the folder of a study, which goes on when its own command is run again (study.json names it)"
         raise UserError(f"--resume {folder}: {what}")
     return dataclasses.replace(load_scenario(str(config)), out=str(folder.resolve()))
+
+
+def taken_up(command: Command) -> tuple[Experiment, RunFolder]:
+    """The settings and the folder of the run that ``--resume`` names; from here on nobody else goes on with it.
+
+    Raises:
+        UserError: flags that would make it another run, or a folder that cannot go on.
+    """
+    flags, path = command.flags, Path(command.flags.resume or "")
+    given = [*command.given, *(name for name in ("sweep", "repeats") if getattr(flags, name))]
+    given += ["scenario"] * bool(command.scenario.source) + ["out"] * bool(flags.experiment.out)
+    other = sorted(f"--{name.replace('_', '-')}" for name in given if name not in RESUMABLE)
+    if other or not flags.resume:
+        why = (
+            f"goes with none of {', '.join(other)}; the run's own {CONFIG} counts" if other else "wanted a run's folder"
+        )
+        raise UserError(f"--resume {flags.resume}: {why}")
+    changes = {name: getattr(flags.experiment, name) for name in command.given}
+    experiment = dataclasses.replace(settings_of(path), **changes)
+    return experiment, RunFolder(path, again=True)
 
 
 def check_free(path: Path) -> None:

@@ -14,13 +14,14 @@ from rich.progress import Progress
 from clients.app import app
 from experiment.engine import actor_count, run_on_ray, start_ray
 from experiment.errors import RunError, UserError
+from experiment.federation import federate
 from experiment.prepare import Setup, Sources, prepare
 from experiment.processes import Chatter, end_now, is_ending
 from experiment.progress import ProgressListener, StudyListener, console_on
 from experiment.records import RunFolder, Summary, is_finished
 from experiment.report import error_line, finish_run, print_results
 from experiment.study import Job, StudyFolder
-from server import federate
+from strategies._roster import SimulatedRoster
 
 
 def run_one(
@@ -75,9 +76,9 @@ def run_all(
                 setup,
                 run,
                 listener,
+                roster=SimulatedRoster(setup.experiment, nodes),
                 clients_are_here=not setup.experiment.ray_address,
                 began=began,
-                nodes=nodes,
             )
             listener.run_finished(summary)
             for done in closed:

@@ -27,7 +27,7 @@ from experiment.sweeps import NOT_SWEPT
 
 RESULTS = "results.csv"
 NOT_IN_KEY = ("scenario", "description", "out", "dataset", "data_dir", "weights", "blend_image", "ray_address", "actors",
-              "client_cpus", "no_cache")  # fmt: skip
+              "client_cpus", "no_cache", "min_clients")  # fmt: skip
 """Settings that change no result, and paths, whose content counts instead."""
 
 

@@ -7,7 +7,17 @@ from typing import Any
 from experiment.cli import RESUMABLE, check_names
 from experiment.errors import UserError
 
-NOT_SWEPT = ("scenario", "description", "out", "seed", "data_dir", "no_cache", "round_timeout", *RESUMABLE)
+NOT_SWEPT = (
+    "scenario",
+    "description",
+    "out",
+    "seed",
+    "data_dir",
+    "no_cache",
+    "round_timeout",
+    "min_clients",
+    *RESUMABLE,
+)
 
 
 @dataclass(frozen=True)

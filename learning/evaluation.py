@@ -24,10 +24,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from experiment.machine import cpu_count
-from learning.data import normalise, to_pixels
+from learning.data import Dataset, normalise, to_pixels
 from learning.devices import dtype_of
 
 BATCH = {"cpu": 100, "cuda": 2000}
+PROBE = 16
+"""Test images by which a trigger is known."""
 Classifier = Callable[[Tensor], Tensor]
 """Pixels (b, 3, h, w) in [0, 1] → logits (b, classes), float32."""
 Trigger = Callable[[Tensor], Tensor]
@@ -174,6 +176,11 @@ def _score_batch(classify: Classifier, pixels: Tensor, truth: Tensor, trigger: T
         return _Part(right, loss)
     fooled = classify(trigger(pixels[others])).argmax(1) == target  # (≤ b,)
     return _Part(right, loss, int(fooled.sum()), len(fooled))
+
+
+def probe_hash(dataset: Dataset, trigger: Trigger | None) -> str:
+    """SHA-256 of the first stamped test images: by it a trigger is known again, whatever file it came from."""
+    return stamped_hash(dataset.test_images[:PROBE], dataset.test_labels[:PROBE], trigger, target=-1)
 
 
 def stamped_hash(

@@ -1,4 +1,4 @@
-"""A model as numbers: its tensors on the wire, its flat vectors in the maths, and the map between the two.
+"""A model as numbers: its tensors in clients, two flat vectors on the wire and in the maths, and the map between them.
 
 Weights (what is trained) and statistics (batch-norm running means and variances) are kept apart, and the counters
 ``num_batches_tracked`` are never sent: ``docs/definitions.md``, "What is in an update".
@@ -21,10 +21,17 @@ VARIANCE = "running_var"
 
 @dataclass(frozen=True)
 class ModelState:
-    """A model's numbers: weights (d,) and statistics (s,), float32."""
+    """A model's numbers: weights (d,) and statistics (s,), float32.
+
+    So it is sent, too: Flower makes a request of its own for each array, and ResNet18Light has 102 tensors.
+    """
 
     weights: FloatArray
     statistics: FloatArray
+
+    def sent(self) -> list[FloatArray]:
+        """The arrays of a message, in the order of the fields."""
+        return [self.weights, self.statistics]
 
 
 @dataclass(frozen=True)
@@ -69,20 +76,20 @@ class Layout:
         ]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
 
+    def tensor_at(self, position: int, *, weight: bool) -> str:
+        """Name of the tensor to which this number among all weights (or among all statistics) belongs."""
+        names = [name for name, w in zip(self.names, self.is_weight, strict=True) if w == weight]
+        sizes = [size for size, w in zip(self.sizes, self.is_weight, strict=True) if w == weight]
+        return names[int(np.searchsorted(np.cumsum(sizes), position, side="right"))]
+
     def flatten(self, arrays: Sequence[FloatArray]) -> ModelState:
         """Tensors in this layout → flat vectors (copies)."""
-        state = ModelState(
-            np.empty(self.weight_count, dtype=np.float32), np.empty(self.statistic_count, dtype=np.float32)
-        )
-        self.fill(arrays, state.weights, state.statistics)
-        return state
-
-    def fill(self, arrays: Sequence[FloatArray], weights: FloatArray, statistics: FloatArray) -> None:
-        """Write tensors in this layout into given vectors (d,) and (s,), such as a row of a cohort."""
+        vectors = {True: np.empty(self.weight_count, np.float32), False: np.empty(self.statistic_count, np.float32)}
         at = {True: 0, False: 0}
         for array, size, weight in zip(arrays, self.sizes, self.is_weight, strict=True):
-            (weights if weight else statistics)[at[weight] : at[weight] + size] = array.reshape(-1)
+            vectors[weight][at[weight] : at[weight] + size] = array.reshape(-1)
             at[weight] += size
+        return ModelState(vectors[True], vectors[False])
 
     def unflatten(self, state: ModelState) -> list[FloatArray]:
         """Flat vectors → tensors in this layout (views of the vectors)."""

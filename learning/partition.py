@@ -1,6 +1,7 @@
 """How the training images are dealt out to the clients, without overlap (``docs/definitions.md``, "Partitions")."""
 
 import functools
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,13 @@ def shard_of(client_id: int, dataset: Dataset, experiment: Experiment) -> Shard:
     """One client's shard: a copy of its own images only."""
     rows = partition(dataset, experiment)[client_id]
     return Shard(client_id, np.array(dataset.train_images[rows]), np.array(dataset.train_labels[rows]))
+
+
+def shard_sha256(shard: Shard) -> str:
+    """By it a server knows that a client holds what it should."""
+    digest = hashlib.sha256(np.ascontiguousarray(shard.images).data)
+    digest.update(np.ascontiguousarray(shard.labels).data)
+    return digest.hexdigest()
 
 
 def partition(dataset: Dataset, experiment: Experiment) -> list[Indices]:

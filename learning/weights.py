@@ -43,8 +43,8 @@ def starting_model(weights: str, dataset: Dataset, layout: Layout, seed: int) ->
     Raises:
         UserError: a file that is not there, not a model, or not this model.
     """
-    shipped = CHECKPOINTS / f"{_checkpoint_name(dataset)}.safetensors"
-    if weights == "auto" and shipped.is_file():
+    shipped = shipped_checkpoint(dataset)
+    if weights == "auto" and shipped:
         return Start(_from_file(shipped, layout), f"the shipped checkpoint {shipped.stem}")
     if weights in ("auto", "fresh"):
         why = "" if weights == "fresh" else f" (no checkpoint is shipped for {dataset.name}; --weights FILE gives one)"
@@ -54,10 +54,11 @@ def starting_model(weights: str, dataset: Dataset, layout: Layout, seed: int) ->
     return Start(_from_file(path, layout), str(path))
 
 
-def _checkpoint_name(dataset: Dataset) -> str:
+def shipped_checkpoint(dataset: Dataset) -> Path | None:
     """The shipped checkpoint of a dataset: its own, and CIFAR-10's for image folders of the same classes."""
     same = dataset.name.startswith("folder:") and dataset.classes == CIFAR10
-    return "cifar10" if same else dataset.name
+    shipped = CHECKPOINTS / f"{'cifar10' if same else dataset.name}.safetensors"
+    return shipped if shipped.is_file() else None
 
 
 def layout_of(num_classes: int) -> Layout:

@@ -23,9 +23,9 @@ class StreamingGrid(Grid):
     sent again, so that one client's death is not another's.
     """
 
-    def __init__(self, grid: Grid) -> None:
-        """Wrap Flower's grid; all but ``send_and_receive`` is its own."""
-        self._grid = grid
+    def __init__(self, grid: Grid, *, restarts: bool) -> None:
+        """Wrap Flower's grid; all but ``send_and_receive`` is its own. ``restarts``: Ray's processes are behind it."""
+        self._grid, self._restarts = grid, restarts
 
     def set_run(self, run: Run) -> None:
         self._grid.set_run(run)
@@ -56,17 +56,24 @@ class StreamingGrid(Grid):
         return self._replies(waiting, time.monotonic() + (timeout if timeout is not None else float("inf")))
 
     def _replies(self, waiting: dict[str, Message], deadline: float) -> Iterator[Message]:
-        while waiting and time.monotonic() < deadline:
-            replies = list(self._grid.pull_messages(waiting.keys()))
-            for reply in replies:
-                message = waiting.pop(reply.metadata.reply_to_message_id)
-                if never_ran(reply):
-                    time.sleep(RESTART_SECONDS)
-                    waiting |= self._again(message)
-                else:
-                    yield reply
-            if waiting and not replies:
-                time.sleep(PULL_SECONDS)
+        try:
+            while waiting and time.monotonic() < deadline:
+                replies = list(self._grid.pull_messages(waiting.keys()))
+                for reply in replies:
+                    message = waiting.pop(reply.metadata.reply_to_message_id, None)
+                    if message is None:
+                        continue
+                    if self._restarts and never_ran(reply):
+                        time.sleep(RESTART_SECONDS)
+                        waiting |= self._again(message)
+                    else:  # whatever it says of itself, it is the reply of the node that was asked
+                        reply.metadata.__dict__["_src_node_id"] = message.metadata.dst_node_id
+                        yield reply
+                if waiting and not replies:
+                    time.sleep(PULL_SECONDS)
+        finally:
+            if waiting and hasattr(self._grid, "forget"):
+                self._grid.forget(waiting.keys())
 
     def _again(self, message: Message) -> dict[str, Message]:
         metadata = message.metadata

@@ -5,14 +5,26 @@ import re
 import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord
 
-from learning.parameters import FloatArray, Layout
+from learning.parameters import Layout, ModelState
+
+MOST_WORDS = 400
+"""Characters of a client's own text that anybody is shown."""
 
 
 class BadReply(ValueError):
     """A reply that cannot be aggregated; says why."""
 
+    def __init__(self, why: str) -> None:
+        super().__init__(shown(why))
 
-def read_reply(reply: Message, layout: Layout, num_examples: int) -> tuple[list[FloatArray], dict[str, float]]:
+
+def shown(text: str) -> str:
+    """A client's text, as it may stand in a terminal and a record: short, on one line, without control characters."""
+    cut = text if len(text) <= MOST_WORDS else text[:MOST_WORDS] + "…"
+    return "".join(c if c.isprintable() else " " for c in cut)
+
+
+def read_reply(reply: Message, layout: Layout, num_examples: int) -> tuple[ModelState, dict[str, float]]:
     """The local model and the metrics of a reply, checked.
 
     Args:
@@ -21,7 +33,7 @@ def read_reply(reply: Message, layout: Layout, num_examples: int) -> tuple[list[
         num_examples: the size of this client's shard, as the server knows it.
 
     Raises:
-        BadReply: an error, missing parts, another number of tensors, other shapes or types, values that are not finite,
+        BadReply: an error, missing parts, another number of arrays, other shapes or types, values that are not finite,
             or another number of examples than the shard has.
     """
     if reply.has_error():
@@ -36,28 +48,32 @@ def read_reply(reply: Message, layout: Layout, num_examples: int) -> tuple[list[
     images = numbers.get("images", 0.0)
     if not 0 <= images < 2**53:
         raise BadReply(f"it claims to have passed {images} images")
-    return _tensors(arrays, layout), numbers
+    return _model(arrays, layout), numbers
 
 
-def _tensors(record: ArrayRecord, layout: Layout) -> list[FloatArray]:
-    if len(record) != len(layout.names):
-        raise BadReply(f"it sent {len(record)} tensors, the model has {len(layout.names)}")
-    tensors = []
-    for array, name, shape in zip(record.values(), layout.names, layout.shapes, strict=True):
-        if tuple(array.shape) != shape:
-            raise BadReply(f"{name} has shape {tuple(array.shape)}, not {shape}")
+def _model(record: ArrayRecord, layout: Layout) -> ModelState:
+    counts = {"weights": layout.weight_count, "statistics": layout.statistic_count}
+    if len(record) != len(counts):
+        raise BadReply(f"it sent {len(record)} arrays, not weights and statistics")
+    vectors = []
+    for array, (name, count) in zip(record.values(), counts.items(), strict=True):
+        if tuple(array.shape) != (count,):  # before anything is unpacked
+            raise BadReply(f"its {name} have shape {tuple(array.shape)}, not {(count,)}")
         try:
-            tensor = array.numpy()
+            vector = array.numpy()
         except Exception as error:  # whatever a hostile client may have packed
-            raise BadReply(f"{name} cannot be unpacked ({error})") from None
-        if tensor.shape != shape or tensor.dtype != np.float32:
-            raise BadReply(f"{name} is {tensor.dtype} {tensor.shape}, not float32 {shape}")
-        if not np.isfinite(tensor).all():
-            raise BadReply(
-                f"{name} has {int((~np.isfinite(tensor)).sum())} values that are not finite (NaN or infinite)"
-            )
-        tensors.append(tensor)
-    return tensors
+            raise BadReply(f"its {name} cannot be unpacked ({error})") from None
+        if vector.shape != (count,) or vector.dtype != np.float32:
+            raise BadReply(f"its {name} are {vector.dtype} {vector.shape}, not float32 {(count,)}")
+        bad = np.flatnonzero(~np.isfinite(vector))
+        if len(bad):
+            where = layout.tensor_at(int(bad[0]), weight=name == "weights")
+            raise BadReply(f"its {name} have {len(bad)} values that are not finite (NaN or infinite), from {where} on")
+        vectors.append(vector)
+    return ModelState(*vectors)
+
+
+LONGEST = 2000
 
 
 def never_ran(reply: Message) -> bool:
@@ -67,10 +83,16 @@ def never_ran(reply: Message) -> bool:
 
 def _cause(reason: str | None) -> str:
     """Flower's and Ray's error text in one sentence."""
-    reason = re.sub(r"\x1b\[[0-9;]*m", "", reason or "")
+    reason = reason or ""
+    if len(reason) > 2 * LONGEST:  # whatever a client may have written: what follows takes its time with long texts
+        reason = reason[:LONGEST] + reason[-LONGEST:]
+    reason = re.sub(r"\x1b\[[0-9;]*m", "", reason)
+    if "Node Unavailable" in reason:
+        return "it is gone: no sign of life"
     if re.search(r"Actor(Died|Unavailable)Error|RayActorError|WorkerCrashedError", reason):
         return "its process died in the middle of its work (killed, or out of memory)"
     said = re.search(r"ClientAppException occurred\. Message: (.*)'>\s*$", reason, re.DOTALL)
+    said = said or re.fullmatch(r"<class '[^']*'>:<'(.*)'>", reason, re.DOTALL)  # as nodes of a network give it
     lines = [line.strip() for line in (said.group(1) if said else reason).splitlines() if line.strip()]
     return (
         f"it raised: {' … '.join(dict.fromkeys((lines[0], lines[-1])))[:400]}" if lines else "it failed without a word"

@@ -5,6 +5,7 @@ generator of our own, and the result depends on neither. A bad or missing reply 
 as ``--on-bad-reply`` says; it is never passed over in silence.
 """
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,12 +22,10 @@ from learning.parameters import Layout, ModelState
 from learning.streams import generator
 from learning.updates import Aggregate, Cohort
 from strategies import Pipeline, RuleError
-from strategies._grid import PULL_SECONDS, StreamingGrid
+from strategies._grid import StreamingGrid
 from strategies._replies import BadReply, read_reply
+from strategies._roster import Roster, SimulatedRoster
 from strategies._sums import squared_norms
-
-WAIT_QUIETLY_SECONDS = 10.0
-"""How long missing clients are waited for without a word."""
 
 
 class Watcher(Protocol):
@@ -69,12 +68,12 @@ class PipelineStrategy(Strategy):
 
     def __init__(
         self, experiment: Experiment, pipeline: Pipeline, layout: Layout, start: ModelState, shard_sizes: list[int],
-        config: dict[str, str], watcher: Watcher, rounds_done: int = 0, nodes: int = 0,
+        config: dict[str, str], watcher: Watcher, roster: Roster, rounds_done: int = 0,
     ) -> None:  # fmt: skip
         """Take the settings, the pipeline, the model's layout and start, each client's shard size, and what clients are sent.
 
-        ``rounds_done`` rounds were done before: Flower counts from 1, and ``rounds_done`` is added wherever a round is named.
-        There may be ``nodes`` nodes, more than the run has clients (a study's runs share one engine); the rest take no part.
+        ``roster`` knows which nodes are clients. ``rounds_done`` rounds were done before: Flower counts from 1, and
+        ``rounds_done`` is added wherever a round is named.
         """
         self.experiment = experiment
         self.pipeline = pipeline
@@ -84,10 +83,10 @@ class PipelineStrategy(Strategy):
         self.config = config
         self.watcher = watcher
         self.rounds_done = rounds_done
-        self.nodes = max(nodes, experiment.clients)
+        self.roster = roster
         self.outcome: RoundOutcome | None = None
-        self._partitions: dict[int, int] = {}  # node id → client id
         self._chosen: list[int] = []
+        self._absent: set[int] = set()
         self._sent_at = 0.0
         self._began: list[float] = []
         self._images = 0
@@ -96,18 +95,20 @@ class PipelineStrategy(Strategy):
 
     def start(self, grid: Grid, initial_arrays: ArrayRecord, *args: object, **kwargs: object) -> Result:
         """Run rounds as Flower does, with replies handed on as they come."""
-        return super().start(StreamingGrid(grid), initial_arrays, *args, **kwargs)
+        return super().start(
+            StreamingGrid(grid, restarts=isinstance(self.roster, SimulatedRoster)), initial_arrays, *args, **kwargs
+        )
 
     def initial_arrays(self) -> ArrayRecord:
         """The global model as it is sent."""
-        return ArrayRecord(self.layout.unflatten(self.state))
+        return ArrayRecord(self.state.sent())
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Draw the round's clients and address the global model to them."""
         server_round += self.rounds_done
-        nodes = self._nodes(grid)
+        nodes = self.roster.nodes(grid)
         rng = generator(self.experiment.seed, "selection", server_round)
         drawn = rng.choice(self.experiment.clients, size=self.experiment.clients_per_round, replace=False)
         self._chosen = sorted(int(client) for client in drawn)
@@ -115,10 +116,12 @@ class PipelineStrategy(Strategy):
         messages = [
             Message(content=content, message_type=MessageType.TRAIN, dst_node_id=nodes[client])
             for client in self._chosen
+            if client in nodes
         ]
+        self._absent = set(self._chosen) - nodes.keys()
         self._sent_at, self._began, self._images = time.time(), [], 0
         self.watcher.round_began(server_round, self._chosen)
-        self.watcher.waiting_for(len(self._chosen))
+        self.watcher.waiting_for(len(messages))
         return messages
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord, MetricRecord]:
@@ -156,17 +159,17 @@ class PipelineStrategy(Strategy):
         losses: dict[int, float] = {}
         causes: dict[int, str] = {}
         for reply in replies:
-            client = self._partitions.get(reply.metadata.src_node_id)
+            client = self.roster.client_of(reply.metadata.src_node_id)
             if client not in self._chosen or client in losses or client in causes:
                 continue  # not asked, or asked once and answered twice: no part of the round
             row = self._chosen.index(client)
             try:
-                arrays, metrics = read_reply(reply, self.layout, self.shard_sizes[client])
-                self._subtract_global(arrays, deltas[row], statistics[row])
+                local, metrics = read_reply(reply, self.layout, self.shard_sizes[client])
+                self._subtract_global(local, deltas[row], statistics[row])
                 losses[client] = metrics.get("loss", float("nan"))
-                self._began.append(
-                    min(max(metrics.get("began", 0.0), self._sent_at), time.time())
-                )  # only a client's word
+                began = metrics.get("began", 0.0)  # only a client's word
+                if math.isfinite(began):
+                    self._began.append(min(max(began, self._sent_at), time.time()))
                 images = int(metrics.get("images", 0))
                 self._images += images
                 self.watcher.client_done(client, images)
@@ -177,7 +180,8 @@ class PipelineStrategy(Strategy):
         self.watcher.waiting_for(0)
         for client in self._chosen:
             if client not in losses and client not in causes:
-                causes[client] = f"no reply within {self.experiment.round_timeout:g} s"
+                waited = f"no reply within {self.experiment.round_timeout:g} s"
+                causes[client] = "it was not there" if client in self._absent else waited
                 self._reject(server_round, client, causes[client])
         kept = [row for row, client in enumerate(self._chosen) if client in losses]
         if not kept:
@@ -190,11 +194,10 @@ class PipelineStrategy(Strategy):
         )
         return cohort, [losses[client] for client in ids], dict(sorted(causes.items()))
 
-    def _subtract_global(self, arrays: list[np.ndarray], delta: np.ndarray, statistics: np.ndarray) -> None:
-        self.layout.fill(arrays, delta, statistics)
+    def _subtract_global(self, local: ModelState, delta: np.ndarray, statistics: np.ndarray) -> None:
         with np.errstate(over="ignore"):
-            delta -= self.state.weights
-            statistics -= self.state.statistics
+            np.subtract(local.weights, self.state.weights, out=delta)
+            np.subtract(local.statistics, self.state.statistics, out=statistics)
         if not (np.isfinite(delta).all() and np.isfinite(statistics).all()):
             raise BadReply("its update overflows float32")
 
@@ -216,42 +219,6 @@ class PipelineStrategy(Strategy):
             )
         self.state = ModelState(weights, statistics)
         return int(negative.sum())
-
-    def _nodes(self, grid: Grid) -> dict[int, int]:
-        """Client id → node id of all clients; each node is asked once which it is.
-
-        Raises:
-            RunError: too few nodes within the round's time, a node that gives no partition, or two that give the same.
-        """
-        began = time.monotonic()
-        said = False
-        while True:
-            online = set(grid.get_node_ids())
-            self._ask(grid, online - self._partitions.keys())
-            nodes = {self._partitions[node]: node for node in sorted(online & self._partitions.keys())}
-            missing = [client for client in range(self.experiment.clients) if client not in nodes]
-            if not missing:
-                return nodes
-            waited = time.monotonic() - began
-            if waited > WAIT_QUIETLY_SECONDS and not said:
-                print(f"waiting for the clients {missing} of {self.experiment.clients} to join", flush=True)
-                said = True
-            if waited > self.experiment.round_timeout:
-                raise RunError(f"the clients {missing} did not join within {self.experiment.round_timeout:g} s")
-            time.sleep(PULL_SECONDS)
-
-    def _ask(self, grid: Grid, nodes: set[int]) -> None:
-        queries = [Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY) for node in sorted(nodes)]
-        for reply in grid.send_and_receive(queries, timeout=self.experiment.round_timeout) if queries else []:
-            if reply.has_error():
-                raise RunError(f"a client did not say which it is: {reply.error.reason[:400]}")
-            identity = reply.content.get("identity") or {}
-            client = identity.get("partition-id")
-            if not isinstance(client, int) or not 0 <= client < self.nodes:
-                raise RunError(f"a node says it is client {client!r}; clients are 0 to {self.nodes - 1}")
-            if client in self._partitions.values():
-                raise RunError(f"two nodes say they are client {client}")
-            self._partitions[reply.metadata.src_node_id] = client
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -155,7 +155,8 @@ def wait_until(condition) -> None:
 # ---- remembered scores -----------------------------------------------------------------------------------------------
 
 
-def test_scores_are_remembered_by_the_content_of_all_they_come_from(image_folder):
+def test_scores_are_remembered_by_the_content_of_all_they_come_from(image_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # other tests' runs remember theirs
     data = load_dataset(f"folder:{image_folder}", "data", print)
     layout = layout_of(3)
     state = layout.flatten(arrays_of(fresh_model(3, 0)))

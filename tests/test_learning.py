@@ -215,7 +215,7 @@ def test_a_malicious_client_is_an_honest_one_once_its_rounds_are_over(image_fold
         "dataset-directory": str(data.directory),
         "dataset-fingerprint": data.fingerprint,
     }
-    types = [type(make_client(client, config | {"server-round": r})) for r in (2, 3) for client in (0, 1)]
+    types = [type(make_client(client, config | {"server-round": r}, {})) for r in (2, 3) for client in (0, 1)]
     assert types == [MaliciousClient, BenignClient, BenignClient, BenignClient]
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from experiment.config import Experiment
 from experiment.errors import RunError
 from learning.parameters import Layout, ModelState
 from strategies import pipeline_of
+from strategies._roster import SimulatedRoster
 from strategies.flower import PipelineStrategy
 
 
@@ -108,6 +110,16 @@ def nan(array):
     return array
 
 
+def rambles(message, _content):
+    return Message(
+        Error(code=2, reason="ClientAppException occurred. Message: " * 100_000 + "\x1b[2J\n"), reply_to=message
+    )
+
+
+def shows_off(message, content):
+    return changed(**{"num-examples": [1] * 100_000})(message, content)
+
+
 def raises(message, _content):
     reason = (
         "<class 'ray.exceptions.RayTaskError(ClientAppException)'>:<'\x1b[36mray::run()\x1b[39m (pid=1)\n"
@@ -124,19 +136,24 @@ def dies(message, _content):
 def garbage(message, content):
     record = ArrayRecord(content["arrays"])
     key = next(iter(record))
-    record[key] = Array(dtype="float32", shape=(2, 3), stype="numpy.ndarray", data=b"\x00\x01garbage")
+    record[key] = Array(dtype="float32", shape=(6,), stype="numpy.ndarray", data=b"\x00\x01garbage")
     return Message(RecordDict({"arrays": record, "metrics": MetricRecord({"num-examples": SIZE})}), reply_to=message)
 
 
 FAULTS = {
     "raises": (raises, "client 2: it raised: out of cheese ("),
     "dies": (dies, "process died"),
+    "writes without end": (rambles, "it raised: ClientAppException"),
+    "claims a list": (shows_off, "it claims [1, 1, 1"),
     "is silent": (lambda message, content: None, "no reply within"),
-    "sends NaN": (changed(arrays=first(nan)), "w has 1 values that are not finite"),
+    "sends NaN": (
+        changed(arrays=first(nan)),
+        "its weights have 1 values that are not finite (NaN or infinite), from w on",
+    ),
     "sends infinity": (changed(arrays=first(lambda a: a / np.float32(0))), "not finite"),
-    "sends another shape": (changed(arrays=first(lambda a: a.T)), "w has shape (3, 2), not (2, 3)"),
-    "sends too few tensors": (changed(arrays=lambda c: c["arrays"][:2]), "2 tensors, the model has 3"),
-    "sends doubles": (changed(arrays=first(lambda a: a.astype(np.float64))), "w is float64"),
+    "sends another shape": (changed(arrays=first(lambda a: a[:5])), "its weights have shape (5,), not (6,)"),
+    "sends too few arrays": (changed(arrays=lambda c: c["arrays"][:1]), "1 arrays, not weights and statistics"),
+    "sends doubles": (changed(arrays=first(lambda a: a.astype(np.float64))), "its weights are float64"),
     "sends an overflow": (changed(arrays=first(lambda a: np.full_like(a, -3e38))), "overflows"),
     "sends garbage": (garbage, "cannot be unpacked"),
     "claims more examples": (changed(**{"num-examples": 10**6}), "claims 1000000 examples, but its shard has 10"),
@@ -151,7 +168,9 @@ def run(network, start=0.0, nodes=0, after=None, done=0, **settings):
     experiment = Experiment(**settings)
     state = after or ModelState(np.full(6, start, dtype=np.float32), np.zeros(4, dtype=np.float32))
     sizes = [SIZE] * experiment.clients
-    strategy = PipelineStrategy(experiment, pipeline_of(experiment), LAYOUT, state, sizes, {}, Quiet(), done, nodes)
+    strategy = PipelineStrategy(
+        experiment, pipeline_of(experiment), LAYOUT, state, sizes, {}, Quiet(), SimulatedRoster(experiment, nodes), done
+    )
     outcomes = []
     strategy.start(
         network, strategy.initial_arrays(), num_rounds=experiment.rounds - done, timeout=experiment.round_timeout,
@@ -228,6 +247,14 @@ def test_a_bad_reply_can_be_left_out_and_is_recorded(name):
         np.testing.assert_allclose(strategy.state.weights, 2 * np.mean([0, 1, 3, 4, 5]) + 3, rtol=1e-6)
 
 
+@pytest.mark.parametrize("fault", [rambles, shows_off])
+def test_a_clients_own_words_are_short_and_on_one_line_in_the_record(fault):
+    began = time.monotonic()
+    _, outcomes = run(Network(6, {2: fault}), clients_per_round=6, on_bad_reply="drop", rounds=1)
+    cause = outcomes[0].dropped[2]
+    assert len(cause) < 410 and cause.isprintable() and time.monotonic() - began < 20
+
+
 def test_dropping_keeps_the_rules_own_minimum():
     faults = {1: FAULTS["sends NaN"][0], 2: FAULTS["raises"][0]}
     with pytest.raises(RunError, match=r"n = 4 and f = 1.*client 1 was left out.*client 2 was left out"):
@@ -238,8 +265,8 @@ def test_dropping_keeps_the_rules_own_minimum():
 
 def test_negative_aggregated_variances_become_zero_and_are_counted():
     def negative(content):
-        weights, mean, variance = content["arrays"]
-        return [weights, mean, variance - 100]
+        weights, statistics = content["arrays"]
+        return [weights, statistics - np.array([0, 0, 100, 100], np.float32)]
 
     strategy, outcomes = run(Network(6, dict.fromkeys(range(6), changed(arrays=negative))), rounds=1)
     assert outcomes[0].clamped_variances == 2
@@ -256,8 +283,8 @@ def test_replies_nobody_asked_for_are_no_part_of_the_round(monkeypatch):
         replies = list(replies)
         second = Message(replies[0].content, reply_to=replies[0])
         for message, source in ((second, replies[0]), (Message(replies[0].content, reply_to=replies[0]), None)):
-            left_out = set(strategy._partitions.values()) - set(strategy._chosen)
-            node = next(n for n, c in strategy._partitions.items() if c in left_out)
+            left_out = set(strategy.roster._partitions.values()) - set(strategy._chosen)
+            node = next(n for n, c in strategy.roster._partitions.items() if c in left_out)
             message.metadata.__dict__["_src_node_id"] = source.metadata.src_node_id if source else node
             stranger.append(message)
         return original(strategy, server_round, [*replies, *stranger])

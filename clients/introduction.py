@@ -1,0 +1,55 @@
+"""How a client of a real network and its server meet: who are you, what do you hold, and why you are sent away.
+
+The server's hello holds the experiment and what the server expects; the client answers with hashes of what it would train on
+and with its versions, and the server compares (``network.roster``). Paths are each machine's own: a client's node config may
+name its ``dataset``, ``data-dir`` and ``blend-image``.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attacks import attack_of
+from experiment.config import Experiment
+from experiment.environment import versions
+from experiment.errors import UserError
+from learning.data import Dataset
+from learning.evaluation import probe_hash
+from learning.partition import shard_of, shard_sha256
+
+NodeConfig = Mapping[str, Any]
+OWN = {"dataset": "dataset", "data-dir": "data_dir", "blend-image": "blend_image"}
+"""Name in a node's config → the setting that it replaces there."""
+
+
+def at_home(experiment: Experiment, node_config: NodeConfig) -> Experiment:
+    """The server's settings with this machine's own paths."""
+    own: dict[str, Any] = {setting: str(node_config[name]) for name, setting in OWN.items() if node_config.get(name)}
+    return dataclasses.replace(experiment, **own)
+
+
+def introduce(
+    client_id: int,
+    hello: Mapping[str, str],
+    experiment_of: Callable[[], Experiment],
+    dataset_of: Callable[[Experiment], Dataset],
+) -> dict[str, str]:
+    """What the client holds, as hashes; or a ``problem`` that keeps it from taking part, in words for both sides."""
+    known = {"versions": json.dumps(versions())}
+    if json.loads(hello["versions"])["oleander"] != versions()["oleander"]:
+        return known  # its settings may be others; the server says what is wrong
+    try:
+        experiment = experiment_of()
+        if not 0 <= client_id < experiment.clients:
+            return known
+        dataset = dataset_of(experiment)
+        shard = shard_sha256(shard_of(client_id, dataset, experiment))
+        trigger = attack_of(experiment).trigger if client_id < experiment.malicious else None
+    except (UserError, OSError) as error:
+        return known | {"problem": str(error)}
+    return known | {
+        "dataset-sha256": dataset.fingerprint,
+        "shard-sha256": shard,
+        "trigger-sha256": probe_hash(dataset, trigger) if trigger else "",
+    }
