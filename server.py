@@ -1,129 +1,269 @@
-"""The server's side of a run, from its first round to its last. Flower's ServerApp is at the bottom.
+"""Run a scenario over a real network: ``python server.py --scenario dba``, and ``python -m clients`` for each client.
 
-``simulate.py`` runs it in Flower's simulation engine; ``flwr run .`` runs the app below with the same flags.
+It takes every flag of ``simulate.py``, leaves the same folder, and comes to the same model. ``python server.py keys`` makes what
+clients on other machines need to be trusted. Flower's ServerApp, for SuperLinks of one's own, is at the bottom.
 """
 
-import shlex
+from __future__ import annotations
 
-import psutil
-from flwr.app import Context
+import os
+import sys
+
+for _name, _value in {  # before the imports that read them
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "THP_MEM_ALLOC_ENABLE": "1",
+}.items():
+    os.environ.setdefault(_name, _value)
+os.environ["NO_PROXY"] = ",".join([*filter(None, [os.environ.get("NO_PROXY")]), "127.0.0.1"])  # the SuperLink is there
+
+from experiment.processes import Chatter, end_now, end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports, which take seconds
+
+import dataclasses
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
 from flwr.serverapp import Grid, ServerApp
 
-from experiment.cli import parse
-from experiment.environment import environment
-from experiment.machine import cpu_count
-from experiment.prepare import Setup, Sources, prepare
-from experiment.progress import ProgressListener, console_on, notice
-from experiment.recorder import Listener, Recorder
-from experiment.records import RunFolder, Summary
-from experiment.report import finish_run, print_results
-from experiment.resume import mend
-from experiment.samples import write_samples
-from learning.devices import gpu_name, prepare_device
-from learning.evaluation import Cores, cores_for
-from learning.weights import save_model
-from strategies.flower import PipelineStrategy
+from experiment.cli import Command, Flags, parse, parse_command
+from experiment.config import Count
+from experiment.errors import RunError, UserError
+from experiment.records import LOG, RunFolder, is_finished, read_summary, taken_up, write_scenario
+from network.address import Address, check_free
+
+if TYPE_CHECKING:
+    from flwr.app import Context
+    from rich.console import Console
+
+    from experiment.config import Experiment
+    from experiment.prepare import Setup
+    from network.superlink import Network
 
 
-def federate(
-    grid: Grid,
-    setup: Setup,
-    folder: RunFolder,
-    listener: Listener,
-    *,
-    clients_are_here: bool = False,
-    began: float | None = None,
-    nodes: int = 0,
-) -> Summary:
-    """Run all rounds that are not done yet, record each as it ends, and write the final model.
+@dataclass(frozen=True)
+class ServerFlags(Flags):
+    """Backdoor attacks on federated learning, and defences against them: one run over a real network."""
 
-    Args:
-        grid: Flower's way to the clients.
-        setup: the run.
-        folder: where its records go.
-        listener: is told how it goes on.
-        clients_are_here: whether clients train on this machine's cores, so that evaluation keeps to those they leave idle.
-        began: when the run began, in seconds since the epoch (default: when this process did).
-        nodes: how many nodes the network has, where it has more than the run's clients.
+    host: str = "127.0.0.1"
+    """Address to listen on; on any but this machine's own, --keys is required."""
+    port: Count = 18000
+    """Port to listen on."""
+    keys: str = ""
+    """Folder of keys and certificates (python server.py keys): TLS, and only clients whose keys are in it."""
+    insecure: bool = False
+    """Let others in without keys and TLS."""
+    stock: bool = False
+    """Let Flower's own programs run the server's part; slow, but by their public interface alone."""
 
-    Raises:
-        RunError: a bad reply, too few clients for the rule, or an aggregate that overflows.
-    """
-    experiment = setup.experiment
-    device = prepare_device(threads=1)  # evaluation takes whole batches to each core
-    about = environment(str(device), gpu_name(), cpu_count())
-    done = 0
-    if setup.standing is None:
-        folder.write_settings(experiment, about)
-        write_samples(folder.path, setup)
-    else:
-        done = setup.standing.round
-        changed = folder.note_resumption(done, about)
-        if changed:
-            listener.say(
-                f"the run goes on with another {', '.join(changed)} than it began with: its last bits may differ"
-            )
-    mend(folder.path, setup.standing)
-    cores = cores_for(device)
-    watcher = _Watch(
-        listener, cores if clients_are_here and device.type == "cpu" else None, experiment.client_threads or 1
-    )
-    strategy = PipelineStrategy(
-        experiment,
-        setup.pipeline,
-        setup.layout,
-        setup.start.state,
-        setup.shard_sizes,
-        _client_config(setup),
-        watcher,
-        done,
-        nodes,
-    )
-    recorder = Recorder(setup, strategy, folder, listener, device, cores)
+
+@dataclass(frozen=True)
+class KeysFlags:
+    """Make an authority, a server's certificate, and a key pair for each client."""
+
+    clients: Count
+    """How many clients."""
+    out: str
+    """Folder for the files; none of them may be there."""
+    san: tuple[str, ...] = ("localhost", "127.0.0.1")
+    """Names and addresses by which clients call the server."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run what the arguments ask for; returns the exit code: 0, 1 (the run failed) or 2 (it cannot be)."""
     try:
-        strategy.start(
-            grid, strategy.initial_arrays(), num_rounds=experiment.rounds - done, timeout=experiment.round_timeout,
-            evaluate_fn=recorder.score_round,
-        )  # fmt: skip
-    finally:
-        recorder.close()  # a round whose clients failed leaves the one before it on record
-    sha256 = save_model(folder.path / "model.safetensors", setup.layout, strategy.state)
-    return recorder.summary(sha256, began or psutil.Process().create_time())
+        if arguments[:1] == ["keys"]:
+            return _make_keys(arguments[1:])
+        command = parse_command(arguments, ServerFlags)
+        flags = command.flags
+        assert isinstance(flags, ServerFlags)
+        if flags.sweep or flags.repeats or command.scenario.study:
+            raise UserError("server.py runs one experiment at a time; simulate.py runs studies")
+        if flags.stock and flags.resume is not None:
+            raise UserError("--stock with --resume: Flower's own programs cannot take a run up again")
+        _serve(command, flags)
+    except (UserError, RunError) as error:
+        _say(error)
+        return error.exit_code
+    return 0
 
 
-def _client_config(setup: Setup) -> dict[str, str]:
-    """What every client is sent beside the model and the round."""
-    return {
-        "experiment": setup.experiment.to_json(),
-        "dataset-directory": str(setup.dataset.directory),
-        "dataset-fingerprint": setup.dataset.fingerprint,
-    }
+def _make_keys(arguments: list[str]) -> int:
+    from network.keys import make_keys
+
+    flags = tyro.cli(KeysFlags, prog="server.py keys", args=arguments)
+    files = make_keys(Path(flags.out).expanduser(), flags.clients, list(flags.san))
+    print(f"{len(files)} files in {flags.out}, mode 0600, for a server called {', '.join(flags.san)}.")
+    print(
+        "The server needs ca.crt, server.crt, server.key and client-*.pub; client I needs ca.crt and client-I.key only."
+    )
+    return 0
 
 
-class _Watch:
-    """Passes on how the round goes, and leaves to evaluation the cores that its clients do not use."""
+def _serve(command: Command, flags: ServerFlags) -> None:
+    from experiment.prepare import Sources, prepare
+    from experiment.progress import console_on, notice
+    from experiment.report import print_results
+    from experiment.runner import told_of_failure
+    from network.superlink import Credentials, check_exposure
 
-    def __init__(self, listener: Listener, cores: Cores | None, threads: int) -> None:
-        self.round_began, self.client_done = listener.round_began, listener.client_done
-        self._cores, self._threads = cores, threads
+    address = Address(flags.host, flags.port)
+    if flags.port > 65535:
+        raise UserError(f"--port {flags.port}: wanted 1 to 65535")
+    check_exposure(address, flags.keys, insecure=flags.insecure)
+    check_free(address)
+    experiment, stopped = taken_up(command) if flags.resume is not None else (flags.experiment, None)
+    if stopped and is_finished(stopped.path):
+        stopped.release()
+        print_results(console_on(), stopped.path, read_summary(stopped.path))
+        return
+    if flags.keys:
+        Credentials.of(flags.keys, experiment.clients)  # refused before anything is written
+    with Chatter() as chatter:
+        console = console_on(chatter.out)
+        try:
+            setup = prepare(experiment, Sources(lambda text: notice(console, text)), stopped.path if stopped else None)
+        except OSError as error:
+            raise UserError(f"{error.filename}: {error.strerror}") from None
+        folder = stopped or RunFolder.of(setup.experiment)
+        chatter.keep_in(folder.path / LOG)
+        with told_of_failure(folder.path / LOG, folder.path, None):
+            network = _network(setup, flags, address, folder, console, chatter)
+            (_run_stock if flags.stock else _run_warm)(setup, flags, folder, network, console)
+        folder.release()
 
-    def waiting_for(self, clients: int) -> None:
-        if self._cores is not None:
-            self._cores.busy(clients * self._threads)
+
+def _network(
+    setup: Setup, flags: ServerFlags, address: Address, folder: RunFolder, console: Console, chatter: Chatter
+) -> Network:
+    from experiment.progress import console_on
+    from experiment.report import error_line
+    from network.superlink import Credentials, Network
+
+    credentials = Credentials.of(flags.keys, setup.experiment.clients) if flags.keys else None
+
+    def died(text: str) -> None:
+        console_on(chatter.error).print(error_line(RunError(text), folder.path), soft_wrap=True)
+        end_now(RunError.exit_code)
+
+    return Network(
+        address, credentials, setup.experiment.clients, sum(array.nbytes for array in setup.start.state.sent()),
+        folder.path / "superlink.txt", stock=flags.stock,
+        told=lambda text: _line(console, f"refused: {text}"), died=died,
+    )  # fmt: skip
+
+
+def _run_warm(setup: Setup, flags: ServerFlags, folder: RunFolder, network: Network, console: Console) -> None:
+    """The server's part in this process."""
+    from experiment.federation import federate
+    from experiment.progress import ProgressListener
+    from experiment.report import finish_run, print_results
+    from network.internals import server_task, submit
+    from network.roster import NetworkRoster
+    from network.superlink import ROOT
+
+    with network:
+        trusted = network.trusted()
+        submit(str(network.inner), network.ca, ROOT)
+        roster = NetworkRoster(setup, lambda text: _line(console, text), trusted, how_to_start(flags, setup.experiment))
+        listener = ProgressListener(console, setup.experiment)
+        with server_task(str(network.inner), network.ca, network.reply_limit) as grid:
+            try:
+                with listener.progress:
+                    summary = federate(grid, setup, folder, listener, roster=roster)
+                finish_run(folder, summary)
+            except Exception as error:
+                roster.dismiss(grid, f"the run failed: {error}", 1)
+                raise
+            roster.dismiss(grid, "the run is finished", 0)
+    print_results(console, folder.path, summary)
+
+
+def _run_stock(setup: Setup, flags: ServerFlags, folder: RunFolder, network: Network, console: Console) -> None:
+    """The server's part in a process that Flower starts, from a copy of the code without checkpoints and pictures."""
+    from experiment.prepare import with_files
+    from experiment.report import print_results
+    from network.superlink import run_stock
+
+    scenario = folder.path / "scenario.toml"
+    write_scenario(scenario, with_files(setup))
+    folder.release()
+    with network:
+        roster = {"trusted": network.trusted(), "start": how_to_start(flags, setup.experiment)}
+        out = f"--out {shlex.quote(str(folder.path))}"
+        told = network.scratch / "roster.json"  # not in the run's settings, which Flower shows to every client
+        told.write_text(json.dumps(roster), encoding="utf-8")
+        status = run_stock(network, scenario, out, told, lambda text: _line(console, text))
+    if status != "finished:completed" or not is_finished(folder.path):
+        raise RunError(
+            f"Flower's run ended as {status}; {folder.path} has what was done, and superlink.txt what Flower said"
+        )
+    print_results(console, folder.path, read_summary(folder.path))
+
+
+def how_to_start(flags: ServerFlags, experiment: Experiment) -> str:
+    """The command that starts a client, with {client} for its number."""
+    host = "SERVER" if flags.host in ("0.0.0.0", "::") else flags.host
+    words = ["python", "-m", "clients", "--server", str(Address(host, flags.port)), "--client-id", "{client}"]
+    if flags.keys:
+        words += ["--keys", "DIR"]
+    elif flags.insecure:
+        words += ["--insecure"]
+    return " ".join([*words, "--stock"] if flags.stock else words)
+
+
+def _line(console: Console, text: str) -> None:
+    from rich.markup import escape
+
+    from strategies._replies import shown
+
+    console.print(escape(shown(text)), soft_wrap=True)
+
+
+def _say(error: UserError | RunError) -> None:
+    from experiment.progress import console_on
+    from experiment.report import error_line
+
+    console_on(stderr=True).print(error_line(error), soft_wrap=True)
 
 
 app = ServerApp()
 
 
 @app.main()
-def main(grid: Grid, context: Context) -> None:
-    """Run what ``flwr run . -c 'scenario="dba" flags="--seed 1"'`` asks for."""
-    flags = shlex.split(str(context.run_config["flags"]))
-    experiment = parse(["--scenario", str(context.run_config["scenario"]), *flags])
+def serve_app(grid: Grid, context: Context) -> None:
+    """Run what ``flwr run . -c 'scenario="dba" flags="--seed 1"'`` asks for, with whatever nodes the SuperLink has."""
+    from experiment.federation import federate
+    from experiment.prepare import Sources, prepare
+    from experiment.progress import ProgressListener, console_on, notice
+    from experiment.report import finish_run, print_results
+    from network.roster import STOCK_FAREWELL_SECONDS, NetworkRoster
+
+    config = {name: str(value) for name, value in context.run_config.items()}
+    told = json.loads(Path(config["network"]).read_text("utf-8")) if config["network"] else {}  # from server.py --stock
+    experiment = parse(["--scenario", config["scenario"], *shlex.split(config["flags"])])
     console = console_on()
-    setup = prepare(experiment, Sources(lambda text: notice(console, text)))
-    folder = RunFolder.of(experiment)
-    summary = federate(grid, setup, folder, ProgressListener(console, setup.experiment))
+    setup = prepare(experiment, Sources(lambda text: notice(console, text)), Path(experiment.out) if told else None)
+    folder = RunFolder(Path(experiment.out), again=True) if told else RunFolder.of(experiment)
+    trusted = {int(node): client for node, client in told["trusted"].items()} if told.get("trusted") else None
+    roster = NetworkRoster(setup, lambda text: _line(console, text), trusted)
+    roster = dataclasses.replace(roster, how_to_start=told["start"]) if told else roster
+    try:
+        summary = federate(grid, setup, folder, ProgressListener(console, setup.experiment), roster=roster)
+    except RunError as error:
+        roster.dismiss(grid, f"the run failed: {error}", 1, STOCK_FAREWELL_SECONDS)
+        raise
     finish_run(folder, summary)
+    roster.dismiss(grid, "the run is finished", 0, STOCK_FAREWELL_SECONDS)
     print_results(console, folder.path, summary)
     folder.release()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

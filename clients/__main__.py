@@ -1,0 +1,17 @@
+"""``python -m clients --server HOST:PORT --client-id 3``: one client of a real network, in one process.
+
+It may be started before the server, tries again when the connection is lost, and ends when the run does. What it trains, and
+how, comes from the server; where its images are is its own (``--dataset``, ``--data-dir``).
+"""
+
+import sys
+
+from experiment.processes import end_on_signals
+
+if __name__ == "__main__":
+    end_on_signals()  # before the imports, which take seconds
+
+from network.client import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

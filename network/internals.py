@@ -1,0 +1,462 @@
+"""Everything of Flower that is not its public interface, in this one file: ``tests/network/test_internals.py`` fails when it moves.
+
+Flower's own way starts a Python process for every message. Here the server and each client are one process that lives as long
+as the run does: the server takes its task from the SuperLink itself (``server_task``), and a client speaks the protocol of a
+SuperNode (``Node``). ``gate.py`` needs the names and types of the requests that nodes make. Written against flwr 1.41.
+"""
+
+import base64
+import contextlib
+import datetime
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import Error, Message, Metadata
+from flwr.app.message import make_message, remove_content_from_message
+from flwr.cli.build import build_fab_from_disk
+from flwr.common.constant import (
+    HEARTBEAT_MIN_INTERVAL,
+    SYSTEM_TIME_TOLERANCE,
+    TIMESTAMP_HEADER,
+    TIMESTAMP_TOLERANCE,
+    ErrorCode,
+    SubStatus,
+)
+from flwr.common.serde import fab_to_proto, message_from_proto, message_to_proto, run_from_proto
+from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    DeactivateNodeRequest,
+    PullMessagesRequest,
+    PullMessagesResponse,
+    PushMessagesRequest,
+    RegisterNodeFleetRequest,
+    UnregisterNodeFleetRequest,
+)
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree, PullObjectRequest, PushObjectRequest
+from flwr.proto.node_pb2 import Node as NodeProto
+from flwr.proto.runtime_pb2 import (
+    AcquireTaskRequest,
+    PullAppMessagesRequest,
+    PullTaskInputRequest,
+    PushTaskOutputRequest,
+)
+from flwr.serverapp import Grid
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER, TaskType
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.date import now
+from flwr.supercore.fab import Fab
+from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_head_values_from_object_content,
+    get_object_tree,
+    iterate_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_protobuf_utils import (
+    make_confirm_message_received_fn_protobuf,
+    make_pull_object_fn_protobuf,
+    make_push_object_fn_protobuf,
+)
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
+    ObjectPushError,
+    inflate_object_from_contents,
+    pull_and_inflate_object_from_tree,
+    push_objects,
+)
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+from flwr.supercore.primitives.asymmetric import (
+    bytes_to_public_key,
+    generate_key_pairs,
+    public_key_to_bytes,
+    verify_signature,
+)
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.superlink.grid import HttpGrid
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+__all__ = [
+    "FLEET",
+    "HEALTH",
+    "Node",
+    "NodeRefusedError",
+    "PullMessagesResponse",
+    "PushMessagesRequest",
+    "PushObjectRequest",
+    "public_bytes",
+    "register_nodes",
+    "server_task",
+    "signed_by",
+    "submit",
+]  # fmt: skip
+
+FLEET = {
+    f"/v1/fleet/{name}"
+    for name in (
+        "register-node", "activate-node", "deactivate-node", "unregister-node", "send-node-heartbeat", "pull-messages",
+        "push-messages", "get-run", "get-fab", "push-object", "pull-object", "confirm-message-received",
+    )
+}  # fmt: skip
+"""What a node may ask of a SuperLink."""
+HEALTH = "/health"
+HEARTBEAT_SECONDS = HEARTBEAT_MIN_INTERVAL
+"""How often a node says that it lives; twice as long without a word, and the SuperLink counts it as gone."""
+
+MOST_OF_A_RECORD = 256 * 1024
+"""Bytes of a part that is not a piece of an array: numbers unpack to twenty times what they are."""
+
+public_bytes = public_key_to_bytes
+
+
+# ---- the server ---------------------------------------------------------------------------------------------------------
+
+
+def register_nodes(address: str, ca: bytes | None, public_keys: Iterable[ec.EllipticCurvePublicKey]) -> list[int]:
+    """Tell the SuperLink which keys are nodes'; returns the node id of each."""
+    with ControlHttpClient.from_server_address(address, ca is None, ca, interceptors=[]) as control:
+        return [
+            control.RegisterNode(RegisterNodeRequest(public_key=public_key_to_bytes(key))).node_id
+            for key in public_keys
+        ]
+
+
+def submit(address: str, ca: bytes | None, app: Path) -> int:
+    """Give the SuperLink a run of this app, as ``flwr run`` does; returns the run's id."""
+    content = build_fab_from_disk(app)
+    fab = fab_to_proto(Fab(hashlib.sha256(content).hexdigest(), content, {}))
+    with ControlHttpClient.from_server_address(address, ca is None, ca, interceptors=[]) as control:
+        return int(control.StartRun(StartRunRequest(fab=fab)).run_id)
+
+
+@contextlib.contextmanager
+def server_task(address: str, ca: bytes | None, limit: int, patience: float = 60.0) -> Iterator[Grid]:
+    """Take the submitted run's ServerApp upon this process: the grid that leads to its clients.
+
+    Args:
+        address: HOST:PORT of the SuperLink's own interface.
+        ca: what its certificate is checked with; None: no TLS.
+        limit: bytes that a reply may unpack to.
+        patience: seconds that the run may take to get to the SuperLink.
+
+    Raises:
+        TimeoutError: the SuperLink has no run.
+    """
+    where: dict[str, Any] = {"server_address": address, "insecure": ca is None, "root_certificates": ca}
+    wanted = AcquireTaskRequest(supported_task_types={TaskType.SERVER_APP}, agentapp_fab_hashes=set())
+    with RuntimeHttpClient.from_server_address(
+        **where, interceptors=[RuntimeVersionHttpInterceptor(component_name="SuperExec")]
+    ) as runtime:
+        deadline = time.monotonic() + patience
+        while not (token := runtime.AcquireTask(wanted).token):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the SuperLink at {address} has had no run for {patience:g} s")
+            time.sleep(0.05)
+    grid = _CarefulGrid(address, ca is None, ca, token=token)
+    grid.limit = limit
+    task = grid._runtime_client
+    heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(task))
+    heartbeat.start()
+    outcome = SubStatus.FAILED
+    try:
+        given = task.PullTaskInput(PullTaskInputRequest())
+        TaskIdentity.task_id, TaskIdentity.run_id = given.task_id, given.run.run_id
+        TaskIdentity.node_id = given.context.node_id
+        grid.set_run(run_from_proto(given.run))
+        yield grid
+        outcome = SubStatus.COMPLETED
+    finally:
+        with contextlib.suppress(httpx.HTTPError):  # the SuperLink may be what failed
+            task.PushTaskOutput(PushTaskOutputRequest(context=None, sub_status=outcome, details=""))
+        heartbeat.stop()
+        grid.close()
+
+
+class _CarefulGrid(HttpGrid):
+    """Flower's grid, but no client can hold it up, fill its memory, or end it with a reply that cannot be unpacked.
+
+    ``HttpGrid`` waits up to two hours for parts of a reply that were announced and never sent; it unpacks an array that
+    names one chunk a million times; and an error in unpacking one reply is an exception for all.
+    """
+
+    limit = 2**31
+    """Bytes that a reply may unpack to."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._arriving: dict[str, tuple[Any, ObjectTree, dict[str, bytes]]] = {}
+        """Message asked → what is known of its reply, the parts that it has, and those that are here."""
+        self._late: set[str] = set()
+        """Messages whose replies nobody waits for any more."""
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """The replies that are here whole; one that cannot be unpacked is an error of its sender."""
+        wanted = set(message_ids)
+        asked_for = (wanted | self._late) - self._arriving.keys()
+        answer = self._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=asked_for))
+        for proto, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
+            if proto.metadata.reply_to_message_id in self._late:
+                self._late.discard(proto.metadata.reply_to_message_id)
+                self._confirm(proto.metadata.message_id)  # which frees it
+                continue
+            self._arriving[proto.metadata.reply_to_message_id] = (proto.metadata, tree, {})
+        found = []
+        for asked in [asked for asked in self._arriving if asked in wanted]:
+            about, tree, parts = self._arriving[asked]
+            try:
+                if not self._complete(tree, parts):
+                    continue
+                self._confirm(about.message_id)
+                message = self._unpacked(about.message_id, parts)
+                if (message.metadata.reply_to_message_id, message.metadata.src_node_id) != (asked, about.src_node_id):
+                    raise ValueError("it is not the reply that it was announced as")
+            except (httpx.TransportError, httpx.HTTPStatusError):
+                raise
+            except Exception as error:  # whatever a hostile client may have packed
+                self._confirm(about.message_id)
+                message = _error(asked, about.src_node_id, f"{type(error).__name__}: {error}"[:400])
+            del self._arriving[asked]
+            found.append(message)
+        return found
+
+    def _complete(self, tree: ObjectTree, parts: dict[str, bytes]) -> bool:
+        """Fetch the parts that are there; whether all are."""
+        pull = make_pull_object_fn_protobuf(self._runtime_client.PullObject, self.node, self.run.run_id)
+        for part in iterate_object_tree(tree):
+            if part.object_id not in parts:
+                request = PullObjectRequest(node=self.node, run_id=self.run.run_id, object_id=part.object_id)
+                answer = self._runtime_client.PullObject(request)
+                if answer.object_found and not answer.object_available:
+                    return False
+                parts[part.object_id] = answer.object_content if answer.object_found else pull(part.object_id)
+                if sum(map(len, parts.values())) > self.limit:
+                    raise ValueError(f"more than {self.limit} bytes")
+        return True
+
+    def forget(self, message_ids: Iterable[str]) -> None:
+        """Free what is kept for messages that nobody waits for: they themselves, and replies that are here in part."""
+        for asked in message_ids:
+            self._late.add(asked)
+            self._confirm(asked)
+            if asked in self._arriving:
+                self._late.discard(asked)
+                self._confirm(self._arriving.pop(asked)[0].message_id)
+
+    def _confirm(self, message_id: str) -> None:
+        """Let the SuperLink delete a message's parts."""
+        with contextlib.suppress(httpx.HTTPStatusError):  # it has none
+            self._runtime_client.ConfirmMessageReceived(
+                ConfirmMessageReceivedRequest(node=self.node, run_id=self.run.run_id, message_object_id=message_id)
+            )
+
+    def _unpacked(self, reply_id: str, parts: dict[str, bytes]) -> Message:
+        if (size := _unpacked_size(parts)) > self.limit:
+            raise ValueError(f"it unpacks to {size} bytes, more than {self.limit}")
+        message = cast(Message, inflate_object_from_contents(reply_id, parts))
+        if not isinstance(message, Message):
+            raise ValueError(f"a {type(message).__name__}, not a message")
+        message.metadata.__dict__["_message_id"] = reply_id
+        return message
+
+
+def _unpacked_size(parts: dict[str, bytes]) -> int:
+    """Bytes of all arrays among these parts: an array may name a chunk many times."""
+    total = 0
+    for content in parts.values():
+        kind, children, _ = get_object_head_values_from_object_content(content)
+        if kind != "ArrayChunk" and len(content) > MOST_OF_A_RECORD:
+            raise ValueError(f"a {kind} of {len(content)} bytes")
+        if kind == "Array":
+            chunks = json.loads(content[content.index(b"\x00") + 1 :])["arraychunk_ids"]
+            total += sum(len(parts[children[index]]) for index in chunks)
+    return total
+
+
+def _error(asked: str, sender: int, reason: str) -> Message:
+    """The reply of a client whose own could not be unpacked."""
+    metadata = Metadata(TaskIdentity.run_id, "", sender, 0, asked, "", now().timestamp(), 0, "system")
+    return make_message(metadata=metadata, error=Error(ErrorCode.MESSAGE_UNAVAILABLE, reason))
+
+
+# ---- a client -----------------------------------------------------------------------------------------------------------
+
+
+class NodeRefusedError(Exception):
+    """The SuperLink does not take this node; says why."""
+
+    def __init__(self, response: httpx.Response | None, why: str = "") -> None:
+        super().__init__(why or _said(cast(httpx.Response, response)))
+        self.status = response.status_code if response is not None else 0
+        self.unknown_key = self.status == httpx.codes.UNAUTHORIZED
+
+
+class Node:
+    """A node of the network: joins, takes messages, answers them, and says every few seconds that it is alive."""
+
+    def __init__(self, address: str, ca: bytes | None, key: ec.EllipticCurvePrivateKey | None) -> None:
+        """A node that is to join the SuperLink at ``address``; without a ``key`` of its own it makes one up and registers it."""
+        self._registers = key is None
+        pair: tuple[ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey] = (
+            (key, key.public_key()) if key else generate_key_pairs()
+        )
+        private, self._public = pair
+        self._fleet = FleetHttpClient.from_server_address(
+            address, ca is None, ca,
+            interceptors=[RuntimeVersionHttpInterceptor(component_name="SuperNode"),
+                          NodeAuthHttpInterceptor(private, self._public)],
+        )  # fmt: skip
+        self._node: NodeProto | None = None
+        self._lost = False
+
+    def join(self) -> None:
+        """Become a node of the network.
+
+        Raises:
+            NodeRefusedError: an unknown key, or one that a node uses that is there.
+            httpx.HTTPError: no SuperLink, or none that answers.
+        """
+        key = public_key_to_bytes(self._public)
+        try:
+            if self._registers:
+                self._fleet.RegisterNode(RegisterNodeFleetRequest(public_key=key))
+            activation = ActivateNodeRequest(public_key=key, heartbeat_interval=HEARTBEAT_SECONDS)
+            self._node = NodeProto(node_id=self._fleet.ActivateNode(activation).node_id)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code < 500:
+                raise NodeRefusedError(error.response) from None
+            raise
+        self._heartbeat = HeartbeatSender(self._alive)
+        self._beat()
+
+    def _beat(self) -> None:
+        """Flower's sender with a shorter pause than its 30 s, which is a constant of its module."""
+        import flwr.supercore.heartbeat as module
+
+        module.HEARTBEAT_DEFAULT_INTERVAL = HEARTBEAT_SECONDS
+        self._heartbeat.start()
+
+    def _alive(self) -> bool:
+        try:
+            request = SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=HEARTBEAT_SECONDS)
+            self._lost = not self._fleet.SendNodeHeartbeat(request).success
+        except httpx.TransportError:
+            return False
+        except httpx.HTTPStatusError as error:
+            self._lost = error.response.status_code < 500
+            return self._lost
+        return True
+
+    def receive(self) -> Message | None:
+        """The next message, if there is one.
+
+        Raises:
+            NodeRefusedError: the SuperLink does not know this node any more.
+            httpx.HTTPError: no answer.
+        """
+        if self._lost:
+            raise NodeRefusedError(None, "the server does not know this client any more")
+        try:
+            answer = self._fleet.PullMessages(PullMessagesRequest(node=self._node))
+            if not answer.messages_list:
+                return None
+            message, tree = message_from_proto(answer.messages_list[0]), answer.message_object_trees[0]
+            run = message.metadata.run_id
+            TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 0, run, self._node.node_id  # type: ignore[union-attr]
+            whole = pull_and_inflate_object_from_tree(
+                tree,
+                make_pull_object_fn_protobuf(self._fleet.PullObject, self._node, run),
+                make_confirm_message_received_fn_protobuf(self._fleet.ConfirmMessageReceived, self._node, run),
+                return_type=Message,
+            )
+        except httpx.HTTPStatusError as error:
+            raise NodeRefusedError(error.response) from None
+        except (ObjectPullError, ObjectPushError, ValueError) as error:  # the server has given the message up
+            raise NodeRefusedError(None, str(error)) from None
+        whole.metadata.__dict__["_message_id"] = tree.object_id
+        return whole
+
+    @property
+    def node_id(self) -> int:
+        """As the SuperLink knows this node."""
+        return int(self._node.node_id) if self._node else 0
+
+    def answer(self, reply: Message, seconds: float) -> None:
+        """Send a reply, after so many seconds of work.
+
+        Raises:
+            NodeRefusedError: it is not taken.
+            httpx.HTTPError: no answer.
+        """
+        reply.metadata.__dict__["_message_id"] = reply.object_id
+        run = reply.metadata.run_id
+        try:
+            with no_object_id_recompute():
+                taken = self._fleet.PushMessages(
+                    PushMessagesRequest(
+                        node=self._node,
+                        messages_list=[message_to_proto(remove_content_from_message(reply))],
+                        message_object_trees=[get_object_tree(reply)],
+                        clientapp_runtime_list=[seconds],
+                    )
+                )
+                push = make_push_object_fn_protobuf(self._fleet.PushObject, self._node, run, taken.session_id)
+                push_objects(get_all_nested_objects(reply), push, object_ids_to_push=set(taken.objects_to_push))
+        except httpx.HTTPStatusError as error:
+            raise NodeRefusedError(error.response) from None
+        except (ObjectPullError, ObjectPushError, ValueError) as error:  # the server has given the message up
+            raise NodeRefusedError(None, str(error)) from None
+
+    def leave(self) -> None:
+        """Say goodbye, if anybody listens."""
+        if self._node is not None:
+            if self._heartbeat.is_running:
+                self._heartbeat.stop()
+            with contextlib.suppress(httpx.HTTPError):
+                self._fleet.DeactivateNode(
+                    DeactivateNodeRequest(node_id=self._node.node_id),
+                )
+                if self._registers:
+                    self._fleet.UnregisterNode(UnregisterNodeFleetRequest(node_id=self._node.node_id))
+        self._fleet.close()
+
+
+def failed(message: Message, error: BaseException) -> Message:
+    """The reply to a message whose work raised, in the form that Flower's own nodes give it."""
+    reason = f"{type(error)}:<'{error}'>"
+    return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason), reply_to=message)
+
+
+def _said(response: httpx.Response) -> str:
+    """A refusal in words."""
+    try:
+        content = response.json()
+        return str(content.get("public_details") or content.get("message") or content.get("detail") or content)
+    except (ValueError, AttributeError):
+        return response.text.strip()[:300] or f"status {response.status_code}"
+
+
+# ---- the gate between them ----------------------------------------------------------------------------------------------
+
+
+def signed_by(header: Callable[[str], str | None]) -> bytes | None:
+    """The public key (PEM) that a request's headers are signed with, freshly; None if they are not, or not rightly."""
+    try:
+        key = base64.b64decode(header(FLEET_HTTP_PUBLIC_KEY_HEADER) or "", validate=True)
+        signature = base64.b64decode(header(FLEET_HTTP_SIGNATURE_HEADER) or "", validate=True)
+        signed_at = header(TIMESTAMP_HEADER) or ""
+        age = (now() - datetime.datetime.fromisoformat(signed_at)).total_seconds()
+        if not -SYSTEM_TIME_TOLERANCE < age < TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE:
+            return None
+        return key if verify_signature(bytes_to_public_key(key), signed_at.encode("ascii"), signature) else None
+    except (ValueError, TypeError, UnicodeError):
+        return None
