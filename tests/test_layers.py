@@ -22,13 +22,15 @@ ORDER = (
     ("experiment.prepare", "experiment.engine"),
     ("learning.checkpoints.pretrain",),
     ("experiment.study", "experiment.samples", "experiment.recorder"),
+    ("experiment.federation",),
     ("experiment.progress",),
     ("experiment.plots", "experiment.charts", "experiment.caveats", "experiment.report", "experiment.webpage"),
-    ("server",),
     ("experiment.runner",),
-    ("simulate",),
+    ("network",),
+    ("clients.__main__",),
+    ("server", "simulate"),
 )
-OURS = {"attacks", "clients", "experiment", "learning", "strategies", "server", "simulate"}
+OURS = {"attacks", "clients", "experiment", "learning", "network", "strategies", "server", "simulate"}
 FILES = [p for p in ROOT.rglob("*.py") if p.relative_to(ROOT).parts[0].removesuffix(".py") in OURS]
 
 
@@ -59,8 +61,20 @@ def test_imports_follow_the_data(path):
 @pytest.mark.parametrize("package", ["attacks", "strategies"])
 def test_maths_is_free_of_flower_and_ray(package):
     for path in (ROOT / package).glob("*.py"):
-        if path.name not in ("flower.py", "_grid.py", "_replies.py"):
+        if path.name not in ("flower.py", "_grid.py", "_replies.py", "_roster.py"):
             assert not re.search(r"^\s*(from|import) (flwr|ray)\b", path.read_text(), re.M), path
+
+
+def test_what_is_not_flowers_public_interface_is_in_one_file():
+    """Public: what a name without a dot in it is, and the packages that Flower's own documents import from."""
+    public = r"flwr\.(app|clientapp|client|serverapp|serverapp\.strategy|simulation)( |$)"
+    for path in FILES:
+        if path.relative_to(ROOT).as_posix() != "network/internals.py":
+            for line in re.findall(r"^\s*(?:from|import) (flwr\S* ?)", path.read_text(), re.M):
+                known = re.fullmatch(public, line) or (
+                    path.name == "_grid.py" and line.startswith(("flwr.proto.node", "flwr.supercore.run"))
+                )
+                assert known, f"{path}: {line}"
 
 
 def test_nothing_seeds_a_global_generator():
@@ -87,9 +101,9 @@ def test_readme_file_map_is_true():
         assert (ROOT / name).exists(), name
 
 
-def test_flower_app_is_importable_and_its_config_has_both_keys():
+def test_flower_app_is_importable_and_its_config_has_its_keys():
     app = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
-    assert set(app["config"]) == {"scenario", "flags"}
+    assert set(app["config"]) == {"scenario", "flags", "network"}
     for reference in app["components"].values():
         module, name = reference.split(":")
         assert hasattr(__import__(module, fromlist=[name]), name)

@@ -1,0 +1,182 @@
+"""Flower's internal modules are as network/internals.py takes them to be; it is written against one version."""
+
+import inspect
+from importlib import metadata
+
+import httpx
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree, no_object_id_recompute
+from flwr.supercore.task_identity import TaskIdentity
+
+from network import internals
+from network.internals import FLEET, HEARTBEAT_SECONDS, _CarefulGrid, _unpacked_size
+
+
+@pytest.fixture(autouse=True)
+def task(monkeypatch):
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+def test_flower_is_the_version_that_it_is_written_against():
+    assert metadata.version("flwr").startswith("1.41.")
+
+
+def test_flowers_fleet_interface_has_the_paths_that_nodes_use_and_no_others():
+    from flwr.superlink.routers.fleet import router
+
+    paths = getattr(router, "router", router).routes
+    assert {route.path for route in paths} == FLEET
+
+
+def test_flowers_senders_pause_is_where_it_is_shortened_and_may_be_as_short():
+    import flwr.supercore.heartbeat as module
+    from flwr.server.superlink.linkstate.utils import check_node_availability_for_in_message as late
+    from flwr.superlink.servicer.fleet.fleet_handlers import _validate_heartbeat_interval
+
+    assert "HEARTBEAT_DEFAULT_INTERVAL" in inspect.getsource(module.HeartbeatSender._run)
+    _validate_heartbeat_interval(HEARTBEAT_SECONDS)
+    assert (
+        "online_until" in inspect.signature(late).parameters
+        or "node_id_to_online_until" in inspect.signature(late).parameters
+    )
+
+
+def test_flowers_own_grid_is_what_the_careful_one_stands_in_for():
+    grid = inspect.getsource(internals.HttpGrid)
+    for name in ("self.node", "_runtime_client", "ConfirmMessageReceived", "inflate_object_from_contents", "_run"):
+        assert name in grid
+    assert list(inspect.signature(internals.HttpGrid.__init__).parameters)[1:] == [
+        "runtime_api_address", "insecure", "root_certificates", "token",
+    ]  # fmt: skip
+
+
+class Link:
+    """A SuperLink's runtime interface that has one reply, part by part."""
+
+    def __init__(self, reply=None, hold=()):
+        self.hold = set(hold)
+        if reply is not None:
+            reply.metadata.__dict__["_message_id"] = reply.object_id
+            with no_object_id_recompute():
+                self.tree = get_object_tree(reply)
+                self.parts = {key: value.deflate() for key, value in get_all_nested_objects(reply).items()}
+            self.reply = reply
+        self.confirmed = []
+        self.delivered = False
+
+    def PullMessages(self, request):  # noqa: N802
+        from flwr.common.serde import message_to_proto
+        from flwr.proto.runtime_pb2 import PullAppMessagesResponse
+
+        if self.delivered:
+            return PullAppMessagesResponse()
+        self.delivered = True
+        proto = message_to_proto(internals.remove_content_from_message(self.reply))
+        return PullAppMessagesResponse(messages_list=[proto], message_object_trees=[self.tree])
+
+    def PullObject(self, request):  # noqa: N802
+        from flwr.proto.message_pb2 import PullObjectResponse
+
+        there = request.object_id not in self.hold
+        content = self.parts[request.object_id] if there else b""
+        return PullObjectResponse(object_found=True, object_available=there, object_content=content)
+
+    def ConfirmMessageReceived(self, request):  # noqa: N802
+        self.confirmed.append(request.message_object_id)
+
+
+@pytest.fixture
+def asked():
+    message = Message(RecordDict(), dst_node_id=7, message_type="train")
+    message.metadata.__dict__["_message_id"] = "asked"
+    return message
+
+
+def grid_on(link, limit=100_000):
+    class Grid(_CarefulGrid):
+        _runtime_client = link
+        run = type("Run", (), {"run_id": 1})()
+
+    grid = Grid("nowhere", True, None, token="t")
+    grid.limit = limit
+    return grid
+
+
+def answer(asked, *arrays):
+    content = RecordDict({"arrays": ArrayRecord(list(arrays)), "metrics": MetricRecord({"loss": 0.5})})
+    return Message(content, reply_to=asked)
+
+
+def test_a_reply_comes_through_whole(asked):
+    link = Link(answer(asked, np.arange(5, dtype=np.float32)))
+    (reply,) = grid_on(link).pull_messages(["asked"])
+    np.testing.assert_array_equal(reply.content["arrays"].to_numpy_ndarrays()[0], np.arange(5))
+    assert reply.metadata.reply_to_message_id == "asked" and link.confirmed == [link.reply.object_id]
+
+
+def test_a_reply_whose_parts_are_late_holds_nobody_up(asked):
+    link = Link(answer(asked, np.arange(5, dtype=np.float32)))
+    late = list(link.parts)[-1]
+    link.hold = {late}
+    grid = grid_on(link)
+    assert grid.pull_messages(["asked"]) == [] and grid.pull_messages(["asked"]) == []
+    link.hold = set()
+    assert len(grid.pull_messages(["asked"])) == 1 and grid.pull_messages([]) == []
+
+
+def test_a_reply_that_is_too_large_or_unpacks_to_too_much_is_its_senders_error(asked, monkeypatch):
+    big = answer(asked, np.random.default_rng(0).standard_normal(50_000).astype(np.float32))
+    (reply,) = grid_on(Link(big)).pull_messages(["asked"])
+    assert reply.has_error() and "more than 100000 bytes" in reply.error.reason
+    monkeypatch.setattr("flwr.app.message.array.FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE", 1000)
+    zeros = answer(asked, np.zeros(100_000, dtype=np.float32))  # one part, named 400 times
+    link = Link(zeros)
+    assert sum(map(len, link.parts.values())) < 10_000 < 400_000 <= _unpacked_size(link.parts)
+    (reply,) = grid_on(link).pull_messages(["asked"])
+    assert reply.has_error() and "it unpacks to" in reply.error.reason
+    assert reply.metadata.reply_to_message_id == "asked"
+
+
+@pytest.mark.parametrize("spoil", [lambda p: p[:10], lambda p: b"", lambda p: b"Message  3\x00abc", lambda p: p[::-1]])
+def test_whatever_cannot_be_unpacked_is_its_senders_error(asked, spoil):
+    whole = answer(asked, np.arange(5, dtype=np.float32))
+    for index in range(len(Link(whole).parts)):
+        spoilt = Link(whole)
+        key = list(spoilt.parts)[index]
+        spoilt.parts[key] = spoil(spoilt.parts[key])
+        (reply,) = grid_on(spoilt).pull_messages(["asked"])
+        assert reply.has_error() and reply.metadata.src_node_id == 7
+
+
+def test_numbers_that_are_no_arrays_are_limited_more_narrowly(asked):
+    content = RecordDict({"metrics": MetricRecord({"x": [1] * 300_000})})
+    (reply,) = grid_on(Link(Message(content, reply_to=asked)), limit=10**7).pull_messages(["asked"])
+    assert reply.has_error() and "a MetricRecord of" in reply.error.reason
+
+
+def test_what_nobody_waits_for_any_more_is_freed_when_it_comes_and_before(asked):
+    link = Link(answer(asked, np.arange(5, dtype=np.float32)))
+    grid = grid_on(link)
+    link.hold = {list(link.parts)[-1]}
+    assert grid.pull_messages(["asked"]) == []
+    grid.forget(["asked"])  # here in part
+    assert link.confirmed == ["asked", link.reply.object_id] and not grid._arriving
+    late = Link(answer(asked, np.arange(5, dtype=np.float32)))
+    grid = grid_on(late)
+    grid.forget(["asked"])  # not here yet
+    assert grid.pull_messages(["another"]) == [] and late.confirmed == ["asked", late.reply.object_id]
+    assert not grid._late
+
+
+def test_a_connection_that_breaks_is_no_clients_error(asked):
+    link = Link(answer(asked, np.arange(5, dtype=np.float32)))
+
+    def breaks(_request):
+        raise httpx.ConnectError("gone")
+
+    link.PullObject = breaks
+    with pytest.raises(httpx.ConnectError):
+        grid_on(link).pull_messages(["asked"])

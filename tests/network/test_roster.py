@@ -1,0 +1,206 @@
+"""Who is let in: nodes that say the wrong thing, come twice, go, or never say anything."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from clients.farewell import read_farewell, take_leave
+from clients.introduction import introduce
+from experiment.config import Experiment
+from experiment.environment import versions
+from experiment.errors import RunError
+from experiment.prepare import Sources, prepare
+from network import roster as module
+from network.roster import NetworkRoster
+
+
+@pytest.fixture(autouse=True)
+def task(monkeypatch):
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.001)
+
+
+@pytest.fixture(scope="module")
+def setup(image_folder):
+    settings = {
+        "clients": 3,
+        "clients_per_round": 2,
+        "samples_per_client": 8,
+        "attack": "patch",
+        "malicious": 1,
+        "round_timeout": 0.3,
+    }
+    return prepare(Experiment(dataset=f"folder:{image_folder}", weights="fresh", **settings), Sources(print))
+
+
+class Nodes:
+    """A grid: node id → what it says of itself (None: nothing, ever)."""
+
+    def __init__(self, setup, **said):
+        self.setup, self.online, self.pending, self.farewells, self.greeted = setup, {}, {}, {}, []
+        self.count = 0
+
+    def join(self, node, client, **changed):
+        self.online[node] = (client, changed)
+
+    def get_node_ids(self):
+        return list(self.online)
+
+    def push_messages(self, messages):
+        ids = []
+        for message in messages:
+            self.count += 1
+            message.metadata.__dict__["_message_id"] = f"m{self.count}"
+            node = message.metadata.dst_node_id
+            if "farewell" in message.content:
+                self.farewells[node] = dict(message.content["farewell"])
+            else:
+                self.greeted.append(node)
+                client, changed = self.online[node]
+                if client is not None:
+                    self.pending[f"m{self.count}"] = self._introduced(message, client, changed)
+            ids.append(f"m{self.count}")
+        return ids
+
+    def _introduced(self, message, client, changed):
+        hello = {k: str(v) for k, v in message.content["hello"].items()}
+        experiment = Experiment.from_json(hello["experiment"])
+        said = {"partition-id": client, **introduce(client, hello, lambda: experiment, lambda e: self.setup.dataset)}
+        said |= changed
+        return Message(RecordDict({"identity": ConfigRecord(said)}), reply_to=message)
+
+    def pull_messages(self, ids):
+        return [self.pending.pop(i) for i in list(ids) if i in self.pending]
+
+
+def roster_of(setup, **named):
+    said = []
+    return NetworkRoster(setup, said.append, **named), said
+
+
+def full(setup):
+    nodes = Nodes(setup)
+    for client in range(3):
+        nodes.join(100 + client, client)
+    return nodes
+
+
+def test_all_that_are_there_are_greeted_once_and_begin(setup):
+    nodes = full(setup)
+    roster, said = roster_of(setup)
+    assert roster.nodes(nodes) == {0: 100, 1: 101, 2: 102} == roster.nodes(nodes)
+    assert sorted(nodes.greeted) == [100, 101, 102] and not nodes.farewells
+    assert roster.client_of(101) == 1 and roster.client_of(7) is None
+    assert "client 0 is here" in said
+
+
+REFUSED = {
+    "a number that is none of the run's": ({"client": 3}, {}, "it says it is client 3; the clients are 0 to 2"),
+    "a negative one": ({"client": -1}, {}, "client -1"),
+    "one that is here": ({"client": 0}, {}, "client 0 is here already"),
+    "another version of ours": ({"client": 2}, {"versions": json.dumps(versions() | {"oleander": "9.9.9"})}, "has oleander 9.9.9, "),
+    "another Flower": ({"client": 2}, {"versions": json.dumps(versions() | {"flwr": "1.40.0"})}, "has flwr 1.40.0"),
+    "no version": ({"client": 2}, {"versions": "nonsense"}, "has oleander None"),
+    "nonsense without end": ({"client": 2}, {"versions": "[" * 100_000}, "has oleander None"),
+    "lines of its own": ({"client": 2}, {"problem": "x\nclient 3 is here\x1b[2J" + "y" * 9000}, "x client 3 is here [2Jyyy"),
+    "other data": ({"client": 2}, {"shard-sha256": "ab" * 32}, "has other data than the server"),
+    "a problem": ({"client": 2}, {"problem": "--dataset folder:x: not a folder"}, "cannot take part: --dataset folder:x"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_who_does_not_fit_is_told_why_and_so_is_the_server(setup, case):
+    who, changed, words = REFUSED[case]
+    nodes = Nodes(setup)
+    nodes.join(100, 0), nodes.join(101, 1)
+    roster, said = roster_of(setup)
+    with pytest.raises(RunError, match=r"clients \[2\] did not join"):
+        roster.nodes(nodes)
+    nodes.join(200, who["client"], **changed)
+    with pytest.raises(RunError, match=r"clients \[2\] did not join"):
+        roster.nodes(nodes)
+    assert words in nodes.farewells[200]["why"] and nodes.farewells[200]["code"] == 2
+    assert any(words in line and line.startswith("refused") for line in said)
+    assert nodes.greeted.count(200) == 1
+    assert all(len(line) < 450 and line.isprintable() for line in said)
+    nodes.join(300, 2)
+    assert roster.nodes(nodes) == {0: 100, 1: 101, 2: 300}
+
+
+def test_an_attacker_with_another_trigger_is_refused(setup):
+    nodes = full(setup)
+    nodes.join(100, 0, **{"trigger-sha256": "00" * 32})
+    roster, _ = roster_of(setup)
+    with pytest.raises(RunError):
+        roster.nodes(nodes)
+    assert "stamps another trigger" in nodes.farewells[100]["why"]
+
+
+def test_with_keys_the_key_says_who_a_node_is(setup):
+    nodes = full(setup)
+    roster, _ = roster_of(setup, trusted={100: 0, 101: 2, 102: 1})
+    with pytest.raises(RunError):
+        roster.nodes(nodes)
+    assert nodes.farewells[101]["why"] == "it says it is client 1, but its key is client 2's"
+    assert set(nodes.farewells) == {101, 102}
+
+
+def test_who_leaves_is_missed_and_may_come_back_as_another_node(setup):
+    nodes = full(setup)
+    roster, said = roster_of(setup)
+    roster.nodes(nodes)
+    del nodes.online[101]
+    with pytest.raises(RunError, match=r"\[1\]"):
+        roster.nodes(nodes)
+    nodes.join(555, 1)
+    assert roster.nodes(nodes) == {0: 100, 1: 555, 2: 102}
+    assert "client 1 has left" in said and roster.client_of(101) == 1
+
+
+def test_a_node_that_never_says_who_it_is_holds_nobody_up(setup):
+    nodes = full(setup)
+    nodes.join(999, None)
+    roster, _ = roster_of(setup)
+    assert set(roster.nodes(nodes)) == {0, 1, 2}
+
+
+def test_fewer_are_enough_if_so_said_but_those_who_just_came_are_waited_for_a_moment(image_folder, monkeypatch):
+    experiment = Experiment(
+        dataset=f"folder:{image_folder}", weights="fresh", clients=3, clients_per_round=2, samples_per_client=8, min_clients=2,
+        round_timeout=5,
+    )  # fmt: skip
+    setup = prepare(experiment, Sources(print))
+    monkeypatch.setattr(module, "GREETING_SECONDS", 2.0)
+    nodes = Nodes(setup)
+    nodes.join(100, 0), nodes.join(101, 1), nodes.join(999, None)
+    roster, said = roster_of(setup)
+    assert roster.nodes(nodes) == {0: 100, 1: 101}
+    assert any("missing: 2. To start one: python -m clients" in line for line in said)
+
+
+def test_the_shard_is_the_servers_to_the_last_pixel(setup, image_folder):
+    other = SimpleNamespace(
+        **{name: getattr(setup.dataset, name) for name in ("classes", "train_labels", "test_images", "test_labels")}
+    )
+    other.train_images = np.array(setup.dataset.train_images)
+    other.train_images[:, 0, 0, 0] ^= 1
+    other.fingerprint = "other"
+    nodes = Nodes(SimpleNamespace(dataset=other))
+    nodes.join(100, 0)
+    roster, _said = roster_of(setup)
+    with pytest.raises(RunError):
+        roster.nodes(nodes)
+    assert "has other data than the server" in nodes.farewells[100]["why"]
+
+
+def test_a_farewell_is_read_once(tmp_path):
+    box = tmp_path / "box.json"
+    assert read_farewell(box) is None
+    take_leave({"why": "over", "code": 0, "again": 0.0}, {"mailbox": str(box)})
+    assert read_farewell(box) == {"why": "over", "code": 0, "again": 0.0} and read_farewell(box) is None
+    take_leave({"why": "over"}, {})
