@@ -65,13 +65,13 @@ class Place:
         file = self.logs / name
         return file.read_text() if file.exists() else ""
 
-    def wait_for(self, name: str, words: str, seconds: float = 120) -> None:
+    def wait_for(self, name: str, words: str, seconds: float = 200) -> None:
         deadline = time.monotonic() + seconds
         while not re.search(words, self.said(name)):
             assert time.monotonic() < deadline, f"{name} never said {words!r}:\n{self.all()}"
             time.sleep(0.1)
 
-    def ended(self, name: str, seconds: float = 150) -> int:
+    def ended(self, name: str, seconds: float = 300) -> int:
         try:
             return self.started[name].wait(seconds)
         except subprocess.TimeoutExpired:

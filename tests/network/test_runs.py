@@ -16,7 +16,7 @@ from experiment.records import read_rounds, read_summary
 from tests.network.places import THREE, Place
 from tests.programs import assert_nothing_left_of, run
 
-pytestmark = pytest.mark.network
+pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_flowers_own_programs_come_to_it_too(place, flags, simulated, keys, secu
     place.server(*flags, "--out", place.out, *how)
     for i in range(3):
         place.client(i, *how)
-    assert place.ended("server", 280) == 0, place.all()
+    assert place.ended("server", 500) == 0, place.all()
     assert [place.ended(f"client{i}", 60) for i in range(3)] == [0] * 3, place.all()
     assert read_summary(place.out).model_sha256 == simulated
 
@@ -109,11 +109,11 @@ def test_a_killed_client_is_left_out_and_one_that_comes_back_takes_part_again(pl
 
 
 def test_fewer_clients_are_enough_if_so_said_and_one_that_hangs_is_left_out(place, flags):
-    place.server(*flags, "--out", place.out, "--on-bad-reply", "drop", "--min-clients", 2, "--round-timeout", 15)
+    place.server(*flags, "--out", place.out, "--on-bad-reply", "drop", "--min-clients", 2, "--round-timeout", 60)
     place.client(0), place.faulty(2, "hang")
     assert place.ended("server") == 0, place.all()
     causes = {dropped["client"]: dropped["cause"] for dropped in read_rounds(place.out)[1].dropped}
-    assert causes == {1: "it was not there", 2: "no reply within 15 s"}
+    assert causes == {1: "it was not there", 2: "no reply within 60 s"}
     assert place.ended("client0", 30) == 0
 
 
@@ -123,20 +123,20 @@ GARBAGE = {
     "shape": "its weights have shape (7,)",
     "silent": "no reply within",
     "bomb": "it unpacks to",
-    "oversize": "no reply within",
-    "impersonate": "no reply within",
+    "oversize": "it is gone",  # refused by the gate, it leaves and joins again
+    "impersonate": "it is gone",
 }
 
 
 def test_whatever_a_client_sends_the_run_goes_on_without_it(place, image_folder):
     """All at once: every other client is honest, the server's memory stays, and the gate says what it refused."""
     flags = [*THREE, "--dataset", f"folder:{image_folder}", "--clients", 8, "--clients-per-round", 8, "--malicious", 0,
-             "--attack", "none", "--rounds", 1, "--on-bad-reply", "drop", "--round-timeout", 60]  # fmt: skip
+             "--attack", "none", "--rounds", 1, "--on-bad-reply", "drop", "--round-timeout", 120]  # fmt: skip
     place.server(*flags, "--out", place.out)
     for i, fault in enumerate(GARBAGE):
         place.faulty(i, fault)
     place.client(7)
-    assert place.ended("server", 250) == 0, place.all()
+    assert place.ended("server", 400) == 0, place.all()
     record = read_rounds(place.out)[1]
     assert record.client_ids == [7]
     causes = {list(GARBAGE)[dropped["client"]]: dropped["cause"] for dropped in record.dropped}
