@@ -99,7 +99,8 @@ def test_nobody_who_should_not_gets_in_and_the_run_comes_to_its_end(tmp_path, im
 
         # bytes that are nothing
         for secure in (True, False):
-            raw(place, os.urandom(2000), secure)
+            raw(place, os.urandom(2000) + b"\r\n\r\n", secure)
+            raw(place, b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 30_000, secure)
             raw(place, b"POST /v1/fleet/push-object HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\ncut", secure)
             raw(place, b"", secure)
         assert raw(place, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", secure=True).startswith(b"HTTP/1.1 403")
