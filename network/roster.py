@@ -120,6 +120,7 @@ class NetworkRoster:
         elif why := self._objection(client, identity):
             self._refuse(grid, node, why)
         else:
+            self._refused.discard(node)  # with keys, a refused one and the right one are the same node
             self._clients[node] = self._known[node] = int(client)  # type: ignore[arg-type]
             self.say(f"client {client} is here{self._other_bits(identity)}")
 

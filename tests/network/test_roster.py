@@ -150,6 +150,26 @@ def test_with_keys_the_key_says_who_a_node_is(setup):
     assert set(nodes.farewells) == {101, 102}
 
 
+def test_all_hear_of_the_end_but_those_who_were_sent_away(setup):
+    """With keys, the node that was refused under a wrong number may come again under its own."""
+    nodes = full(setup)
+    nodes.join(101, 2)  # the key of client 1, as client 2
+    roster, _ = roster_of(setup, trusted={100: 0, 101: 1, 102: 2})
+    with pytest.raises(RunError):
+        roster.nodes(nodes)
+    del nodes.online[101]
+    with pytest.raises(RunError):
+        roster.nodes(nodes)
+    nodes.farewells.clear()
+    nodes.join(101, 1)
+    roster.nodes(nodes)
+    nodes.join(555, None)  # has just come, and not said who it is
+    nodes.join(666, 9), roster._look(nodes)
+    nodes.farewells.clear()
+    roster.dismiss(nodes, "over", 0, patience=0.01)
+    assert set(nodes.farewells) == {100, 101, 102, 555}
+
+
 def test_who_leaves_is_missed_and_may_come_back_as_another_node(setup):
     nodes = full(setup)
     roster, said = roster_of(setup)
