@@ -89,7 +89,9 @@ def main(arguments: list[str]) -> int:
             raise UserError("--stock with --resume: Flower's own programs cannot take a run up again")
         _serve(command, flags)
     except (UserError, RunError) as error:
-        _say(error)
+        from experiment.report import say_error
+
+        say_error(error)
         return error.exit_code
     return 0
 
@@ -224,13 +226,6 @@ def _line(console: Console, text: str) -> None:
     from strategies._replies import shown
 
     console.print(escape(shown(text)), soft_wrap=True)
-
-
-def _say(error: UserError | RunError) -> None:
-    from experiment.progress import console_on
-    from experiment.report import error_line
-
-    console_on(stderr=True).print(error_line(error), soft_wrap=True)
 
 
 app = ServerApp()

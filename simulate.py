@@ -58,10 +58,14 @@ def main(arguments: list[str], client_app: ClientApp | None = None) -> int:
         else:
             _run_command(parse_command(arguments), client_app)
     except UserError as error:
-        _say(error)
+        from experiment.report import say_error
+
+        say_error(error)
         return error.exit_code
     except RunError as error:
-        _say(error)
+        from experiment.report import say_error
+
+        say_error(error)
         end_now(error.exit_code)  # the server's thread may wait for clients that will never come
     return 0
 
@@ -187,13 +191,6 @@ def _setup(experiment: Experiment, stopped: Path | None, sources: Sources):  # n
     from experiment.prepare import prepare
 
     return prepare(experiment, sources, stopped)
-
-
-def _say(error: UserError | RunError) -> None:
-    from experiment.progress import console_on
-    from experiment.report import error_line
-
-    console_on(stderr=True).print(error_line(error), soft_wrap=True)
 
 
 if __name__ == "__main__":

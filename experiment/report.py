@@ -10,7 +10,7 @@ from attacks import known_attacks
 from experiment.cli import known_scenarios, load_scenario_file
 from experiment.errors import RunError, UserError
 from experiment.intervals import Interval
-from experiment.progress import percent
+from experiment.progress import console_on, percent
 from experiment.records import RoundRecord, RunFolder, Summary, read_rounds
 from experiment.study import StudyResult
 from strategies import is_filter, known_strategies
@@ -150,6 +150,11 @@ def _two_columns(rows: dict[str, str]) -> Table:
     for name, text in rows.items():
         table.add_row(f"  {escape(name)}", escape(text))
     return table
+
+
+def say_error(error: UserError | RunError) -> None:
+    """An error's line, on standard error."""
+    console_on(stderr=True).print(error_line(error), soft_wrap=True)
 
 
 def error_line(error: BaseException, folder: Path | None = None) -> str:

@@ -103,7 +103,7 @@ class Gate:
         room = ROOM if orders.keys else max(ROOM, orders.connections // 4)
         self.room: dict[bytes, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(room))
         self.client = httpx.AsyncClient(
-            base_url=orders.upstream, timeout=None,
+            base_url=orders.upstream, timeout=None, trust_env=False,  # no proxy between the two
             verify=ssl.create_default_context(cafile=orders.ca) if orders.ca else False,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=orders.connections),
         )  # fmt: skip

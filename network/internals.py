@@ -231,14 +231,15 @@ class _CarefulGrid(HttpGrid):
 
     def _complete(self, tree: ObjectTree, parts: dict[str, bytes]) -> bool:
         """Fetch the parts that are there; whether all are."""
-        pull = make_pull_object_fn_protobuf(self._runtime_client.PullObject, self.node, self.run.run_id)
         for part in iterate_object_tree(tree):
             if part.object_id not in parts:
                 request = PullObjectRequest(node=self.node, run_id=self.run.run_id, object_id=part.object_id)
                 answer = self._runtime_client.PullObject(request)
-                if answer.object_found and not answer.object_available:
+                if not answer.object_found:
+                    raise ValueError("a part of it is gone")
+                if not answer.object_available:
                     return False
-                parts[part.object_id] = answer.object_content if answer.object_found else pull(part.object_id)
+                parts[part.object_id] = answer.object_content
                 if sum(map(len, parts.values())) > self.limit:
                     raise ValueError(f"more than {self.limit} bytes")
         return True
