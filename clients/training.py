@@ -7,10 +7,12 @@ Nothing in a step waits for the device; bf16 is autocast's, over weights and an 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.sgd import sgd
 
 from experiment.config import Experiment
 from learning.data import Shard, normalise, to_pixels
@@ -49,9 +51,7 @@ def train(
     images = torch.from_numpy(shard.images).to(device)  # (m, 3, 32, 32) uint8
     labels = torch.from_numpy(shard.labels).to(device)
     augmentation, order = _generator("augment", key), _generator("batches", key)
-    optimiser = torch.optim.SGD(
-        model.parameters(), experiment.lr, experiment.momentum, weight_decay=experiment.weight_decay, fused=True
-    )
+    optimiser = _SGD(model, experiment)
     model.train()
     inputs, total = None, torch.zeros((), device=device)
     for _ in range(experiment.local_epochs):
@@ -59,13 +59,30 @@ def train(
             inputs = normalise(finish(to_pixels(augmented(images, augmentation))))  # (m, 3, 32, 32)
         total.zero_()
         for batch in torch.randperm(len(labels), generator=order).to(device).split(experiment.batch_size):
-            optimiser.zero_grad(set_to_none=True)
+            model.zero_grad(set_to_none=True)
             with autocast(experiment.precision, device):
                 loss = F.cross_entropy(model(inputs[batch]), labels[batch])
             loss.backward()
             optimiser.step()
             total += loss.detach() * len(batch)
     return Fit(loss=float(total) / len(labels), images=experiment.local_epochs * len(labels))
+
+
+class _SGD:
+    """``torch.optim.SGD``'s own steps without its object: the first ``Optimizer`` made in a process imports PyTorch's compiler."""
+
+    def __init__(self, model: nn.Module, experiment: Experiment) -> None:
+        self.parameters: list[Tensor] = list(model.parameters())
+        self.momenta: list[Tensor | None] = [None] * len(self.parameters)
+        self.lr, self.momentum, self.weight_decay = experiment.lr, experiment.momentum, experiment.weight_decay
+
+    @torch.no_grad()
+    def step(self) -> None:
+        gradients = [cast(Tensor, parameter.grad) for parameter in self.parameters]  # after backward each has one
+        sgd(
+            self.parameters, gradients, self.momenta, fused=True, lr=self.lr, momentum=self.momentum,
+            weight_decay=self.weight_decay, dampening=0.0, nesterov=False, maximize=False,
+        )  # fmt: skip
 
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:

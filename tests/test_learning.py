@@ -1,6 +1,9 @@
 """Model, numbers, weights, training and evaluation, each against an independent way of getting the same."""
 
 import copy
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +27,7 @@ from learning.resnet import ResNet18Light, fresh_model
 from learning.sources import load_dataset
 from learning.streams import generator, torch_generator
 from learning.weights import layout_of, save_model, starting_model
+from tests.programs import ROOT
 from tests.shards import shard
 
 SETTINGS = Experiment(precision="fp32", batch_size=8, local_epochs=2, malicious=1, attack="patch")
@@ -129,20 +133,34 @@ def distance(a, b) -> float:
     return max(float(np.abs(x - y).max()) for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_fit_is_bit_exact_and_keyed_by_seed_round_and_client(precision):
-    settings = replace(SETTINGS, precision=precision)
-    base, n, metrics = fit(BenignClient, settings)
+def test_fit_is_bit_exact_and_keyed_by_seed_round_and_client():
+    base, n, metrics = fit(BenignClient, SETTINGS)
     assert (n, metrics["images"]) == (20, 40.0) and np.isfinite(metrics["loss"])
-    assert distance(base, fit(BenignClient, settings)[0]) == 0
+    assert distance(base, fit(BenignClient, SETTINGS)[0]) == 0
     data = shard()
     for other in (
-        fit(BenignClient, replace(settings, seed=1))[0],
-        fit(BenignClient, settings, round_number=2)[0],
-        fit(BenignClient, settings, data=Shard(4, data.images, data.labels))[0],
-        fit(BenignClient, replace(settings, augment="epoch"))[0],
+        fit(BenignClient, replace(SETTINGS, seed=1))[0],
+        fit(BenignClient, SETTINGS, round_number=2)[0],
+        fit(BenignClient, SETTINGS, data=Shard(4, data.images, data.labels))[0],
+        fit(BenignClient, replace(SETTINGS, augment="epoch"))[0],
     ):
         assert distance(base, other) > 0
+
+
+def test_fit_in_bf16_is_bit_exact_too():
+    """Two steps: a machine without bf16's instructions takes half a second an image."""
+    settings, data = replace(SETTINGS, precision="bf16", batch_size=4, local_epochs=1), shard(8)
+    base, again, other = (fit(BenignClient, s, data=data)[0] for s in (settings, settings, replace(settings, seed=1)))
+    assert distance(base, again) == 0 < distance(base, other)
+
+
+def test_training_makes_no_optimiser_object_whose_first_one_imports_pytorchs_compiler():
+    script = (
+        "import sys; from tests.shards import shard; from tests.test_learning import SETTINGS, fit, BenignClient\n"
+        "fit(BenignClient, SETTINGS, data=shard(8)); print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_bf16_trains_nearly_as_fp32_does_and_nothing_else_is_taken():
@@ -154,6 +172,20 @@ def test_bf16_trains_nearly_as_fp32_does_and_nothing_else_is_taken():
     assert 0 < np.linalg.norm(apart) < 0.1 * np.linalg.norm(moved)
     with pytest.raises(ValueError, match=r"'auto'.*fp32, bf16"):
         fit(BenignClient, replace(settings, precision="auto"))
+
+
+def test_whether_bf16_is_fast_is_measured_in_a_moment_even_where_it_is_not(monkeypatch):
+    began = time.monotonic()
+    speedup = devices.bf16_speedup(torch.device("cpu"))
+    assert 0 < speedup < 100 and time.monotonic() - began < 20
+    calls = []
+    monkeypatch.setattr(
+        devices.torch,
+        "mm",
+        lambda left, _: (calls.append(left.dtype), time.sleep(0.005 * (left.dtype == torch.bfloat16))),
+    )
+    assert devices.bf16_speedup(torch.device("cpu")) < 0.25
+    assert calls.count(torch.bfloat16) < 30
 
 
 @pytest.mark.parametrize(("speedup", "chosen"), [(0.3, "fp32"), (1.1, "fp32"), (2.0, "bf16")])
