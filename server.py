@@ -34,6 +34,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from experiment.cli import Command, Flags, parse, parse_command
 from experiment.config import Count
+from experiment.console import console_on, error_line, notice, say_error
 from experiment.errors import RunError, UserError
 from experiment.records import LOG, RunFolder, is_finished, read_summary, taken_up, write_scenario
 from network.address import Address, check_free
@@ -89,8 +90,6 @@ def main(arguments: list[str]) -> int:
             raise UserError("--stock with --resume: Flower's own programs cannot take a run up again")
         _serve(command, flags)
     except (UserError, RunError) as error:
-        from experiment.report import say_error
-
         say_error(error)
         return error.exit_code
     return 0
@@ -110,7 +109,6 @@ def _make_keys(arguments: list[str]) -> int:
 
 def _serve(command: Command, flags: ServerFlags) -> None:
     from experiment.prepare import Sources, prepare
-    from experiment.progress import console_on, notice
     from experiment.report import print_results
     from experiment.runner import told_of_failure
     from network.superlink import Credentials, check_exposure
@@ -144,8 +142,6 @@ def _serve(command: Command, flags: ServerFlags) -> None:
 def _network(
     setup: Setup, flags: ServerFlags, address: Address, folder: RunFolder, console: Console, chatter: Chatter
 ) -> Network:
-    from experiment.progress import console_on
-    from experiment.report import error_line
     from network.superlink import Credentials, Network
 
     credentials = Credentials.of(flags.keys, setup.experiment.clients) if flags.keys else None
@@ -236,7 +232,7 @@ def serve_app(grid: Grid, context: Context) -> None:
     """Run what ``flwr run . -c 'scenario="dba" flags="--seed 1"'`` asks for, with whatever nodes the SuperLink has."""
     from experiment.federation import federate
     from experiment.prepare import Sources, prepare
-    from experiment.progress import ProgressListener, console_on, notice
+    from experiment.progress import ProgressListener
     from experiment.report import finish_run, print_results
     from network.roster import STOCK_FAREWELL_SECONDS, NetworkRoster
 

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from experiment.cli import Command, parse_command
 from experiment.config import Experiment
+from experiment.console import console_on, notice, say_error
 from experiment.engine import cluster_address, start_ray
 from experiment.errors import RunError, UserError
 from experiment.plan import Plan, plan_of
@@ -51,20 +52,15 @@ def main(arguments: list[str], client_app: ClientApp | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without µ must not end a run
     try:
         if not arguments or "--list" in arguments:
-            from experiment.progress import console_on
             from experiment.report import print_list
 
             print_list(console_on())
         else:
             _run_command(parse_command(arguments), client_app)
     except UserError as error:
-        from experiment.report import say_error
-
         say_error(error)
         return error.exit_code
     except RunError as error:
-        from experiment.report import say_error
-
         say_error(error)
         end_now(error.exit_code)  # the server's thread may wait for clients that will never come
     return 0
@@ -118,7 +114,6 @@ def resume(command: Command, client_app: ClientApp | None = None) -> None:
     """
     experiment, folder = taken_up(command)
     if is_finished(folder.path):
-        from experiment.progress import console_on
         from experiment.report import print_results
 
         folder.release()
@@ -134,7 +129,6 @@ def run_study(plan: Plan, client_app: ClientApp | None = None) -> None:
         UserError: one of its runs cannot be; nothing was run.
         RunError: a run failed; it and the finished ones are in the study's folder, and the same command goes on from there.
     """
-    from experiment.progress import console_on
     from experiment.report import finish_study
     from experiment.runner import run_all, told_of_failure
     from experiment.study import StudyFolder, jobs_of, study_path
@@ -160,7 +154,6 @@ def run_study(plan: Plan, client_app: ClientApp | None = None) -> None:
 def _say_what_is_old(runs: list[Job], chatter: Chatter) -> None:
     """Finished runs are kept; where the program or its libraries are others now, that must be known."""
     from experiment.environment import differences, environment
-    from experiment.progress import console_on, notice
 
     now = environment("", None, 0)
     old = [json.loads((run.folder / ENVIRONMENT).read_text("utf-8")) for run in runs if is_finished(run.folder)]
@@ -175,7 +168,6 @@ def _say_what_is_old(runs: list[Job], chatter: Chatter) -> None:
 def _prepared(work: Callable[[Sources], Prepared], chatter: Chatter) -> Prepared:
     """What ``work`` prepares, and the imports that a run will need."""
     from experiment.prepare import Sources
-    from experiment.progress import console_on, notice
 
     try:
         done = work(Sources(lambda text: notice(console_on(chatter.out), text)))

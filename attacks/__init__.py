@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from experiment.config import Experiment
-from experiment.errors import UserError
-from experiment.registry import Plugin, bind, find
+from experiment.registry import Plugin, attack_steps, bind, find
 from learning.data import Shard
 from learning.updates import Update
 
@@ -87,17 +86,6 @@ def attack_of(experiment: Experiment) -> Attack:
     """
     known = known_attacks()
     attack = Attack()
-    if experiment.attack == "none":
-        return attack
-    names = experiment.attack.split("+")
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"--attack {experiment.attack}: {name} is there twice")
-        if name == "none":
-            raise UserError(f"--attack {experiment.attack}: none stands alone")
-        if name not in known:
-            raise UserError(
-                f"--attack {experiment.attack}: {name!r} is unknown; known: none, {', '.join(known)}, joined by +"
-            )
+    for name in attack_steps(experiment):
         attack = bind(known[name], experiment)(attack)
     return attack

@@ -17,6 +17,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from experiment.config import SETTINGS, Count, Experiment, validated
 from experiment.errors import UserError
+from experiment.registry import attack_steps, strategy_steps
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
 STUDY_TABLES = ("figure", "point", "sweep", "include", "repeats")
@@ -83,7 +84,7 @@ def parse_command(arguments: list[str], kind: type[Flags] = Flags) -> Command:
     """All that these command-line arguments ask for, each setting checked by itself; a ``kind`` of Flags may have more of them.
 
     Raises:
-        UserError: an unknown scenario or setting, or a value of the wrong type or out of its range.
+        UserError: an unknown scenario, setting, attack or strategy, or a value of the wrong type or out of its range.
     """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--scenario", default="")
@@ -98,7 +99,10 @@ def parse_command(arguments: list[str], kind: type[Flags] = Flags) -> Command:
         raise UserError(f"--repeats {flags.repeats}: wanted 1 or more")
     words = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in arguments if word.startswith("--")}
     given = frozenset(words & (SETTINGS.keys() - {"scenario", "out"}))
-    return Command(scenario, dataclasses.replace(flags, experiment=validated(settings, "command line")), given)
+    experiment = validated(settings, "command line")
+    attack_steps(experiment)  # a mistyped name is told before anything starts
+    strategy_steps(experiment)
+    return Command(scenario, dataclasses.replace(flags, experiment=experiment), given)
 
 
 def known_scenarios() -> dict[str, Path]:

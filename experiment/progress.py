@@ -1,31 +1,15 @@
-"""What a person sees while runs go on: consoles, notices, and the progress of a run or a study."""
+"""What a person sees while runs go on: the progress of a run or a study."""
 
 import time
-from typing import TextIO
 
 from rich.console import Console
 from rich.markup import escape
-from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from experiment.config import SETTINGS, Experiment
+from experiment.console import notice
 from experiment.records import RoundRecord, Summary
 from experiment.sweeps import NOT_SWEPT
-
-WIDTH_WHEN_PIPED = 126
-
-
-def console_on(file: TextIO | None = None, *, stderr: bool = False) -> Console:
-    """A console that wraps at the terminal's width, or at a fixed one where there is none."""
-    console = Console(file=file, stderr=stderr, highlight=False)
-    if not console.is_terminal:
-        console = Console(file=file, stderr=stderr, highlight=False, width=WIDTH_WHEN_PIPED)
-    return console
-
-
-def notice(console: Console, text: str) -> None:
-    """A notice that nobody can miss."""
-    console.print(Panel(escape(text), title="[bold]NOTICE[/]", border_style="bold yellow"))
 
 
 def percent(share: float | None) -> str:

@@ -5,6 +5,7 @@ Files that begin with an underscore, and ``strategies/flower.py``, are the packa
 
 import functools
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, get_type_hints
 
 from experiment.config import SETTINGS, Experiment
+from experiment.errors import UserError
 
 MACHINERY = ("strategies.flower",)
 
@@ -36,13 +38,51 @@ def find(package: str) -> dict[str, Plugin]:
         TypeError: a file without a public function of its own name, without a docstring or a return type, or whose
             keyword arguments have neither a setting of that name nor a default. Such a file is a programming error.
     """
-    folder = importlib.import_module(package).__path__
-    names = sorted(info.name for info in pkgutil.iter_modules(folder))
-    return {
-        name: _plugin(f"{package}.{name}", name)
-        for name in names
-        if not name.startswith("_") and f"{package}.{name}" not in MACHINERY
-    }
+    return {name: _plugin(f"{package}.{name}", name) for name in names_in(package)}
+
+
+@functools.cache
+def names_in(package: str) -> tuple[str, ...]:
+    """The names of its plug-ins, in order, by their files: nothing is imported, so that PyTorch need not be."""
+    spec = importlib.util.find_spec(package)
+    folder = spec.submodule_search_locations if spec else None
+    found = sorted(info.name for info in pkgutil.iter_modules(folder or []))
+    return tuple(name for name in found if not name.startswith("_") and f"{package}.{name}" not in MACHINERY)
+
+
+def strategy_steps(experiment: Experiment) -> list[str]:
+    """The names that ``--strategy`` joins.
+
+    Raises:
+        UserError: an unknown name (lists the known).
+    """
+    return _steps(f"--strategy {experiment.strategy}", experiment.strategy, names_in("strategies"))
+
+
+def attack_steps(experiment: Experiment) -> list[str]:
+    """The names that ``--attack`` joins; [] for ``none``.
+
+    Raises:
+        UserError: an unknown name (lists the known), one that is there twice, or ``none`` with others.
+    """
+    if experiment.attack == "none":
+        return []
+    asked = f"--attack {experiment.attack}"
+    names = _steps(asked, experiment.attack, ("none", *names_in("attacks")))
+    if "none" in names:
+        raise UserError(f"{asked}: none stands alone")
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{asked}: {name} is there twice")
+    return names
+
+
+def _steps(asked: str, joined: str, known: tuple[str, ...]) -> list[str]:
+    names = joined.split("+")
+    for name in names:
+        if name not in known:
+            raise UserError(f"{asked}: {name!r} is unknown; known: {', '.join(known)}, joined by +")
+    return names
 
 
 def bind(plugin: Plugin, experiment: Experiment) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""What a person reads: the table of a run or a study, errors, and the list of what there is to run."""
+"""What a person reads: the table of a run or a study, and the list of what there is to run."""
 
 from pathlib import Path
 
@@ -8,9 +8,8 @@ from rich.table import Table
 
 from attacks import known_attacks
 from experiment.cli import known_scenarios, load_scenario_file
-from experiment.errors import RunError, UserError
 from experiment.intervals import Interval
-from experiment.progress import console_on, percent
+from experiment.progress import percent
 from experiment.records import RoundRecord, RunFolder, Summary, read_rounds
 from experiment.study import StudyResult
 from strategies import is_filter, known_strategies
@@ -150,16 +149,3 @@ def _two_columns(rows: dict[str, str]) -> Table:
     for name, text in rows.items():
         table.add_row(f"  {escape(name)}", escape(text))
     return table
-
-
-def say_error(error: UserError | RunError) -> None:
-    """An error's line, on standard error."""
-    console_on(stderr=True).print(error_line(error), soft_wrap=True)
-
-
-def error_line(error: BaseException, folder: Path | None = None) -> str:
-    """An error in one line, for the terminal; for what nobody foresaw, with where to read more."""
-    if isinstance(error, UserError | RunError):
-        where = f"; finished rounds are in {folder}" if folder else ""
-        return f"[bold red]error:[/] {escape(str(error))}{escape(where)}"
-    return f"[bold red]error:[/] unexpected {type(error).__name__}: {escape(str(error))}; the traceback is in {folder}/log.txt"

@@ -12,14 +12,15 @@ from flwr.serverapp import Grid
 from rich.progress import Progress
 
 from clients.app import app
+from experiment.console import console_on, error_line
 from experiment.engine import actor_count, run_on_ray, start_ray
 from experiment.errors import RunError, UserError
 from experiment.federation import federate
 from experiment.prepare import Setup, Sources, prepare
 from experiment.processes import Chatter, end_now, is_ending
-from experiment.progress import ProgressListener, StudyListener, console_on
+from experiment.progress import ProgressListener, StudyListener
 from experiment.records import RunFolder, Summary, is_finished
-from experiment.report import error_line, finish_run, print_results
+from experiment.report import finish_run, print_results
 from experiment.study import Job, StudyFolder
 from strategies._roster import SimulatedRoster
 

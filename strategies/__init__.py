@@ -17,7 +17,7 @@ import numpy as np
 
 from experiment.config import Experiment
 from experiment.errors import UserError
-from experiment.registry import Plugin, bind, find
+from experiment.registry import Plugin, bind, find, strategy_steps
 from learning.parameters import ModelState
 from learning.updates import Aggregate, Cohort
 
@@ -61,12 +61,7 @@ def pipeline_of(experiment: Experiment) -> Pipeline:
         UserError: an unknown name (lists the known), two rules, a rule before a filter, or too few clients for the rule.
     """
     known = known_strategies()
-    names = experiment.strategy.split("+")
-    for name in names:
-        if name not in known:
-            raise UserError(
-                f"--strategy {experiment.strategy}: {name!r} is unknown; known: {', '.join(known)}, joined by +"
-            )
+    names = strategy_steps(experiment)
     if is_filter(known[names[-1]]):
         names.append("fedavg")
     early = [name for name in names[:-1] if not is_filter(known[name])]

@@ -9,7 +9,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = (
-    ("experiment.errors", "experiment.config", "experiment.machine", "experiment.files", "experiment.intervals"),
+    (
+        "experiment.errors",
+        "experiment.config",
+        "experiment.machine",
+        "experiment.files",
+        "experiment.intervals",
+        "experiment.console",
+    ),
     ("experiment.registry", "experiment.cli", "experiment.processes", "experiment.environment"),
     ("experiment.sweeps",),
     ("experiment.plan",),

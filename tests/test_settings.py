@@ -44,12 +44,11 @@ def test_clients_get_more_threads_only_where_a_round_leaves_cores_idle(monkeypat
     assert threads_for(Experiment(clients_per_round=a_round)) == 1
 
 
-def test_what_auto_chose_is_in_the_settings_that_are_recorded():
-    resolved = prepare_module.prepare(
-        Experiment(dataset="toy", clients_per_round=2), prepare_module.Sources(print)
-    ).experiment
+def test_what_auto_chose_is_in_the_settings_that_are_recorded(image_folder):
+    settings = Experiment(dataset=f"folder:{image_folder}", samples_per_client=8, clients_per_round=2)
+    resolved = prepare_module.prepare(settings, prepare_module.Sources(print)).experiment
     assert resolved.precision in ("fp32", "bf16") and resolved.client_threads >= 1
-    named = Experiment(dataset="toy", precision="fp32", client_threads=3)
+    named = dataclasses.replace(settings, precision="fp32", client_threads=3)
     again = prepare_module.prepare(named, prepare_module.Sources(print)).experiment
     assert (again.precision, again.client_threads) == ("fp32", 3)
 
