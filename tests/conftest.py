@@ -11,6 +11,13 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 CLASSES = ("ant", "bee", "cow")
+LONGEST = ("test_simulate.py", "test_study.py", "test_faults.py", "test_resume.py")
+"""Files that start the program again and again."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that the processes of pytest-xdist, which take a file each, end together."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,10 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parent.parent
-TINY = ["--scenario", "dba", "--rounds", "2", "--samples-per-client", "8", "--batch-size", "4", "--local-epochs", "1"]
+TINY = [
+    "--scenario", "dba", "--rounds", "2", "--samples-per-client", "8", "--batch-size", "4", "--local-epochs", "1",
+    "--actors", "1",
+]  # fmt: skip
 
 
 def command(*arguments, module="simulate"):

@@ -139,6 +139,7 @@ def test_results_csv_has_a_row_a_run_that_the_summaries_bear_out(study):
     assert [(row["strategy"], row["seed"]) for row in rows] == [
         ("fedavg", "0"), ("clip+krum", "0"), ("fedavg", "1"), ("clip+krum", "1"),
     ]  # fmt: skip
+    assert len({row["model_sha256"] for row in rows}) == 4  # another seed is another model, and so is another strategy
     for row in rows:
         found = summary(out / row["folder"])
         assert (float(row["mta"]), row["model_sha256"]) == (found["mta"], found["model_sha256"])

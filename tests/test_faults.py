@@ -1,0 +1,100 @@
+"""What fails while a simulation runs, and signals: said, recorded, and nothing left behind."""
+
+import os
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+
+from experiment.records import read_rounds
+from tests.programs import ROOT, TINY, assert_nothing_left_of, command, run
+
+CAUSES = {
+    "raise": "out of cheese",
+    "nan": "not finite",
+    "shape": "its weights have shape (1,), not (2795811,)",
+    "examples": "claims 1000000 examples, but its shard has 8",
+    "kill": "its process died",
+}
+
+
+@pytest.mark.parametrize("fault", ["raise", "kill"])
+def test_a_failing_client_ends_the_run_with_1_naming_client_round_and_cause(fault, image_folder, tmp_path):
+    began = time.monotonic()
+    flags = [*TINY, "--dataset", f"folder:{image_folder}", "--out", tmp_path / "out"]
+    result = run(f"2={fault}", *flags, module="tests.faulty", code=1, mark=tmp_path)
+    said = " ".join(result.stderr.split())
+    assert "round 1, client 2" in said and CAUSES[fault] in said
+    assert [r.round for r in read_rounds(tmp_path / "out")] == [0]
+    assert not (tmp_path / "out" / "summary.json").exists()
+    assert time.monotonic() - began < 120
+    assert_nothing_left_of(tmp_path)
+
+
+def test_every_fault_can_be_dropped_and_is_recorded_and_a_dead_actor_works_again(image_folder, tmp_path):
+    faults = ",".join(f"{client}={fault}" for client, fault in enumerate(CAUSES))
+    flags = [
+        *TINY,
+        "--dataset",
+        f"folder:{image_folder}",
+        "--on-bad-reply",
+        "drop",
+        "--out",
+        tmp_path / "out",
+    ]
+    result = run(faults, *flags, module="tests.faulty")
+    first, second = read_rounds(tmp_path / "out")[1:]
+    assert first.client_ids == [5] and [d["client"] for d in first.dropped] == list(range(5))
+    for dropped, words in zip(first.dropped, CAUSES.values(), strict=True):
+        assert words in dropped["cause"]
+        assert f"client {dropped['client']} was left out" in result.stdout
+    assert second.client_ids == list(range(6)) and not second.dropped
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_soon_keeps_finished_rounds_and_leaves_no_process(number, code, image_folder, tmp_path):
+    out = tmp_path / "out"
+    flags = [*TINY, "--rounds", 500, "--dataset", f"folder:{image_folder}", "--out", out]
+    process = subprocess.Popen(command(*flags), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 150
+        while not (out / "rounds.jsonl").exists() or len((out / "rounds.jsonl").read_text().splitlines()) < 3:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        children = psutil.Process(process.pid).children(recursive=True)
+        began = time.monotonic()
+        process.send_signal(number)
+        process.wait(20)
+        assert time.monotonic() - began < 10
+        assert process.returncode == code
+    finally:
+        process.kill()
+    assert "Traceback" not in process.stderr.read()
+    assert len(children) > 2
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+    assert len(read_rounds(out)) >= 3
+
+
+@pytest.mark.parametrize("seconds_after_log", [0.0, 1.0, 2.5])
+def test_a_signal_while_the_engine_starts(seconds_after_log, image_folder, tmp_path):
+    out = tmp_path / "out"
+    flags = [*TINY, "--dataset", f"folder:{image_folder}", "--out", out]
+    environment = os.environ | {"OLEANDER_TEST": str(tmp_path)}
+    process = subprocess.Popen(
+        command(*flags), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        while not (out / "log.txt").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        time.sleep(seconds_after_log)
+        process.send_signal(signal.SIGTERM)
+        printed, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 143, printed + errors
+    assert "Traceback" not in printed + errors
+    assert_nothing_left_of(tmp_path)
