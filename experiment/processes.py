@@ -49,7 +49,23 @@ def end_now(code: int) -> None:
     for process in frozen:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+    for folder in list(_SCRATCH):
+        remove_scratch(folder)
     os._exit(code)
+
+
+def scratch_folder() -> Path:
+    """A new temporary folder, this user's alone, that is gone when this process ends, however it ends (but for SIGKILL)."""
+    folder = Path(tempfile.mkdtemp(prefix="oleander-"))
+    _SCRATCH.append(folder)
+    return folder
+
+
+def remove_scratch(folder: Path) -> None:
+    """Remove a ``scratch_folder`` now."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(ValueError):
+        _SCRATCH.remove(folder)
 
 
 def _freeze_children() -> list[psutil.Process]:
@@ -136,6 +152,8 @@ class Chatter:
 def _duplicate(number: int) -> TextIO:
     return os.fdopen(os.dup(number), "w", encoding=sys.stdout.encoding, errors="replace", buffering=1)
 
+
+_SCRATCH: list[Path] = []
 
 _ENDING = threading.Lock()
 _ENDER: list[int] = []

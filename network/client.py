@@ -10,7 +10,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import tyro
 
 from experiment.config import CountOrZero
 from experiment.errors import RunError, UserError
+from experiment.processes import remove_scratch, scratch_folder
 from network.address import Address, is_loopback, parse_address
 
 if TYPE_CHECKING:
@@ -96,17 +96,18 @@ def _run(flags: ClientFlags) -> int:
             "or --insecure, which lets anybody on the way read and change what is sent"
         )
     config = {name.replace("_", "-"): _absolute(getattr(flags, name), name) for name in NODE_CONFIG}
-    with tempfile.TemporaryDirectory(prefix="oleander-client-") as scratch:
-        mailbox = Path(scratch) / "farewell.json"
-        node_config = {"partition-id": flags.client_id, "mailbox": str(mailbox)} | {
-            k: v for k, v in config.items() if v
-        }
-        serve = _stock if flags.stock else _warm
+    scratch = scratch_folder()
+    mailbox = scratch / "farewell.json"
+    node_config = {"partition-id": flags.client_id, "mailbox": str(mailbox)} | {k: v for k, v in config.items() if v}
+    serve = _stock if flags.stock else _warm
+    try:
         while True:
-            told = _until_sent_away(lambda: serve(flags, address, node_config, mailbox, Path(scratch)), flags)
+            told = _until_sent_away(lambda: serve(flags, address, node_config, mailbox, scratch), flags)
             _say(flags, told.why)
             if not (flags.stay and told.code != 2):
                 return told.code
+    finally:
+        remove_scratch(scratch)
 
 
 def _until_sent_away(serve: Callable[[], Told], flags: ClientFlags) -> Told:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -116,6 +117,11 @@ HEARTBEAT_SECONDS = HEARTBEAT_MIN_INTERVAL
 MOST_OF_A_RECORD = 256 * 1024
 """Bytes of a part that is not a piece of an array: numbers unpack to twenty times what they are."""
 
+STALLED_SECONDS = 60.0
+"""How long the next part of a reply that was announced may take, 5 MB at most; so long a silent client holds up a round."""
+LOOK_SECONDS = 2.0
+"""How often, while parts are awaited, it is looked whether their senders are still there."""
+
 public_bytes = public_key_to_bytes
 
 
@@ -182,6 +188,19 @@ def server_task(address: str, ca: bytes | None, limit: int, patience: float = 60
         grid.close()
 
 
+@dataclass
+class _Arriving:
+    """A reply that was announced."""
+
+    about: Any
+    """Its metadata, as the sender tells them."""
+    tree: ObjectTree
+    parts: dict[str, bytes] = field(default_factory=dict)
+    """Those that are here, by object id."""
+    since: float = field(default_factory=time.monotonic)
+    """When the last of them came."""
+
+
 class _CarefulGrid(HttpGrid):
     """Flower's grid, but no client can hold it up, fill its memory, or end it with a reply that cannot be unpacked.
 
@@ -194,8 +213,9 @@ class _CarefulGrid(HttpGrid):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._arriving: dict[str, tuple[Any, ObjectTree, dict[str, bytes]]] = {}
-        """Message asked → what is known of its reply, the parts that it has, and those that are here."""
+        self._arriving: dict[str, _Arriving] = {}
+        """Message asked → its reply, as far as it is here."""
+        self._looked = 0.0
         self._late: set[str] = set()
         """Messages whose replies nobody waits for any more."""
 
@@ -209,15 +229,19 @@ class _CarefulGrid(HttpGrid):
                 self._late.discard(proto.metadata.reply_to_message_id)
                 self._confirm(proto.metadata.message_id)  # which frees it
                 continue
-            self._arriving[proto.metadata.reply_to_message_id] = (proto.metadata, tree, {})
-        found = []
+            self._arriving[proto.metadata.reply_to_message_id] = _Arriving(proto.metadata, tree)
+        found, gone = [], self._gone()
         for asked in [asked for asked in self._arriving if asked in wanted]:
-            about, tree, parts = self._arriving[asked]
+            about = self._arriving[asked].about
             try:
-                if not self._complete(tree, parts):
+                if not self._complete(self._arriving[asked]):
+                    if about.src_node_id in gone:
+                        raise ValueError("Node Unavailable")
+                    if time.monotonic() - self._arriving[asked].since > STALLED_SECONDS:
+                        raise ValueError(f"its reply stopped halfway, for more than {STALLED_SECONDS:g} s")
                     continue
                 self._confirm(about.message_id)
-                message = self._unpacked(about.message_id, parts)
+                message = self._unpacked(about.message_id, self._arriving[asked].parts)
                 if (message.metadata.reply_to_message_id, message.metadata.src_node_id) != (asked, about.src_node_id):
                     raise ValueError("it is not the reply that it was announced as")
             except (httpx.TransportError, httpx.HTTPStatusError):
@@ -229,9 +253,17 @@ class _CarefulGrid(HttpGrid):
             found.append(message)
         return found
 
-    def _complete(self, tree: ObjectTree, parts: dict[str, bytes]) -> bool:
+    def _gone(self) -> set[int]:
+        """The nodes that replies are awaited from and that are no longer there; looked at every LOOK_SECONDS, else none."""
+        if not self._arriving or time.monotonic() - self._looked < LOOK_SECONDS:
+            return set()
+        self._looked = time.monotonic()
+        return {arriving.about.src_node_id for arriving in self._arriving.values()} - set(self.get_node_ids())
+
+    def _complete(self, arriving: _Arriving) -> bool:
         """Fetch the parts that are there; whether all are."""
-        for part in iterate_object_tree(tree):
+        parts = arriving.parts
+        for part in iterate_object_tree(arriving.tree):
             if part.object_id not in parts:
                 request = PullObjectRequest(node=self.node, run_id=self.run.run_id, object_id=part.object_id)
                 answer = self._runtime_client.PullObject(request)
@@ -239,7 +271,7 @@ class _CarefulGrid(HttpGrid):
                     raise ValueError("a part of it is gone")
                 if not answer.object_available:
                     return False
-                parts[part.object_id] = answer.object_content
+                parts[part.object_id], arriving.since = answer.object_content, time.monotonic()
                 if sum(map(len, parts.values())) > self.limit:
                     raise ValueError(f"more than {self.limit} bytes")
         return True
@@ -251,7 +283,7 @@ class _CarefulGrid(HttpGrid):
             self._confirm(asked)
             if asked in self._arriving:
                 self._late.discard(asked)
-                self._confirm(self._arriving.pop(asked)[0].message_id)
+                self._confirm(self._arriving.pop(asked).about.message_id)
 
     def _confirm(self, message_id: str) -> None:
         """Let the SuperLink delete a message's parts."""

@@ -4,11 +4,9 @@ import contextlib
 import dataclasses
 import json
 import os
-import shutil
 import ssl
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from typing import Self
 import tomli_w
 
 from experiment.errors import RunError, UserError
+from experiment.processes import remove_scratch, scratch_folder
 from network.address import Address, free_port, is_loopback
 from network.gate import SMALL, Orders, start_gate
 from network.keys import CA, SERVER, SERVER_KEY, Public, certificates, read, read_public
@@ -97,7 +96,7 @@ class Network:
         Raises:
             RunError: they did not start.
         """
-        self.scratch = Path(tempfile.mkdtemp(prefix="oleander-"))
+        self.scratch = scratch_folder()
         self._closing = False
         self._open = threading.Event()
         self._failure = ""
@@ -118,7 +117,7 @@ class Network:
             self.gate.wait(10)
         except subprocess.TimeoutExpired:
             self.gate.kill()
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        remove_scratch(self.scratch)
 
     def environment(self) -> dict[str, str]:
         """For Flower's programs: a home of this run's own, with the way to its SuperLink."""

@@ -24,6 +24,8 @@ class Place:
         self.folder, self.host, self.port, self.prefix = folder, host, free_port(), prefix
         self.logs = folder / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
+        self.scratch = folder / "tmp"
+        self.scratch.mkdir(exist_ok=True)
         self.out = folder / "run"
         self.started: dict[str, subprocess.Popen] = {}
 
@@ -45,7 +47,7 @@ class Place:
             self.started[name] = subprocess.Popen(
                 [*(self.prefix if prefix is None else prefix), sys.executable, "-m", *map(str, words)], cwd=ROOT,
                 stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                env=os.environ | {"OLEANDER_TEST": str(self.folder), "PYTHONUNBUFFERED": "1"},
+                env=os.environ | {"OLEANDER_TEST": str(self.folder), "PYTHONUNBUFFERED": "1", "TMPDIR": str(self.scratch)},
             )  # fmt: skip
         return self.started[name]
 

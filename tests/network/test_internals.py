@@ -64,7 +64,7 @@ class Link:
                 self.tree = get_object_tree(reply)
                 self.parts = {key: value.deflate() for key, value in get_all_nested_objects(reply).items()}
             self.reply = reply
-        self.confirmed = []
+        self.confirmed, self.nodes = [], [7, 8]
         self.delivered = False
 
     def PullMessages(self, request):  # noqa: N802
@@ -83,6 +83,12 @@ class Link:
         there = request.object_id not in self.hold
         content = self.parts[request.object_id] if there else b""
         return PullObjectResponse(object_found=True, object_available=there, object_content=content)
+
+    def GetNodes(self, _request):  # noqa: N802
+        from flwr.proto.node_pb2 import NodeInfo
+        from flwr.proto.runtime_pb2 import GetNodesResponse
+
+        return GetNodesResponse(nodes=[NodeInfo(node_id=number) for number in self.nodes])
 
     def ConfirmMessageReceived(self, request):  # noqa: N802
         self.confirmed.append(request.message_object_id)
@@ -125,6 +131,25 @@ def test_a_reply_whose_parts_are_late_holds_nobody_up(asked):
     assert grid.pull_messages(["asked"]) == [] and grid.pull_messages(["asked"]) == []
     link.hold = set()
     assert len(grid.pull_messages(["asked"])) == 1 and grid.pull_messages([]) == []
+
+
+def test_a_sender_that_goes_or_falls_silent_in_the_midst_of_its_reply_is_not_waited_for(asked, monkeypatch):
+    link = Link(answer(asked, np.arange(5, dtype=np.float32)))
+    link.hold = {list(link.parts)[-1]}
+    grid = grid_on(link)
+    assert grid.pull_messages(["asked"]) == []
+    link.nodes = [8]
+    assert grid.pull_messages(["asked"]) == []  # not looked again so soon
+    monkeypatch.setattr(internals, "LOOK_SECONDS", 0.0)
+    (reply,) = grid.pull_messages(["asked"])
+    assert "Node Unavailable" in reply.error.reason and link.confirmed == [link.reply.object_id]
+    silent = Link(answer(asked, np.arange(5, dtype=np.float32)))
+    silent.hold = {list(silent.parts)[-1]}
+    grid = grid_on(silent)
+    assert grid.pull_messages(["asked"]) == []
+    monkeypatch.setattr(internals, "STALLED_SECONDS", 0.0)
+    (reply,) = grid.pull_messages(["asked"])
+    assert "stopped halfway" in reply.error.reason and not grid._arriving
 
 
 def test_a_reply_that_is_too_large_or_unpacks_to_too_much_is_its_senders_error(asked, monkeypatch):
