@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
     from experiment.config import Experiment
     from experiment.prepare import Setup
+    from experiment.records import Summary
+    from network.roster import NetworkRoster
     from network.superlink import Network
 
 
@@ -159,27 +161,17 @@ def _network(
 
 def _run_warm(setup: Setup, flags: ServerFlags, folder: RunFolder, network: Network, console: Console) -> None:
     """The server's part in this process."""
-    from experiment.federation import federate
-    from experiment.progress import ProgressListener
-    from experiment.report import finish_run, print_results
+    from experiment.report import print_results
     from network.internals import server_task, submit
-    from network.roster import NetworkRoster
+    from network.roster import FAREWELL_SECONDS, NetworkRoster
     from network.superlink import ROOT
 
     with network:
         trusted = network.trusted()
         submit(str(network.inner), network.ca, ROOT)
         roster = NetworkRoster(setup, lambda text: _line(console, text), trusted, how_to_start(flags, setup.experiment))
-        listener = ProgressListener(console, setup.experiment)
         with server_task(str(network.inner), network.ca, network.reply_limit) as grid:
-            try:
-                with listener.progress:
-                    summary = federate(grid, setup, folder, listener, roster=roster)
-                finish_run(folder, summary)
-            except Exception as error:
-                roster.dismiss(grid, f"the run failed: {error}", 1)
-                raise
-            roster.dismiss(grid, "the run is finished", 0)
+            summary = _federated(grid, setup, folder, roster, console, FAREWELL_SECONDS)
     print_results(console, folder.path, summary)
 
 
@@ -203,6 +195,26 @@ def _run_stock(setup: Setup, flags: ServerFlags, folder: RunFolder, network: Net
             f"Flower's run ended as {status}; {folder.path} has what was done, and superlink.txt what Flower said"
         )
     print_results(console, folder.path, read_summary(folder.path))
+
+
+def _federated(
+    grid: Grid, setup: Setup, folder: RunFolder, roster: NetworkRoster, console: Console, patience: float
+) -> Summary:
+    """The whole run, and its folder finished; the clients hear how it ended, in either case, within ``patience`` seconds."""
+    from experiment.federation import federate
+    from experiment.progress import ProgressListener
+    from experiment.report import finish_run
+
+    listener = ProgressListener(console, setup.experiment)
+    try:
+        with listener.progress:
+            summary = federate(grid, setup, folder, listener, roster=roster)
+        finish_run(folder, summary)
+    except Exception as error:
+        roster.dismiss(grid, f"the run failed: {error}", 1, patience)
+        raise
+    roster.dismiss(grid, "the run is finished", 0, patience)
+    return summary
 
 
 def how_to_start(flags: ServerFlags, experiment: Experiment) -> str:
@@ -230,10 +242,8 @@ app = ServerApp()
 @app.main()
 def serve_app(grid: Grid, context: Context) -> None:
     """Run what ``flwr run . -c 'scenario="dba" flags="--seed 1"'`` asks for, with whatever nodes the SuperLink has."""
-    from experiment.federation import federate
     from experiment.prepare import Sources, prepare
-    from experiment.progress import ProgressListener
-    from experiment.report import finish_run, print_results
+    from experiment.report import print_results
     from network.roster import STOCK_FAREWELL_SECONDS, NetworkRoster
 
     config = {name: str(value) for name, value in context.run_config.items()}
@@ -245,13 +255,7 @@ def serve_app(grid: Grid, context: Context) -> None:
     trusted = {int(node): client for node, client in told["trusted"].items()} if told.get("trusted") else None
     roster = NetworkRoster(setup, lambda text: _line(console, text), trusted)
     roster = dataclasses.replace(roster, how_to_start=told["start"]) if told else roster
-    try:
-        summary = federate(grid, setup, folder, ProgressListener(console, setup.experiment), roster=roster)
-    except RunError as error:
-        roster.dismiss(grid, f"the run failed: {error}", 1, STOCK_FAREWELL_SECONDS)
-        raise
-    finish_run(folder, summary)
-    roster.dismiss(grid, "the run is finished", 0, STOCK_FAREWELL_SECONDS)
+    summary = _federated(grid, setup, folder, roster, console, STOCK_FAREWELL_SECONDS)
     print_results(console, folder.path, summary)
     folder.release()
 
