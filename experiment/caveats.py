@@ -1,7 +1,7 @@
 """What a reader of a run's numbers must know: made-up data, assumptions that did not hold, replies that were left out."""
 
 import inspect
-from collections import Counter
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,8 +70,27 @@ def _scaling(experiment: Experiment) -> list[str]:
     ]
 
 
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
 def counted(lists: Sequence[list[str]]) -> list[str]:
-    """The warnings of several runs, each once, with the number of runs it holds for."""
-    count = Counter(text for texts in lists for text in texts)
-    total = len(lists)
-    return [text if n == total else f"{text} ({n} of {total} runs)" for text, n in count.items()]
+    """The warnings of several runs, each once, with the number of runs it holds for.
+
+    Warnings that differ only in their numbers are one, with the least and the greatest of each.
+    """
+    alike: dict[str, list[tuple[int, str]]] = {}
+    for run, texts in enumerate(lists):
+        for text in texts:
+            alike.setdefault(NUMBER.sub("0", text), []).append((run, text))
+    said = []
+    for found in alike.values():
+        runs, text = len({run for run, _ in found}), _ranged([text for _, text in found])
+        said.append(text if runs == len(lists) else f"{text} ({runs} of {len(lists)} runs)")
+    return said
+
+
+def _ranged(texts: list[str]) -> str:
+    """Texts that differ only in numbers, as one: ``1 to 57`` where they differ."""
+    columns = zip(*(NUMBER.findall(text) for text in texts), strict=True)
+    ranges = iter([sorted(set(column), key=float) for column in columns])
+    return NUMBER.sub(lambda _: " to ".join(dict.fromkeys(((r := next(ranges))[0], r[-1]))), texts[0])

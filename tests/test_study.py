@@ -89,6 +89,11 @@ def test_what_weakens_a_result_is_said(of_summary, of_experiment, words):
 
 def test_warnings_of_several_runs_are_said_once_with_their_number():
     assert counted([["a", "b"], ["a"]]) == ["a", "b (1 of 2 runs)"]
+    assert counted([["9 of 5.5", "b"], ["10 of 5.5"], ["c"]]) == [
+        "9 to 10 of 5.5 (2 of 3 runs)",
+        "b (1 of 3 runs)",
+        "c (1 of 3 runs)",
+    ]
 
 
 # ---- end to end ------------------------------------------------------------------------------------------------------
