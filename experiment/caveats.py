@@ -91,6 +91,6 @@ def counted(lists: Sequence[list[str]]) -> list[str]:
 
 def _ranged(texts: list[str]) -> str:
     """Texts that differ only in numbers, as one: ``1 to 57`` where they differ."""
-    columns = zip(*(NUMBER.findall(text) for text in texts), strict=True)
-    ranges = iter([sorted(set(column), key=float) for column in columns])
-    return NUMBER.sub(lambda _: " to ".join(dict.fromkeys(((r := next(ranges))[0], r[-1]))), texts[0])
+    columns = [sorted(set(column), key=float) for column in zip(*(NUMBER.findall(text) for text in texts), strict=True)]
+    ranges = iter([found[0] if len(found) == 1 else f"{found[0]} to {found[-1]}" for found in columns])
+    return NUMBER.sub(lambda _: next(ranges), texts[0])

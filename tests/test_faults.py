@@ -35,15 +35,7 @@ def test_a_failing_client_ends_the_run_with_1_naming_client_round_and_cause(faul
 
 def test_every_fault_can_be_dropped_and_is_recorded_and_a_dead_actor_works_again(image_folder, tmp_path):
     faults = ",".join(f"{client}={fault}" for client, fault in enumerate(CAUSES))
-    flags = [
-        *TINY,
-        "--dataset",
-        f"folder:{image_folder}",
-        "--on-bad-reply",
-        "drop",
-        "--out",
-        tmp_path / "out",
-    ]
+    flags = [*TINY, "--dataset", f"folder:{image_folder}", "--on-bad-reply", "drop", "--out", tmp_path / "out"]
     result = run(faults, *flags, module="tests.faulty")
     first, second = read_rounds(tmp_path / "out")[1:]
     assert first.client_ids == [5] and [d["client"] for d in first.dropped] == list(range(5))
@@ -67,7 +59,7 @@ def test_a_signal_ends_it_soon_keeps_finished_rounds_and_leaves_no_process(numbe
         began = time.monotonic()
         process.send_signal(number)
         process.wait(20)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 5
         assert process.returncode == code
     finally:
         process.kill()

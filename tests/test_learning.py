@@ -133,25 +133,20 @@ def distance(a, b) -> float:
     return max(float(np.abs(x - y).max()) for x, y in zip(a, b, strict=True))
 
 
-def test_fit_is_bit_exact_and_keyed_by_seed_round_and_client():
-    base, n, metrics = fit(BenignClient, SETTINGS)
-    assert (n, metrics["images"]) == (20, 40.0) and np.isfinite(metrics["loss"])
-    assert distance(base, fit(BenignClient, SETTINGS)[0]) == 0
-    data = shard()
+@pytest.mark.parametrize(("precision", "m", "batch"), [("fp32", 20, 8), ("bf16", 4, 2)])
+def test_fit_is_bit_exact_and_keyed_by_seed_round_and_client(precision, m, batch):
+    """In bf16 with few images: a machine without its instructions takes a quarter of a second for one."""
+    settings, data = replace(SETTINGS, precision=precision, batch_size=batch), shard(m)
+    base, n, metrics = fit(BenignClient, settings, data=data)
+    assert (n, metrics["images"]) == (m, 2.0 * m) and np.isfinite(metrics["loss"])
+    assert distance(base, fit(BenignClient, settings, data=data)[0]) == 0
     for other in (
-        fit(BenignClient, replace(SETTINGS, seed=1))[0],
-        fit(BenignClient, SETTINGS, round_number=2)[0],
-        fit(BenignClient, SETTINGS, data=Shard(4, data.images, data.labels))[0],
-        fit(BenignClient, replace(SETTINGS, augment="epoch"))[0],
+        fit(BenignClient, replace(settings, seed=1), data=data)[0],
+        fit(BenignClient, settings, round_number=2, data=data)[0],
+        fit(BenignClient, settings, data=Shard(4, data.images, data.labels))[0],
+        fit(BenignClient, replace(settings, augment="epoch"), data=data)[0],
     ):
         assert distance(base, other) > 0
-
-
-def test_fit_in_bf16_is_bit_exact_too():
-    """Two steps: a machine without bf16's instructions takes half a second an image."""
-    settings, data = replace(SETTINGS, precision="bf16", batch_size=4, local_epochs=1), shard(8)
-    base, again, other = (fit(BenignClient, s, data=data)[0] for s in (settings, settings, replace(settings, seed=1)))
-    assert distance(base, again) == 0 < distance(base, other)
 
 
 def test_training_makes_no_optimiser_object_whose_first_one_imports_pytorchs_compiler():
@@ -174,10 +169,7 @@ def test_bf16_trains_nearly_as_fp32_does_and_nothing_else_is_taken():
         fit(BenignClient, replace(settings, precision="auto"))
 
 
-def test_whether_bf16_is_fast_is_measured_in_a_moment_even_where_it_is_not(monkeypatch):
-    began = time.monotonic()
-    speedup = devices.bf16_speedup(torch.device("cpu"))
-    assert 0 < speedup < 100 and time.monotonic() - began < 20
+def test_where_bf16_is_emulated_a_tenth_of_the_turns_tells(monkeypatch):
     calls = []
     monkeypatch.setattr(
         devices.torch,
