@@ -5,23 +5,19 @@ in its place, which starts a Python process for every message.
 """
 
 import contextlib
-import os
-import shlex
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from experiment.config import CountOrZero
 from experiment.errors import RunError, UserError
 from experiment.processes import remove_scratch, scratch_folder
 from network.address import Address, is_loopback, parse_address
+from network.stock import serve_stock
+from network.visit import ClientFlags, Patience, Told, credentials, say
 
 if TYPE_CHECKING:
     from flwr.app import Message
@@ -30,50 +26,9 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.3
 """How often an idle client asks whether there is something to do."""
-TRY_AGAIN_SECONDS = 1.0
 TAKEN = 412
 """Flower's status for a node that is to be activated and is there."""
-SAY_AGAIN_SECONDS = 30.0
 NODE_CONFIG = ("dataset", "data_dir", "blend_image")
-
-
-@dataclass(frozen=True)
-class ClientFlags:
-    """One client of a federated network over a real network; the server says what it trains."""
-
-    server: str
-    """HOST:PORT of the server."""
-    client_id: CountOrZero
-    """Which client this is, 0 to the server's --clients minus 1."""
-    keys: str = ""
-    """Folder with ca.crt and this client's own client-ID.key; required where the server is not on this machine."""
-    key: str = ""
-    """File of this client's private key (default: client-ID.key in --keys)."""
-    insecure: bool = False
-    """Speak without TLS and keys to a server on another machine."""
-    dataset: str = ""
-    """This machine's copy of the server's dataset, where it lies elsewhere: cifar10, folder:DIR or toy."""
-    data_dir: str = ""
-    """Folder that CIFAR-10 is in on this machine."""
-    blend_image: str = ""
-    """This machine's copy of the picture that a blend attacker mixes in."""
-    stay: bool = False
-    """Stay for the next run when one is over."""
-    wait: float = float("inf")
-    """Seconds that the server may be away, before the run and during it."""
-    stock: bool = False
-    """Run Flower's own SuperNode; slow, but by its public interface alone."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """How a client's time with a server ended."""
-
-    why: str
-    code: int
-    """0 the run is finished, 1 it failed, 2 this client is refused."""
-    again: float = 0.0
-    """Seconds for which it may try again."""
 
 
 def main(arguments: list[str]) -> int:
@@ -99,11 +54,11 @@ def _run(flags: ClientFlags) -> int:
     scratch = scratch_folder()
     mailbox = scratch / "farewell.json"
     node_config = {"partition-id": flags.client_id, "mailbox": str(mailbox)} | {k: v for k, v in config.items() if v}
-    serve = _stock if flags.stock else _warm
+    serve = serve_stock if flags.stock else _warm
     try:
         while True:
             told = _until_sent_away(lambda: serve(flags, address, node_config, mailbox, scratch), flags)
-            _say(flags, told.why)
+            say(flags, told.why)
             if not (flags.stay and told.code != 2):
                 return told.code
     finally:
@@ -120,7 +75,7 @@ def _until_sent_away(serve: Callable[[], Told], flags: ClientFlags) -> Told:
         left = first_refused + told.again - now
         if left <= 0:
             return told
-        _say(flags, f"{told.why}; trying again for {left:.0f} s")
+        say(flags, f"{told.why}; trying again for {left:.0f} s")
         time.sleep(min(5.0, left))
 
 
@@ -131,13 +86,6 @@ def _absolute(path: str, name: str) -> str:
     return path if name == "dataset" or not path else str(Path(path).expanduser().resolve())
 
 
-def _say(flags: ClientFlags, text: str) -> None:
-    print(f"client {flags.client_id}: {text}", flush=True)
-
-
-# ---- warm ---------------------------------------------------------------------------------------------------------------
-
-
 def _warm(flags: ClientFlags, address: Address, node_config: dict[str, Any], mailbox: Path, _scratch: Path) -> Told:
     """One time with a server, in this process; a lost connection is taken up again."""
     import httpx
@@ -145,13 +93,13 @@ def _warm(flags: ClientFlags, address: Address, node_config: dict[str, Any], mai
     from clients.farewell import read_farewell
     from network.internals import Node, NodeRefusedError
 
-    ca, key = _credentials(flags)
-    patience = _Patience(flags, address)
+    ca, key = credentials(flags)
+    patience = Patience(flags, address)
     while True:
         node = Node(str(address), ca, key)
         try:
             node.join()
-            _say(flags, f"joined {address}")
+            say(flags, f"joined {address}")
             _work(node, node_config, lambda: read_farewell(mailbox), flags, patience)
         except _SentAwayError as told:
             return told.told
@@ -189,36 +137,9 @@ class _SentAwayError(Exception):
         self.told = told
 
 
-class _Patience:
-    """Waits for a server that is away, and says so now and then."""
-
-    def __init__(self, flags: ClientFlags, address: Address) -> None:
-        self.flags, self.address = flags, address
-        self.joined, self.away_since, self.said = False, 0.0, float("-inf")
-
-    def answered(self) -> None:
-        """The server is there."""
-        self.joined, self.away_since = True, 0.0
-
-    def wait(self, why: str) -> None:
-        """A moment.
-
-        Raises:
-            RunError: it is away for too long.
-        """
-        now = time.monotonic()
-        self.away_since = self.away_since or now
-        if now - self.away_since > self.flags.wait:
-            raise RunError(f"client {self.flags.client_id}: {why}, for {self.flags.wait:g} s (--wait)")
-        if now - self.said > SAY_AGAIN_SECONDS:
-            self.said = now
-            _say(self.flags, f"{why}; trying again")
-        time.sleep(TRY_AGAIN_SECONDS)
-
-
 def _work(
     node: "Node", node_config: dict[str, Any], farewell: Callable[[], dict[str, Any] | None], flags: ClientFlags,
-    patience: _Patience,
+    patience: Patience,
 ) -> None:  # fmt: skip
     """Answer messages.
 
@@ -245,7 +166,7 @@ def _work(
                 node.answer(reply, seconds)
             raise _SentAwayError(Told(str(told["why"]), int(told["code"]), float(told["again"])))
         node.answer(reply, seconds)
-        _say(flags, _what_was_done(message, reply, seconds))
+        say(flags, _what_was_done(message, reply, seconds))
 
 
 def _answer(message: "Message", context: Any) -> "Message":
@@ -273,87 +194,5 @@ def _what_was_done(message: "Message", reply: "Message", seconds: float) -> str:
     )
 
 
-def _credentials(flags: ClientFlags) -> tuple[bytes | None, Any]:
-    """The server's authority and this client's key; None without."""
-    from network.keys import CA, read, read_private
-
-    if not flags.keys:
-        if flags.key:
-            raise UserError(f"--key {flags.key}: goes with --keys DIR, which has the server's ca.crt")
-        return None, None
-    folder = Path(flags.keys).expanduser()
-    return read(folder / CA), read_private(_key_file(flags))
-
-
-def _key_file(flags: ClientFlags) -> Path:
-    return Path(flags.key or f"{flags.keys}/client-{flags.client_id}.key").expanduser()
-
-
 def _short(error: Exception) -> str:
     return str(error).strip().partition("\n")[0][:120].rstrip(".") or type(error).__name__
-
-
-# ---- stock --------------------------------------------------------------------------------------------------------------
-
-
-def _stock(flags: ClientFlags, address: Address, node_config: dict[str, Any], mailbox: Path, scratch: Path) -> Told:
-    """One time with a server by Flower's own SuperNode; it ends when a farewell lies in the mailbox."""
-    from clients.farewell import read_farewell
-    from network.address import free_port
-
-    _credentials(flags)  # checked before anything starts
-    words = " ".join(
-        f"{name}={value if isinstance(value, int) else _quoted(value)}" for name, value in node_config.items()
-    )
-    command = [
-        str(Path(sys.executable).parent / "flower-supernode"), "--superlink", str(address), "--host", "127.0.0.1",
-        "--port", str(free_port()), "--node-config", words,
-    ]  # fmt: skip
-    if flags.keys:
-        folder = Path(flags.keys).expanduser()
-        command += [
-            "--root-certificates",
-            str(folder / "ca.crt"),
-            "--auth-supernode-private-key",
-            str(_key_file(flags)),
-        ]
-    else:
-        command.append("--insecure")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    env = os.environ | {"FLWR_HOME": str(scratch / "flwr"), "PATH": path, "FLWR_DISABLE_UPDATE_CHECK": "1",
-                        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1"}  # fmt: skip
-    patience = _Patience(flags, address)
-    while True:
-        _say(flags, shlex.join(command))
-        node = subprocess.Popen(command, env=env)
-        try:
-            while node.poll() is None:
-                if told := read_farewell(mailbox):
-                    time.sleep(5.0)  # Flower's node sends the answer within that
-                    return Told(str(told["why"]), int(told["code"]), float(told["again"]))
-                time.sleep(0.2)
-        finally:
-            _end(node)
-        shutil.rmtree(scratch / "flwr", ignore_errors=True)
-        patience.wait(f"flower-supernode ended with {node.returncode}")
-
-
-def _quoted(value: str) -> str:
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a process and all that it has started."""
-    import psutil
-
-    if process.poll() is not None:
-        return
-    started = psutil.Process(process.pid).children(recursive=True)
-    process.terminate()
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-    for child in started:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()

@@ -18,8 +18,10 @@ import tomli_w
 from experiment.errors import RunError, UserError
 from experiment.processes import remove_scratch, scratch_folder
 from network.address import Address, free_port, is_loopback
-from network.gate import SMALL, Orders, start_gate
+from network.filter import SMALL
+from network.gate import start_gate
 from network.keys import CA, SERVER, SERVER_KEY, Public, certificates, read, read_public
+from network.orders import Orders
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 60.0

@@ -15,9 +15,11 @@ from flwr.proto.node_pb2 import Node
 from flwr.supercore.date import now
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
 
-from network import gate as module
-from network.gate import SMALL, Gate, Orders, Teller
+from network import filter as filtering
+from network import orders
+from network.filter import SMALL, Filter
 from network.internals import FLEET, FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER, TIMESTAMP_HEADER
+from network.orders import Orders, Teller
 
 LIMIT = 1000
 KEY, OTHER = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())
@@ -31,7 +33,7 @@ class World:
         orders = Orders([], "http://superlink", "", "", "127.0.0.1", 1, LIMIT, 64, keys=[k.decode() for k in keys])
         tell = Teller()
         tell.event = lambda kind, text="": self.told.append(text)
-        self.gate = Gate(orders, tell)
+        self.gate = Filter(orders, tell)
         self.gate.client = httpx.AsyncClient(
             transport=httpx.MockTransport(self._superlink), base_url="http://superlink"
         )
@@ -205,7 +207,7 @@ def test_bodies_have_limits_whatever_they_claim():
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(module, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(filtering, "BODY_SECONDS", 0.05)
     world = World()
 
     async def asked():
@@ -228,14 +230,14 @@ def test_bytes_that_are_no_request_of_flowers_go_no_further(path):
 
 def test_many_refusals_in_a_second_become_a_number(monkeypatch, capsys):
     clock = [10.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(orders.time, "monotonic", lambda: clock[0])
     tell = Teller()
     for _ in range(500):
         tell.refused("no")
     clock[0] = 11.5
     tell.refused("again")
     lines = [json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()]
-    assert len(lines) == module.LINES_A_SECOND + 2 and lines[-2:] == ["and 480 more in the second before", "again"]
+    assert len(lines) == orders.LINES_A_SECOND + 2 and lines[-2:] == ["and 480 more in the second before", "again"]
 
 
 def test_messages_of_flower_have_what_the_gate_looks_at():

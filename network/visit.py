@@ -1,0 +1,101 @@
+"""What the two ways of being a client share: the flags, the keys, the patience with a server that is away, the end."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiment.config import CountOrZero
+from experiment.errors import RunError, UserError
+from network.address import Address
+
+TRY_AGAIN_SECONDS = 1.0
+SAY_AGAIN_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class ClientFlags:
+    """One client of a federated network over a real network; the server says what it trains."""
+
+    server: str
+    """HOST:PORT of the server."""
+    client_id: CountOrZero
+    """Which client this is, 0 to the server's --clients minus 1."""
+    keys: str = ""
+    """Folder with ca.crt and this client's own client-ID.key; required where the server is not on this machine."""
+    key: str = ""
+    """File of this client's private key (default: client-ID.key in --keys)."""
+    insecure: bool = False
+    """Speak without TLS and keys to a server on another machine."""
+    dataset: str = ""
+    """This machine's copy of the server's dataset, where it lies elsewhere: cifar10, folder:DIR or toy."""
+    data_dir: str = ""
+    """Folder that CIFAR-10 is in on this machine."""
+    blend_image: str = ""
+    """This machine's copy of the picture that a blend attacker mixes in."""
+    stay: bool = False
+    """Stay for the next run when one is over."""
+    wait: float = float("inf")
+    """Seconds that the server may be away, before the run and during it."""
+    stock: bool = False
+    """Run Flower's own SuperNode; slow, but by its public interface alone."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """How a client's time with a server ended."""
+
+    why: str
+    code: int
+    """0 the run is finished, 1 it failed, 2 this client is refused."""
+    again: float = 0.0
+    """Seconds for which it may try again."""
+
+
+class Patience:
+    """Waits for a server that is away, and says so now and then."""
+
+    def __init__(self, flags: ClientFlags, address: Address) -> None:
+        self.flags, self.address = flags, address
+        self.joined, self.away_since, self.said = False, 0.0, float("-inf")
+
+    def answered(self) -> None:
+        """The server is there."""
+        self.joined, self.away_since = True, 0.0
+
+    def wait(self, why: str) -> None:
+        """A moment.
+
+        Raises:
+            RunError: it is away for too long.
+        """
+        now = time.monotonic()
+        self.away_since = self.away_since or now
+        if now - self.away_since > self.flags.wait:
+            raise RunError(f"client {self.flags.client_id}: {why}, for {self.flags.wait:g} s (--wait)")
+        if now - self.said > SAY_AGAIN_SECONDS:
+            self.said = now
+            say(self.flags, f"{why}; trying again")
+        time.sleep(TRY_AGAIN_SECONDS)
+
+
+def credentials(flags: ClientFlags) -> tuple[bytes | None, Any]:
+    """The server's authority and this client's key; None without."""
+    from network.keys import CA, read, read_private
+
+    if not flags.keys:
+        if flags.key:
+            raise UserError(f"--key {flags.key}: goes with --keys DIR, which has the server's ca.crt")
+        return None, None
+    folder = Path(flags.keys).expanduser()
+    return read(folder / CA), read_private(key_file(flags))
+
+
+def key_file(flags: ClientFlags) -> Path:
+    """Where this client's private key lies."""
+    return Path(flags.key or f"{flags.keys}/client-{flags.client_id}.key").expanduser()
+
+
+def say(flags: ClientFlags, text: str) -> None:
+    """A line for whoever watches this client."""
+    print(f"client {flags.client_id}: {text}", flush=True)
