@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from experiment.environment import environment
 from experiment.machine import cpu_count
-from learning.devices import dtype_of, gpu_name
+from learning.devices import dtype_of, fastest_precision, gpu_name
 from learning.resnet import fresh_model
 
 SIDES = (1024, 2048)
@@ -83,6 +83,14 @@ def gemm_rate(precision: str, device: torch.device, seconds: float = 0.3) -> flo
             taken = timed(lambda left=left, right=right: torch.mm(left, right), device)
             best, spent = max(best, 2 * side**3 / taken), spent + taken
     return best
+
+
+def precisions(device: torch.device) -> tuple[str, ...]:
+    """Those that are worth measuring: where bf16 is emulated, it takes many times as long as fp32."""
+    if fastest_precision(device) == "bf16":
+        return ("fp32", "bf16")
+    print("bf16 is no faster than fp32 on this machine, and left out")
+    return ("fp32",)
 
 
 def timed(work: Callable[[], object], device: torch.device = torch.device("cpu")) -> float:  # noqa: B008

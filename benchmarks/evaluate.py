@@ -3,13 +3,24 @@
 "plain" is what everyone writes first: the model as it is in fp32, PyTorch's default layout, all threads on one batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import Spread, arguments, flops_per_image, gemm_rate, in_turn, ratios, show, timed, write
+from benchmarks.common import (
+    Spread,
+    arguments,
+    flops_per_image,
+    gemm_rate,
+    in_turn,
+    precisions,
+    ratios,
+    show,
+    timed,
+    write,
+)
 from experiment.machine import cpu_count
 from learning.data import normalise, to_pixels
 from learning.devices import prepare_device
@@ -41,13 +52,11 @@ def main() -> None:
     def gemm(precision: str) -> Callable[[], float]:
         return lambda: on_all_cores(lambda: gemm_rate(precision, device))
 
-    ways = {f"plain, batch {batch}": plain(batch) for batch in told.plain_batches} | {
-        "fp32": ours("fp32"),
-        "bf16": ours("bf16"),
-    }
+    native = precisions(device)
+    ways = {f"plain, batch {batch}": plain(batch) for batch in told.plain_batches} | {p: ours(p) for p in native}
     for way in ways.values():
         way()  # warm
-    found = in_turn(told.repeats, ways | {"gemm fp32": gemm("fp32"), "gemm bf16": gemm("bf16")})
+    found = in_turn(told.repeats, ways | {f"gemm {p}": gemm(p) for p in native})
     flops = flops_per_image()[0]
     first = next(iter(ways))
     rows = []
@@ -58,7 +67,7 @@ def main() -> None:
             way, Spread.of(found[way]), f"{Spread.of(peak).median / flops:.0f}", f"{reached.median:.0%}",
             ratios(found[way], found[first]),
         ])  # fmt: skip
-    apart = agreement(model, tensors[:1000], device)
+    apart = agreement(model, native, device)
     said = ", ".join(f"{precision} {most:.1e}" for precision, most in apart.items())
     print(f"{flops / 1e9:.3f} GFLOP an image; logits apart from the plain model's at most: {said}")
     columns = ("way", "images/s", "bound by GEMM peak", "reached", f"over {first}")
@@ -94,11 +103,11 @@ def evaluated_plainly(model: nn.Module, tensors: Tensor, batch: int) -> int:
 
 
 @torch.inference_mode()
-def agreement(model: nn.Module, tensors: Tensor, device: torch.device) -> dict[str, float]:
+def agreement(model: nn.Module, native: Sequence[str], device: torch.device) -> dict[str, float]:
     """Greatest difference between the plain model's logits and each precision's."""
     images = (torch.rand(500, 3, 32, 32) * 255).round() / 255
     plain = model(normalise(images).contiguous().to(device))
-    return {p: float((classifier(model, p)(images.to(device)) - plain).abs().max()) for p in ("fp32", "bf16")}
+    return {p: float((classifier(model, p)(images.to(device)) - plain).abs().max()) for p in native}
 
 
 if __name__ == "__main__":

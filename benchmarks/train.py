@@ -6,6 +6,7 @@ is measured by the same processes in the same arrangement. "plain" is the textbo
 
 import multiprocessing
 import queue
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,15 +14,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.common import Spread, arguments, flops_per_image, gemm_rate, ratios, show, timed, write
+from benchmarks.common import Spread, arguments, flops_per_image, gemm_rate, precisions, ratios, show, timed, write
 from clients.training import train
 from experiment.config import Experiment
 from experiment.machine import cpu_count
 from learning.data import Shard, normalise, to_pixels
 from learning.devices import fastest_precision, prepare_device
 from learning.resnet import fresh_model
-
-WAYS = ("plain", "fp32", "bf16")
 
 
 def work(way: str, shard: Shard, epochs: int, device: torch.device) -> None:
@@ -49,12 +48,12 @@ def plain(shard: Shard, epochs: int, device: torch.device) -> None:
             optimiser.step()
 
 
-def worker(threads: int, epochs: int, orders: Any, results: Any, together: Any) -> None:
+def worker(ways: Sequence[str], threads: int, epochs: int, orders: Any, results: Any, together: Any) -> None:
     """A process that does what it is told, at the same moment as the others."""
     device = prepare_device(threads)
     rng = np.random.default_rng(0)
     shard = Shard(0, rng.integers(0, 256, (384, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, 384))
-    for way in WAYS:
+    for way in ways:
         work(way, shard, 1, device)  # warm
     while (order := orders.get()) is not None:
         kind, name = order
@@ -65,15 +64,15 @@ def worker(threads: int, epochs: int, orders: Any, results: Any, together: Any) 
             results.put(384 * epochs / timed(lambda name=name: work(name, shard, epochs, device), device))
 
 
-def measure(processes: int, threads: int, repeats: int, epochs: int) -> dict[str, list[float]]:
+def measure(ways: Sequence[str], processes: int, threads: int, repeats: int, epochs: int) -> dict[str, list[float]]:
     """Images a second of all processes together, way by way, and the FLOP/s of their products."""
     context = multiprocessing.get_context("spawn")
     results, together = context.Queue(), context.Barrier(processes)
     orders = [context.Queue() for _ in range(processes)]
-    workers = [context.Process(target=worker, args=(threads, epochs, box, results, together)) for box in orders]
+    workers = [context.Process(target=worker, args=(ways, threads, epochs, box, results, together)) for box in orders]
     for process in workers:
         process.start()
-    found: dict[str, list[float]] = {name: [] for name in (*WAYS, "gemm fp32", "gemm bf16")}
+    found: dict[str, list[float]] = {name: [] for name in (*ways, *(f"gemm {way}" for way in ways if way != "plain"))}
     for _ in range(repeats):
         for name in found:
             for box in orders:
@@ -101,15 +100,15 @@ def main() -> None:
     told = arguments(
         __doc__, repeats=(5, "repeats of each measure"), epochs=(2, "local epochs of 384 images a measure")
     )
-    cores = cpu_count()
+    cores, ways = cpu_count(), ("plain", *precisions(prepare_device(1)))
     flops = flops_per_image()[1]
     arrangements = dict.fromkeys([(1, 1), (1, cores), (cores, 1)])
     if torch.cuda.is_available():
         arrangements = dict.fromkeys([(1, 1), (2, 1), (4, 1), (8, 1)])
     rows, measured = [], {}
     for processes, threads in arrangements:
-        found = measured[f"{processes}x{threads}"] = measure(processes, threads, told.repeats, told.epochs)
-        for way in WAYS:
+        found = measured[f"{processes}x{threads}"] = measure(ways, processes, threads, told.repeats, told.epochs)
+        for way in ways:
             peak = found["gemm bf16" if way == "bf16" else "gemm fp32"]
             bound = ratios([rate * flops for rate in found[way]], peak)
             rows.append([
