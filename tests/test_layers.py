@@ -27,7 +27,7 @@ ORDER = (
     ("experiment.records",),
     ("experiment.resume",),
     ("experiment.prepare", "experiment.engine"),
-    ("learning.checkpoints.pretrain",),
+    ("learning.checkpoints.pretrain", "learning.checkpoints.central"),
     ("experiment.study", "experiment.samples", "experiment.recorder"),
     ("experiment.federation",),
     ("experiment.progress",),
