@@ -50,7 +50,9 @@ def train(
     key = (experiment.seed, round_number, shard.client_id)
     images = torch.from_numpy(shard.images).to(device)  # (m, 3, 32, 32) uint8
     labels = torch.from_numpy(shard.labels).to(device)
-    augmentation, order = _generator("augment", key), _generator("batches", key)
+    once = experiment.augment == "once"  # the same images in every round of the run
+    augmentation = _generator("augment", (experiment.seed, 0 if once else round_number, shard.client_id))
+    order = _generator("batches", key)
     optimiser = _SGD(model, experiment)
     model.train()
     inputs, total = None, torch.zeros((), device=device)

@@ -67,8 +67,8 @@ class Experiment:
     """Momentum of the clients' SGD (0 to 1); the optimiser is fresh each round."""
     weight_decay: NotNegative = 5e-4
     """L2 weight decay of the clients' SGD."""
-    augment: Literal["once", "epoch"] = "once"
-    """Random crop and flip drawn once for each client's shard a round (the course's protocol), or afresh every epoch."""
+    augment: Literal["once", "round", "epoch"] = "once"
+    """Random crop and flip drawn once for each client's shard (the course's protocol), or afresh every round or epoch."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What convolutions are computed in, training and evaluation alike; auto: bf16 where it is measured to be the faster."""
