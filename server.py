@@ -36,6 +36,7 @@ from experiment.cli import Command, Flags, parse, parse_command
 from experiment.config import Count
 from experiment.console import console_on, error_line, notice, say_error
 from experiment.errors import RunError, UserError
+from experiment.files import absolute
 from experiment.records import LOG, RunFolder, is_finished, read_summary, taken_up, write_scenario
 from network.address import Address, check_free
 
@@ -101,7 +102,7 @@ def _make_keys(arguments: list[str]) -> int:
     from network.keys import make_keys
 
     flags = tyro.cli(KeysFlags, prog="server.py keys", args=arguments)
-    files = make_keys(Path(flags.out).expanduser(), flags.clients, list(flags.san))
+    files = make_keys(absolute(flags.out), flags.clients, list(flags.san))
     print(f"{len(files)} files in {flags.out}, mode 0600, for a server called {', '.join(flags.san)}.")
     print(
         "The server needs ca.crt, server.crt, server.key and client-*.pub; client I needs ca.crt and client-I.key only."
@@ -132,10 +133,10 @@ def _serve(command: Command, flags: ServerFlags) -> None:
         try:
             setup = prepare(experiment, Sources(lambda text: notice(console, text)), stopped.path if stopped else None)
         except OSError as error:
-            raise UserError(f"{error.filename}: {error.strerror}") from None
+            raise UserError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
         folder = stopped or RunFolder.of(setup.experiment)
-        chatter.keep_in(folder.path / LOG)
         with told_of_failure(folder.path / LOG, folder.path, None):
+            chatter.keep_in(folder.path / LOG)
             network = _network(setup, flags, address, folder, console, chatter)
             (_run_stock if flags.stock else _run_warm)(setup, flags, folder, network, console)
         folder.release()

@@ -100,8 +100,8 @@ def simulate(experiment: Experiment, client_app: ClientApp | None = None, stoppe
 
         setup = preparing.result()
         folder = stopped or RunFolder.of(setup.experiment)
-        chatter.keep_in(folder.path / LOG)
         with told_of_failure(folder.path / LOG, folder.path, folder.discard if not stopped else None):
+            chatter.keep_in(folder.path / LOG)
             run_one(setup, folder, resources, client_app, chatter)
         folder.release()
 
@@ -139,11 +139,11 @@ def run_study(plan: Plan, client_app: ClientApp | None = None) -> None:
         if address:
             cluster_address(address)  # before anything is written
         folder = StudyFolder(study_path(plan))
-        chatter.keep_in(folder.path / LOG)
-        folder.write_plan(plan, jobs)
         runs = list(dict.fromkeys(jobs.values()))
-        _say_what_is_old(runs, chatter)
         with told_of_failure(folder.path / LOG, folder.path, None):
+            chatter.keep_in(folder.path / LOG)
+            folder.write_plan(plan, jobs)
+            _say_what_is_old(runs, chatter)
             if not all(is_finished(run.folder) for run in runs):
                 run_all(runs, folder, sources, client_app, chatter)
             folder.write_results(runs)
@@ -175,7 +175,7 @@ def _prepared(work: Callable[[Sources], Prepared], chatter: Chatter) -> Prepared
 
         import experiment.runner  # noqa: F401
     except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}") from None
+        raise UserError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
     return done
 
 

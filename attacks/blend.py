@@ -15,6 +15,7 @@ from torch import Tensor
 from attacks import Attack
 from attacks._overlay import Overlay
 from experiment.errors import UserError
+from experiment.files import absolute
 from learning.data import MEAN, SIDE, STD
 
 CAT = Path(__file__).parent / "images" / "cat.png"
@@ -43,11 +44,11 @@ def blend(attack: Attack, *, blend_image: str, blend_alpha: float, blend_space: 
 
 def _picture(file: str) -> Tensor:
     """Read and resize an image: (3, 32, 32) in [0, 1]."""
-    path = Path(file).expanduser() if file else CAT
+    path = absolute(file) if file else CAT
     try:
         with Image.open(path) as opened:
             image = opened.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or "not an image that Pillow can read"
         raise UserError(
             f"--blend-image {path}: {reason}; give any image file, or leave it out for our own cat"

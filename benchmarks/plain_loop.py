@@ -86,7 +86,7 @@ def main() -> None:
 def train(model, client, number, data, e, trigger, mean, std, device) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     """Two epochs of SGD on one client's shard, poisoned if it is the attacker's."""
     shard = shard_of(client, data, e)
-    images = augmented(torch.from_numpy(shard.images), torch_generator(e.seed, "augment", number, client)).float() / 255
+    images = augmented(torch.from_numpy(shard.images), torch_generator(e.seed, "augment", 0, client)).float() / 255
     labels = torch.from_numpy(shard.labels)
     if client < e.malicious:
         chosen = generator(e.seed, "poison", client=client).choice(

@@ -35,4 +35,5 @@ def error_line(error: BaseException, folder: Path | None = None) -> str:
     if isinstance(error, UserError | RunError):
         where = f"; finished rounds are in {folder}" if folder else ""
         return f"[bold red]error:[/] {escape(str(error))}{escape(where)}"
-    return f"[bold red]error:[/] unexpected {type(error).__name__}: {escape(str(error))}; the traceback is in {folder}/log.txt"
+    said = f"unexpected {type(error).__name__}: {error}; the traceback is in {folder}/log.txt"
+    return f"[bold red]error:[/] {escape(said)}"

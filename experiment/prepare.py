@@ -10,6 +10,7 @@ from attacks import Attack, attack_of
 from attacks.blend import CAT
 from experiment.config import Experiment
 from experiment.errors import UserError
+from experiment.files import absolute
 from experiment.machine import cpu_count
 from experiment.records import check_free
 from experiment.resume import Standing, standing_of
@@ -167,17 +168,17 @@ def threads_for(experiment: Experiment) -> int:
 def _absolute(experiment: Experiment) -> Experiment:
     """The same with every path absolute, so that the run's config.toml can be run again from anywhere."""
 
-    def absolute(path: str) -> str:
-        return str(Path(path).expanduser().resolve()) if path else path
+    def whole(path: str) -> str:
+        return str(absolute(path)) if path else path
 
     source, weights = experiment.dataset, experiment.weights
     if source.startswith("folder:") and source != "folder:":
-        source = "folder:" + absolute(source.removeprefix("folder:"))
+        source = "folder:" + whole(source.removeprefix("folder:"))
     return dataclasses.replace(
         experiment,
         dataset=source,
-        weights=weights if weights in ("auto", "fresh") else absolute(weights),
-        data_dir=absolute(experiment.data_dir),
-        blend_image=absolute(experiment.blend_image),
-        out=absolute(experiment.out),
+        weights=weights if weights in ("auto", "fresh") else whole(weights),
+        data_dir=whole(experiment.data_dir),
+        blend_image=whole(experiment.blend_image),
+        out=whole(experiment.out),
     )

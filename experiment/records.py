@@ -235,28 +235,36 @@ def taken_up(command: Command) -> tuple[Experiment, RunFolder]:
 
 
 def check_free(path: Path) -> None:
-    """Refuse a run folder that is there and not empty.
+    """Refuse a run folder that is there and not empty; one of a run that ended before it began is free.
 
     Raises:
         UserError: it is a file, or a folder that holds something.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or {entry.name for entry in path.iterdir()} - {LOG, LOCK}):
         raise UserError(f"--out {path}: is there and not empty; name a new folder, so that no result is overwritten")
 
 
 def default_folder(experiment: Experiment, now: float) -> Path:
-    """Make runs/<scenario>-<strategy>-s<seed>-<time>, with a number behind it where that is taken."""
+    """Make runs/<scenario>-<strategy>-s<seed>-<time>, with a number behind it where that is taken.
+
+    Raises:
+        UserError: it cannot be made.
+    """
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
     name = f"{experiment.scenario}-{experiment.strategy}-s{experiment.seed}-{stamp}"
-    path, taken = Path("runs").resolve() / name, 1
-    path.parent.mkdir(exist_ok=True)
-    while True:
-        try:
-            path.mkdir()
-            return path
-        except FileExistsError:
-            taken += 1
-            path = path.with_name(f"{name}-{taken}")
+    parent, taken = Path("runs").resolve(), 1
+    path = parent / name
+    try:
+        parent.mkdir(exist_ok=True)
+        while True:
+            try:
+                path.mkdir()
+                return path
+            except FileExistsError:
+                taken += 1
+                path = path.with_name(f"{name}-{taken}")
+    except OSError as error:
+        raise UserError(f"{path}: cannot make the run's folder: {error.strerror}; --out DIR names another") from None
 
 
 def detection_rates(rounds: Sequence[RoundRecord]) -> tuple[float | None, float | None]:

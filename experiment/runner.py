@@ -98,7 +98,8 @@ def _on_engine(
     progress: Progress, folder: Path, chatter: Chatter,
 ) -> None:  # fmt: skip
     def failed(error: BaseException) -> None:
-        traceback.print_exception(error)  # to log.txt
+        with contextlib.suppress(OSError):  # a full disk
+            traceback.print_exception(error)  # to log.txt
         if not is_ending():
             progress.stop()
             console_on(chatter.error).print(error_line(error, folder), soft_wrap=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 from experiment.config import SETTINGS, Experiment
 from experiment.errors import UserError
-from experiment.files import replace_file
+from experiment.files import absolute, replace_file
 from experiment.intervals import Interval, interval
 from experiment.plan import Chart, Plan, Published
 from experiment.prepare import Setup, Sources, prepare
@@ -29,6 +29,8 @@ RESULTS = "results.csv"
 NOT_IN_KEY = ("scenario", "description", "out", "dataset", "data_dir", "weights", "blend_image", "ray_address", "actors",
               "client_cpus", "no_cache", "min_clients")  # fmt: skip
 """Settings that change no result, and paths, whose content counts instead."""
+KEY_VERSION = 2
+"""Raise it when the same settings come to other results: a study's finished runs from before are then not taken for new ones."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def _is_blank(path: Path) -> bool:
 
 def study_path(plan: Plan) -> Path:
     """The folder that ``--out`` names, else runs/<kind>: a study that is run again finds what it has."""
-    return Path(plan.out).expanduser().resolve() if plan.out else Path("runs").resolve() / plan.kind
+    return absolute(plan.out) if plan.out else Path("runs").resolve() / plan.kind
 
 
 _SCORES = ("mta", "asr", "baseline_mta", "baseline_asr", "true_positive_rate", "false_positive_rate")
@@ -193,8 +195,11 @@ def _tried(experiment: Experiment, sources: Sources) -> Setup:
 
 def run_key(setup: Setup) -> str:
     """SHA-256 of all that a run's result comes from: settings, images, starting model, trigger."""
-    settings = {k: v for k, v in dataclasses.asdict(setup.experiment).items() if k not in NOT_IN_KEY}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    experiment = setup.experiment
+    if experiment.on_bad_reply == "fail":  # then a timeout ends a run, and changes none
+        experiment = dataclasses.replace(experiment, round_timeout=Experiment.round_timeout)
+    settings = {k: v for k, v in dataclasses.asdict(experiment).items() if k not in NOT_IN_KEY}
+    digest = hashlib.sha256(json.dumps([KEY_VERSION, settings], sort_keys=True).encode())
     digest.update(setup.dataset.fingerprint.encode())
     digest.update(setup.start.state.weights.data)
     digest.update(setup.start.state.statistics.data)

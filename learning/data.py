@@ -80,7 +80,7 @@ def stored(name: str, key: str, make: Callable[[], Images]) -> Dataset:
         _write_atomically(directory, name, images)
     except OSError as error:
         raise UserError(
-            f"cannot write the decoded dataset to {directory}: {error.strerror}; "
+            f"cannot write the decoded dataset to {directory}: {error.strerror or error}; "
             "free some space or point XDG_CACHE_HOME to a folder that can be written"
         ) from None
     return open_dataset(directory)

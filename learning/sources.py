@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiment.errors import UserError
+from experiment.files import absolute
 from experiment.machine import cpu_count
 from learning import toy
 from learning.data import SIDE, Dataset, Images, stored
@@ -52,7 +53,7 @@ def load_dataset(source: str, data_dir: str, notify: Callable[[str], None]) -> D
             notify(f"CIFAR-10 could not be had, so this run uses the embedded TOY dataset instead ({error})")
             return _toy()
     if source.startswith("folder:") and len(source) > len("folder:"):
-        return _folder(Path(source.removeprefix("folder:")).expanduser())
+        return _folder(absolute(source.removeprefix("folder:")))
     raise UserError(f"--dataset {source}: unknown; known: auto, cifar10, folder:DIR, toy")
 
 
@@ -209,5 +210,8 @@ def _listing_key(root: Path) -> str:
         for name in sorted(names):
             file = Path(folder) / name
             info = file.stat() if file.exists() else file.lstat()  # a broken link: decoding it says so
-            digest.update(f"{folder}\0{name}\0{info.st_size}\0{info.st_mtime_ns}\n".encode())
+            try:
+                digest.update(f"{folder}\0{name}\0{info.st_size}\0{info.st_mtime_ns}\n".encode())
+            except UnicodeEncodeError:  # figures and pages can hold no such name
+                raise UserError(f"--dataset folder:{root}: {str(file)!r} is not named in UTF-8; rename it") from None
     return digest.hexdigest()

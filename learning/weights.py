@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from experiment.errors import UserError
-from experiment.files import replace_file
+from experiment.files import absolute, replace_file
 from learning.data import Dataset
 from learning.parameters import COUNTER, Layout, ModelState, arrays_of, named_arrays
 from learning.resnet import ResNet18Light, fresh_model
@@ -50,7 +50,7 @@ def starting_model(weights: str, dataset: Dataset, layout: Layout, seed: int) ->
         why = "" if weights == "fresh" else f" (no checkpoint is shipped for {dataset.name}; --weights FILE gives one)"
         model = fresh_model(len(dataset.classes), seed)
         return Start(layout.flatten(arrays_of(model)), f"a fresh model{why}", for_want=bool(why))
-    path = Path(weights).expanduser()
+    path = absolute(weights)
     return Start(_from_file(path, layout), str(path))
 
 

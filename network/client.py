@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from experiment.errors import RunError, UserError
+from experiment.files import absolute
 from experiment.processes import remove_scratch, scratch_folder
 from network.address import Address, is_loopback, parse_address
 from network.stock import serve_stock
@@ -82,8 +83,8 @@ def _until_sent_away(serve: Callable[[], Told], flags: ClientFlags) -> Told:
 def _absolute(path: str, name: str) -> str:
     """A path of the command line, as it will be understood wherever the work is done."""
     if name == "dataset" and path.startswith("folder:"):
-        return "folder:" + str(Path(path.removeprefix("folder:")).expanduser().resolve())
-    return path if name == "dataset" or not path else str(Path(path).expanduser().resolve())
+        return "folder:" + str(absolute(path.removeprefix("folder:")))
+    return path if name == "dataset" or not path else str(absolute(path))
 
 
 def _warm(flags: ClientFlags, address: Address, node_config: dict[str, Any], mailbox: Path, _scratch: Path) -> Told:

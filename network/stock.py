@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.farewell import read_farewell
+from experiment.files import absolute
 from network.address import Address, free_port
 from network.visit import ClientFlags, Patience, Told, credentials, key_file, say
 
@@ -28,7 +29,7 @@ def serve_stock(
         "--port", str(free_port()), "--node-config", words,
     ]  # fmt: skip
     if flags.keys:
-        folder = Path(flags.keys).expanduser()
+        folder = absolute(flags.keys)
         command += [
             "--root-certificates",
             str(folder / "ca.crt"),

@@ -16,6 +16,7 @@ from typing import Self
 import tomli_w
 
 from experiment.errors import RunError, UserError
+from experiment.files import absolute
 from experiment.processes import remove_scratch, scratch_folder
 from network.address import Address, free_port, is_loopback
 from network.filter import SMALL
@@ -41,7 +42,7 @@ class Credentials:
         Raises:
             UserError: something is missing, or no key.
         """
-        path = Path(folder).expanduser().resolve()
+        path = absolute(folder)
         for name in (CA, SERVER, SERVER_KEY):
             read(path / name)
         try:

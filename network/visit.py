@@ -7,6 +7,7 @@ from typing import Any
 
 from experiment.config import CountOrZero
 from experiment.errors import RunError, UserError
+from experiment.files import absolute
 from network.address import Address
 
 TRY_AGAIN_SECONDS = 1.0
@@ -87,13 +88,13 @@ def credentials(flags: ClientFlags) -> tuple[bytes | None, Any]:
         if flags.key:
             raise UserError(f"--key {flags.key}: goes with --keys DIR, which has the server's ca.crt")
         return None, None
-    folder = Path(flags.keys).expanduser()
+    folder = absolute(flags.keys)
     return read(folder / CA), read_private(key_file(flags))
 
 
 def key_file(flags: ClientFlags) -> Path:
     """Where this client's private key lies."""
-    return Path(flags.key or f"{flags.keys}/client-{flags.client_id}.key").expanduser()
+    return absolute(flags.key or f"{flags.keys}/client-{flags.client_id}.key")
 
 
 def say(flags: ClientFlags, text: str) -> None:

@@ -91,12 +91,8 @@ def _take_directly(distances: NDArray[np.float64], rows: FloatArray, pairs: NDAr
 
 def _same_for_equal_rows(distances: NDArray[np.float64]) -> NDArray[np.float64]:
     """Equal rows are equally far from each other row, to the last bit, so that their ties are ties."""
-    twins = np.triu(distances == 0, 1)
-    for i in np.flatnonzero(twins.any(axis=1)):
-        for j in np.flatnonzero(twins[i]):
-            distances[j, :] = distances[i, :]
-            distances[:, j] = distances[:, i]
-    return distances
+    first = (distances == 0).argmax(axis=1)  # the first of the rows that are equal to each (n,)
+    return distances[np.ix_(first, first)]
 
 
 def _slices(columns: int, width: int) -> list[slice]:

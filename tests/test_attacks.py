@@ -126,7 +126,12 @@ def test_blend_after_normalisation_is_what_some_code_does(tmp_path):
 def test_blend_default_is_our_cat_and_bad_files_are_refused(tmp_path):
     assert attack_of(replace(SETTINGS, attack="blend")).trigger.picture.std() > 0.1
     (tmp_path / "no.png").write_text("not an image")
-    for bad in (tmp_path / "no.png", tmp_path / "missing.png", tmp_path):
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (300, 300, 3), dtype=np.uint8)).save(tmp_path / "broken.png")
+    whole = (tmp_path / "broken.png").read_bytes()
+    second = whole.index(b"IDAT", whole.index(b"IDAT") + 4)  # Pillow says SyntaxError to a chunk without a type
+    (tmp_path / "broken.png").write_bytes(whole[:second] + bytes(4) + whole[second + 4 :])
+    for bad in (tmp_path / "no.png", tmp_path / "broken.png", tmp_path / "missing.png", tmp_path):
         with pytest.raises(UserError, match=str(bad)):
             attack_of(replace(SETTINGS, attack="blend", blend_image=str(bad)))
 

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import http.server
 import io
+import os
 import pickle
 import shutil
 import tarfile
@@ -131,6 +132,10 @@ def test_a_changed_folder_is_decoded_again(tmp_path):
         ),
         (lambda d: (d / "train" / "x" / "0.png").write_bytes(b"\x89PNG broken"), ["0.png cannot be read as an image"]),
         (lambda d: [f.unlink() for f in (d / "train" / "x").iterdir()], ["train", "x"]),
+        (
+            lambda d: [(d / s / "y").rename(os.fsdecode(os.fsencode(d / s) + b"/caf\xe9")) for s in ("train", "test")],
+            ["not named in UTF-8", "caf"],
+        ),
         (shutil.rmtree, ["train is not a folder"]),
     ],
 )

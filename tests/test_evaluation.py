@@ -66,6 +66,16 @@ def test_asr_leaves_out_images_of_the_target_class_and_is_none_without_a_trigger
     assert evaluate(model, data.images, only_target, lambda x: x, 0).asr is None
 
 
+def test_answers_that_are_no_numbers_are_of_no_class():
+    data = shard(20)
+    images, labels = data.images, np.arange(20) % 10
+    trigger = attack_of(SETTINGS).trigger
+    broken = lambda pixels: torch.full((len(pixels), 10), float("nan"))  # noqa: E731
+    for target in (0, 3):
+        scores = evaluate_classifier(broken, images, labels, trigger, target, torch.device("cpu"))
+        assert (scores.mta, scores.asr) == (0, 0)
+
+
 def test_folding_changes_logits_by_less_than_1e_4_and_bf16_by_little():
     model = fresh_model(10, 3)
     with torch.no_grad():

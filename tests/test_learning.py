@@ -201,6 +201,17 @@ def test_augment_once_trains_every_epoch_on_the_same_pixels_and_epoch_on_others(
         assert len({pixels.numpy().tobytes() for pixels in seen}) == len(seen) == distinct
 
 
+@pytest.mark.parametrize(("augment", "distinct"), [("once", 1), ("round", 3), ("epoch", 3)])
+def test_augment_once_is_once_for_all_rounds(augment, distinct):
+    seen = set()
+    for round_number in (1, 2, 3):
+        train(
+            fresh_model(10, 0), shard(8), replace(SETTINGS, augment=augment, local_epochs=1), round_number,
+            lambda pixels: seen.add(pixels.numpy().tobytes()) or pixels,
+        )  # fmt: skip
+    assert len(seen) == distinct
+
+
 def test_the_trigger_is_stamped_after_augmentation_on_poisoned_rows_only(monkeypatch):
     """Where the test-time trigger is: the red corner is whole on every poisoned image, whatever the crop and flip."""
     import clients.malicious as module

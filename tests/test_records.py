@@ -3,14 +3,18 @@
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
+from rich.text import Text
 
 from experiment.config import Experiment
+from experiment.console import error_line
 from experiment.errors import UserError
+from experiment.files import absolute, replace_file
 from experiment.plots import draw_figures
 from experiment.records import RoundRecord, RunFolder, Summary, default_folder, detection_rates, read_rounds
 from experiment.report import print_results
@@ -54,6 +58,43 @@ def test_default_folders_never_meet(tmp_path, monkeypatch):
     folders = [default_folder(experiment, 0.0) for _ in range(3)]
     assert len(set(folders)) == 3 and all(folder.is_dir() for folder in folders)
     assert all(folder.name.startswith("my_dba-clip+multi_krum-s3-19") for folder in folders)
+
+
+def test_a_default_folder_that_cannot_be_made_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("mine")
+    with pytest.raises(UserError, match=r"runs/.*cannot make the run's folder.*--out DIR"):
+        default_folder(Experiment(), 0.0)
+
+
+def test_a_run_that_ended_before_it_began_leaves_its_folder_free(tmp_path):
+    (tmp_path / "log.txt").write_text("Ctrl-C")
+    (tmp_path / ".lock").write_text("")
+    RunFolder(tmp_path).write_settings(Experiment(), {})
+    with pytest.raises(UserError, match="not empty"):
+        RunFolder(tmp_path)
+
+
+def test_a_file_that_cannot_be_written_leaves_no_scratch_and_the_old_one(tmp_path, monkeypatch):
+    replace_file(tmp_path / "x", b"old")
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        replace_file(tmp_path / "x", b"new")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x", b"old")]
+
+
+def test_a_path_of_nobodys_home_is_refused():
+    with pytest.raises(UserError, match=r"~nobody-at-all/x: .*\./~nobody-at-all/x"):
+        absolute("~nobody-at-all/x")
+
+
+def test_an_error_nobody_foresaw_names_its_log_whatever_the_folder_is_called():
+    text = Text.from_markup(error_line(KeyError("[/x]"), Path("results[v2] [/y]"))).plain
+    assert text.endswith("the traceback is in results[v2] [/y]/log.txt")
 
 
 @pytest.mark.parametrize("kind", ["file", "holds something"])

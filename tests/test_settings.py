@@ -85,7 +85,7 @@ def test_scenarios_state_only_their_differences():
         ("lr = nan", ["lr = nan", "finite"]),
         ('partition = "iidd"', ["partition = 'iidd'", "main_label", "dirichlet"]),
         ("clip_norm = -1", ["clip_norm = -1", "median", "greater than 0"]),
-        ("augment = true", ["augment = True", "once", "epoch"]),
+        ("augment = true", ["augment = True", "once", "round", "epoch"]),
         ("rounds = ", ["not a TOML file"]),
         ("seed = 2026-01-01", ["seed", "valid integer"]),
     ],

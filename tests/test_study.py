@@ -52,6 +52,8 @@ def test_a_run_is_known_by_the_content_of_what_it_comes_from(image_folder, tmp_p
         Image.new("RGB", (8, 8), colour).save(path)
     a, b, c = (key(blend_image=str(path)) for path in pictures)
     assert a == b != c and a != key()
+    assert key() == key(round_timeout=7200.0) != key(on_bad_reply="drop")
+    assert key(on_bad_reply="drop") != key(on_bad_reply="drop", round_timeout=7200.0)
     others = [key(seed=1), key(malicious=2), key(lr=0.1), key(precision="fp32"), key(precision="bf16")]
     assert len({*others, key()}) >= 5  # one of the precisions is what auto chose
 
