@@ -133,7 +133,7 @@ def _serve(command: Command, flags: ServerFlags) -> None:
         try:
             setup = prepare(experiment, Sources(lambda text: notice(console, text)), stopped.path if stopped else None)
         except OSError as error:
-            raise UserError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
+            raise UserError.of(error) from None
         folder = stopped or RunFolder.of(setup.experiment)
         with told_of_failure(folder.path / LOG, folder.path, None):
             chatter.keep_in(folder.path / LOG)

@@ -175,7 +175,7 @@ def _prepared(work: Callable[[Sources], Prepared], chatter: Chatter) -> Prepared
 
         import experiment.runner  # noqa: F401
     except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
+        raise UserError.of(error) from None
     return done
 
 

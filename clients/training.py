@@ -43,15 +43,15 @@ def train(
         model: on the device to train on, its weights the global model's.
         shard: m images and labels.
         experiment: epochs, batch size, learning rate, precision (fp32 or bf16) and the rest.
-        round_number: keys the augmentation and the batches, with the seed and the client.
+        round_number: keys the batches, and the augmentation unless that is drawn once, with the seed and the client.
         finish: what happens to pixels between augmentation and normalisation (a malicious client's trigger).
     """
     device = next(model.parameters()).device
     key = (experiment.seed, round_number, shard.client_id)
     images = torch.from_numpy(shard.images).to(device)  # (m, 3, 32, 32) uint8
     labels = torch.from_numpy(shard.labels).to(device)
-    once = experiment.augment == "once"  # the same images in every round of the run
-    augmentation = _generator("augment", (experiment.seed, 0 if once else round_number, shard.client_id))
+    drawn_in = 0 if experiment.augment == "once" else round_number  # once: the same images in every round
+    augmentation = _generator("augment", (experiment.seed, drawn_in, shard.client_id))
     order = _generator("batches", key)
     optimiser = _SGD(model, experiment)
     model.train()

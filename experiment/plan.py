@@ -1,6 +1,8 @@
 """What one command is to run: a single experiment, or a study: charts of settings, each repeated with several seeds.
 
-A scenario file makes a study by its tables::
+A scenario file makes a study by its tables, below its settings::
+
+    repeats = 5                    # seeds of each setting, unless --repeats says otherwise
 
     [sweep]                        # a run for each value; several settings multiply; --sweep adds more
     malicious = [1, 2, 3]
@@ -15,8 +17,10 @@ A scenario file makes a study by its tables::
     x = "aggregation"
     norms = true                   # draw the last round's update norms as well
 
-    include = ["fig1_malicious_count", …]      # or other scenarios' charts, in one study; runs that they share are run once
-    repeats = 5                                # seeds of each setting, unless --repeats says otherwise
+or it takes in other scenarios' charts, as one study, and has nothing else but ``description`` and ``repeats``; runs that they
+share are run once::
+
+    include = ["fig1_malicious_count", "fig2_krum"]
 """
 
 import dataclasses

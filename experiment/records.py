@@ -240,8 +240,13 @@ def check_free(path: Path) -> None:
     Raises:
         UserError: it is a file, or a folder that holds something.
     """
-    if path.exists() and (not path.is_dir() or {entry.name for entry in path.iterdir()} - {LOG, LOCK}):
+    if path.exists() and (not path.is_dir() or contents(path)):
         raise UserError(f"--out {path}: is there and not empty; name a new folder, so that no result is overwritten")
+
+
+def contents(path: Path) -> set[str]:
+    """Names in a folder, but for what a run or a study leaves there that ended before it began."""
+    return {entry.name for entry in path.iterdir()} - {LOG, LOCK}
 
 
 def default_folder(experiment: Experiment, now: float) -> Path:

@@ -22,7 +22,7 @@ from experiment.files import absolute, replace_file
 from experiment.intervals import Interval, interval
 from experiment.plan import Chart, Plan, Published
 from experiment.prepare import Setup, Sources, prepare
-from experiment.records import CONFIG, LOCK, LOG, STUDY, Summary, free, is_finished, read_summary, taken
+from experiment.records import CONFIG, STUDY, Summary, contents, free, is_finished, read_summary, taken
 from experiment.sweeps import NOT_SWEPT
 
 RESULTS = "results.csv"
@@ -152,7 +152,7 @@ class StudyFolder:
 
 def _is_blank(path: Path) -> bool:
     """Whether it holds nothing, or no more than a study that was ended before its first run."""
-    return {p.name for p in path.iterdir()} <= {LOCK, LOG, "runs"} and not list(path.glob("runs/*"))
+    return contents(path) <= {"runs"} and not list(path.glob("runs/*"))
 
 
 def study_path(plan: Plan) -> Path:

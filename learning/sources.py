@@ -204,14 +204,19 @@ def _decode_one(path: str) -> NDArray[np.uint8]:
 
 def _listing_key(root: Path) -> str:
     """Hash of where a folder is and of its files' names, sizes and times: other files, another key."""
-    digest = hashlib.sha256(str(root.resolve()).encode())
+    digest = hashlib.sha256()
+
+    def add(text: str, path: Path) -> None:
+        try:
+            digest.update(text.encode())
+        except UnicodeEncodeError:  # figures and pages can hold no such name
+            raise UserError(f"--dataset folder:{root}: {str(path)!r} is not named in UTF-8; rename it") from None
+
+    add(str(root.resolve()), root)
     for folder, subfolders, names in os.walk(root, followlinks=True):
         subfolders.sort()
         for name in sorted(names):
             file = Path(folder) / name
             info = file.stat() if file.exists() else file.lstat()  # a broken link: decoding it says so
-            try:
-                digest.update(f"{folder}\0{name}\0{info.st_size}\0{info.st_mtime_ns}\n".encode())
-            except UnicodeEncodeError:  # figures and pages can hold no such name
-                raise UserError(f"--dataset folder:{root}: {str(file)!r} is not named in UTF-8; rename it") from None
+            add(f"{folder}\0{name}\0{info.st_size}\0{info.st_mtime_ns}\n", file)
     return digest.hexdigest()

@@ -54,13 +54,13 @@ def main() -> None:
     model = fresh_model(len(dataset.classes), SETTINGS.seed).to(default_device()).to(memory_format=torch.channels_last)
     everything = Shard(0, np.array(first.train_images), np.array(first.train_labels))
     for epoch in range(1, arguments.epochs + 1):
-        _train(model, everything, epoch, CENTRAL)
-        _say(f"epoch {epoch}", model, dataset)
+        train_fastest(model, everything, epoch, CENTRAL)
+        say_accuracy(f"epoch {epoch}", model, dataset)
     for number in range(1, arguments.easier + arguments.rounds + 1):
         federated_round(model, first if number <= arguments.easier else dataset, number)
         layout = Layout.of(model)
         sha256 = save_model(arguments.out, layout, layout.flatten(arrays_of(model)))
-        _say(f"round {number}: sha256 {sha256}", model, dataset)
+        say_accuracy(f"round {number}: sha256 {sha256}", model, dataset)
 
 
 def federated_round(model: ResNet18Light, dataset: Dataset, number: int) -> None:
@@ -71,7 +71,7 @@ def federated_round(model: ResNet18Light, dataset: Dataset, number: int) -> None
     for turn in range(PER_ROUND):
         client = (number * PER_ROUND + turn) % SETTINGS.clients
         load_arrays(model, start)
-        _train(model, shard_of(client, dataset, SETTINGS), FEDERATED + number)
+        train_fastest(model, shard_of(client, dataset, SETTINGS), FEDERATED + number)
         local = layout.flatten(arrays_of(model))
         weights += local.weights
         statistics += local.statistics
@@ -83,11 +83,13 @@ def _draw_easier() -> Images:
     return Images(*toy.make_toy(processes=1, difficulty=toy.EASIER), classes=toy.CLASSES)
 
 
-def _train(model: ResNet18Light, shard: Shard, round_number: int, settings: Experiment = SETTINGS) -> None:
+def train_fastest(model: ResNet18Light, shard: Shard, round_number: int, settings: Experiment = SETTINGS) -> None:
+    """The clients' own loop, in the precision that is fastest here."""
     train(model, shard, replace(settings, precision=fastest_precision(default_device())), round_number)
 
 
-def _say(what: str, model: ResNet18Light, dataset: Dataset) -> None:
+def say_accuracy(what: str, model: ResNet18Light, dataset: Dataset) -> None:
+    """Print how the model does on the test images."""
     precision, device = fastest_precision(default_device()), default_device()
     scores = evaluate(classifier(model, precision), dataset.test_images, dataset.test_labels, None, 0, device)
     seconds = time.process_time()
