@@ -1,20 +1,21 @@
-"""The charts of a study, from its records alone: MTA and ASR by setting with 95 % intervals, and update norms, as PNG and SVG."""
+"""The charts of a study, from its records alone, as PNG and SVG: scores by setting with 95 % intervals, norms, scores by round."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from experiment.intervals import Interval, interval
 from experiment.plan import Chart
 from experiment.plots import ACCURACY, BENIGN, INK, MALICIOUS, STYLE, SUCCESS, save
-from experiment.records import read_rounds
+from experiment.records import read_rounds, settings_of
 from experiment.study import Runs, StudyResult
 
 APART = 0.11
@@ -26,7 +27,7 @@ MARKS = "os^Dv*P"
 
 
 def draw_charts(folder: Path, study: StudyResult) -> list[Path]:
-    """Draw figures/<chart> and figures/<chart>_norms of each chart that has finished runs; returns the SVG files."""
+    """Draw figures/<chart>, <chart>_norms and <chart>_rounds of each chart that has finished runs; returns the SVG files."""
     (folder / "figures").mkdir(exist_ok=True)
     drawn = []
     with plt.rc_context(STYLE):
@@ -40,6 +41,8 @@ def draw_charts(folder: Path, study: StudyResult) -> list[Path]:
             )
             if chart.norms:
                 drawn.append(save(_norms(chart, cells), folder / "figures" / f"{chart.name}_norms"))
+            if chart.rounds:
+                drawn.append(save(_rounds(chart, cells), folder / "figures" / f"{chart.name}_rounds"))
     return drawn
 
 
@@ -189,13 +192,68 @@ def _norms(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
             axes.grid(visible=False, axis="x")
             if column == 0:
                 axes.set_ylabel(f"update norm ‖Δ‖₂\n{what}")
-        grid[0, column].set_title(", ".join(filter(None, (cell.x, cell.series))), fontsize=9.5)
+        grid[0, column].set_title(_name(cell), fontsize=9.5)
         grid[1, column].set_xlabel("client")
     figure.align_ylabels(grid[:, 0])
     figure.suptitle(f"{chart.title}: update norms in the last round", fontsize=10, x=0.01, ha="left")
     handles = [Patch(color=BENIGN, label="benign"), Patch(color=MALICIOUS, label="malicious")]
     figure.legend(handles=handles, loc="outside lower center", ncol=2, fontsize=8.5)
     return figure
+
+
+def _rounds(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
+    """MTA and ASR after each scored round, a panel for each setting: single runs, their mean, and its interval as a band.
+
+    A dotted line stands after the last round that had an attacker among all clients, where rounds follow it.
+    """
+    columns = min(len(cells), 4)
+    rows = -(-len(cells) // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(max(5.4, 3.2 * columns), 2.9 * rows + 0.9), squeeze=False, sharey=True,
+        layout="constrained",
+    )  # fmt: skip
+    for axes, cell in zip(grid.flat, cells, strict=False):
+        runs = [read_rounds(path) for path in cell.folders]
+        for by, colour in (("mta", ACCURACY), ("asr", SUCCESS)):
+            _draw_course(axes, [{r.round: v for r in run if (v := getattr(r, by)) is not None} for run in runs], colour)
+        last = settings_of(cell.folders[0])
+        if last.attack_rounds is not None and last.attack_rounds < last.rounds:
+            axes.axvline(last.attack_rounds + 0.5, color=INK, lw=1, ls=":")
+        axes.set_title(_wrapped(_name(cell), 34), fontsize=9.5)
+        axes.set(xlabel="round (0: starting model)", ylim=(-0.02, 1.02))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    for axes in grid.flat[len(cells) :]:
+        axes.set_visible(False)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("share of the test images")
+    figure.suptitle(f"{chart.title}: scores by round", fontsize=10, x=0.01, ha="left")
+    handles: list[Artist] = [
+        Line2D([], [], color=ACCURACY, lw=2, label="main task accuracy (MTA)"),
+        Line2D([], [], color=SUCCESS, lw=2, label="attack success rate (ASR)"),
+    ]
+    if (seeds := max(len(cell.folders) for cell in cells)) > 1:
+        handles.append(Line2D([], [], color="#777777", lw=0.8, alpha=0.7, label=f"single runs ({seeds} seeds)"))
+        handles.append(Patch(color="#777777", alpha=0.2, label="95 % interval of the mean"))
+    figure.legend(handles=handles, loc="outside lower center", ncol=len(handles), fontsize=8.5)
+    return figure
+
+
+def _draw_course(axes: Axes, runs: Sequence[dict[int, float]], colour: str) -> None:
+    """A score by round: runs as {round: score}."""
+    scored = sorted(set.intersection(*(set(run) for run in runs)))
+    if not scored:
+        return
+    means = [interval([run[number] for run in runs]) for number in scored]
+    if len(runs) > 1:
+        for run in runs:
+            axes.plot(list(run), list(run.values()), color=colour, lw=0.8, alpha=0.45)
+        axes.fill_between(scored, [m.low for m in means], [m.high for m in means], color=colour, alpha=0.13, lw=0)
+    axes.plot(scored, [m.mean for m in means], "o-", color=colour, lw=2, ms=3.5)
+
+
+def _name(cell: Runs) -> str:
+    return ", ".join(filter(None, (cell.x, cell.series)))
 
 
 def _pick(which: str) -> Callable[..., float]:

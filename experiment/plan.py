@@ -16,6 +16,7 @@ A scenario file makes a study by its tables, below its settings::
     title = "Krum against one attacker"
     x = "aggregation"
     norms = true                   # draw the last round's update norms as well
+    rounds = true                  # draw MTA and ASR by round as well (needs evaluate = "all")
 
 or it takes in other scenarios' charts, as one study, and has nothing else but ``description`` and ``repeats``; runs that they
 share are run once::
@@ -82,6 +83,7 @@ class FigureTable:
     title: str = ""
     x: str = ""
     norms: bool = False
+    rounds: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,9 @@ class Chart(Generic[CellType]):
     ordered: bool
     """Whether x is a number that rises, so that a line through the points means something."""
     norms: bool
+    """Whether the last round's update norms are drawn as well."""
+    rounds: bool
+    """Whether MTA and ASR by round are drawn as well."""
     cells: tuple[CellType, ...]
 
 
@@ -222,6 +227,7 @@ def _chart(scenario: Scenario, given: dict[str, Any], swept: list[Axis], repeats
         series_title=", ".join(_words(axis.name) for axis in others),
         ordered=x_axis is not None and _rises(x_axis.values),
         norms=table.norms,
+        rounds=table.rounds,
         cells=tuple(_cells(points, others, base, repeats, source)),
     )
 

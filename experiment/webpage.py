@@ -129,7 +129,8 @@ def _cell(record: RoundRecord, client: int) -> dict[str, Any] | None:
 
 
 def _chart(chart: Chart[Runs], folder: Path) -> dict[str, Any]:
-    files = [folder / "figures" / f"{chart.name}{end}.svg" for end in ("", *["_norms"] * chart.norms)]
+    ends = ("", *["_norms"] * chart.norms, *["_rounds"] * chart.rounds)
+    files = [folder / "figures" / f"{chart.name}{end}.svg" for end in ends]
     return {
         "chart": chart,
         "figures": [figure(file) for file in files if file.is_file()],

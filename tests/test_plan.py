@@ -1,5 +1,7 @@
 """From scenario files, sweeps and repeats to the runs of a study."""
 
+import dataclasses
+
 import pytest
 
 from experiment.cli import known_scenarios, load_scenario_file, parse, parse_command
@@ -64,6 +66,31 @@ def test_the_courses_figures_ask_for_seven_settings():
     assert all((e.rounds, e.blend_image, e.gamma) == (2, "kitty.jpg", None) for e in study.experiments())
     assert plan("--scenario", "course").charts[0].cells[1].published.asr == 0.976
     assert study.charts[4].norms and not study.charts[0].norms
+
+
+def test_course_differences_change_one_thing_at_a_time_of_a_setting_of_the_course():
+    study = plan("--scenario", "course_differences", "--blend-image", "kitty.jpg")
+    course = [e for chart in plan("--scenario", "course", "--blend-image", "kitty.jpg").charts for e in settings(chart)]
+    *why, durability = study.charts
+    assert len({core(e) for e in study.experiments()}) == 4 * 4 + 4
+    for chart in why:
+        first, *others = map(core, settings(chart))
+        assert first in map(core, course) and chart.cells[0].x == "nothing"
+        for other in others:
+            changed = {name for (name, value), (_, before) in zip(other, first, strict=True) if value != before}
+            assert len(changed - {"multi_krum_m"}) == 1
+    assert durability.rounds and [e.attack_rounds for e in settings(durability)] == [None, 5, None, 5]
+
+
+def settings(chart):
+    return [cell.experiments[0] for cell in chart.cells]
+
+
+def core(experiment):
+    """All that is of the experiment itself, to be compared."""
+    return tuple(
+        (k, v) for k, v in dataclasses.asdict(experiment).items() if k not in ("scenario", "description", "out")
+    )
 
 
 def test_selected_clients_is_two_to_six_by_one_to_three_three_times():

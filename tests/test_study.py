@@ -1,7 +1,6 @@
 """A study's folder: charts, results and report from its records; what is finished is kept, what was stopped goes on."""
 
 import csv
-import json
 import os
 import re
 import shutil
@@ -23,7 +22,6 @@ from experiment.config import Experiment
 from experiment.errors import UserError
 from experiment.intervals import interval
 from experiment.prepare import Sources, prepare
-from experiment.records import RoundRecord
 from experiment.study import StudyFolder, read_study, run_key
 from tests.programs import ROOT, TINY, command, run, summary
 from tests.test_records import ROUND, START, SUMMARY
@@ -279,29 +277,3 @@ def test_a_study_reads_back_without_the_runs_that_are_missing(study, tmp_path):
     (copied / "study.json").write_text("{")
     with pytest.raises(UserError, match="holds no study"):
         read_study(copied)
-
-
-def test_norms_of_the_last_round_are_drawn_by_setting(tmp_path):
-    """From made-up records: two settings, two seeds, of which one client is missing in the last round of one."""
-    from experiment.charts import draw_charts
-    from experiment.plan import Chart, Published
-    from experiment.study import Runs, StudyResult
-
-    folders = []
-    for number in range(2):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        last: RoundRecord = replace(ROUND, client_ids=[0, 2 + number, 5])
-        (folder / "rounds.jsonl").write_text(
-            "".join(json.dumps(vars(r) | {"loss": None}) + "\n" for r in (START, last))
-        )
-        folders.append(folder)
-    cells = tuple(Runs(x, "", Published(0.5, None), tuple(folders), (SUMMARY, SUMMARY)) for x in ("FedAvg", "clip $_$"))
-    lines = tuple(replace(cell, series=str(s), x=str(x)) for s in (1, 2) for x, cell in enumerate(cells))
-    chart = Chart("a", "A title", "x", "", ordered=False, norms=True, cells=cells)
-    other = Chart("b", "Another", "x", "series", ordered=True, norms=False, cells=lines)
-    draw_charts(tmp_path, StudyResult("s", "d", "c", 2, (chart, other)))
-    for name in ("a", "a_norms", "b"):
-        image = np.asarray(Image.open(tmp_path / "figures" / f"{name}.png").convert("RGB"))
-        assert min(image.shape[:2]) > 300 and image.std() > 5
-    assert "clip $_$" in (tmp_path / "figures" / "a_norms.svg").read_text()

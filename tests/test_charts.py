@@ -1,0 +1,66 @@
+"""A study's charts, from made-up records."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiment import charts
+from experiment.intervals import interval
+from experiment.plan import Chart, Published
+from experiment.records import RoundRecord
+from experiment.study import Runs, StudyResult
+from tests.test_records import ROUND, START, SUMMARY
+
+
+def runs_of(x, folders):
+    return Runs(x, "", Published(0.5, None), tuple(folders), (SUMMARY,) * len(folders))
+
+
+def folder_of(path, records, **settings):
+    path.mkdir()
+    (path / "rounds.jsonl").write_text("".join(json.dumps(vars(r) | {"loss": None}) + "\n" for r in records))
+    (path / "config.toml").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
+    return path
+
+
+def test_norms_of_the_last_round_are_drawn_by_setting(tmp_path):
+    """Two settings, two seeds, of which one client is missing in the last round of one."""
+    folders = []
+    for number in range(2):
+        last: RoundRecord = replace(ROUND, client_ids=[0, 2 + number, 5])
+        folders.append(folder_of(tmp_path / str(number), [START, last]))
+    cells = tuple(runs_of(x, folders) for x in ("FedAvg", "clip $_$"))
+    lines = tuple(replace(cell, series=str(s), x=str(x)) for s in (1, 2) for x, cell in enumerate(cells))
+    chart = Chart("a", "A title", "x", "", ordered=False, norms=True, rounds=False, cells=cells)
+    other = Chart("b", "Another", "x", "series", ordered=True, norms=False, rounds=False, cells=lines)
+    drawn = charts.draw_charts(tmp_path, StudyResult("s", "d", "c", 2, (chart, other)))
+    assert [path.stem for path in drawn] == ["a", "a_norms", "b"]
+    for name in ("a", "a_norms", "b"):
+        image = np.asarray(Image.open(tmp_path / "figures" / f"{name}.png").convert("RGB"))
+        assert min(image.shape[:2]) > 300 and image.std() > 5
+    assert "clip $_$" in (tmp_path / "figures" / "a_norms.svg").read_text()
+
+
+def test_scores_by_round_are_means_over_the_seeds(tmp_path, monkeypatch):
+    """Five settings, the last of which has its attackers leave and leaves a round unscored."""
+    figures = {}
+    monkeypatch.setattr(charts, "save", lambda figure, path: figures.setdefault(path.name, figure) and path)
+    stay, leave = [], []
+    for seed, asr in enumerate((0.2, 0.6)):
+        records = [START, replace(ROUND, round=1, asr=asr), replace(ROUND, round=2, asr=None)]
+        stay.append(folder_of(tmp_path / f"stay{seed}", records, rounds=3, attack_rounds=3))
+        leave.append(folder_of(tmp_path / f"leave{seed}", records, rounds=3, attack_rounds=1))
+    cells = (*(runs_of(f"stays {i}", stay) for i in range(4)), runs_of("leaves", leave))
+    chart = Chart("a", "A title", "x", "", ordered=False, norms=False, rounds=True, cells=cells)
+    charts.draw_charts(tmp_path, StudyResult("s", "d", "c", 2, (chart,)))
+    panels = [axes for axes in figures["a_rounds"].axes if axes.get_visible()]
+    assert [axes.get_title() for axes in panels] == [*(f"stays {i}" for i in range(4)), "leaves"]
+    for axes in panels:
+        means = {tuple(line.get_xdata()): line.get_ydata() for line in axes.lines if line.get_marker() == "o"}
+        assert means[0, 1] == pytest.approx([START.asr, interval([0.2, 0.6]).mean])
+        assert means[0, 1, 2] == pytest.approx([START.mta, ROUND.mta, ROUND.mta])
+    ends = [[line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"] for axes in panels]
+    assert ends == [[], [], [], [], [1.5]]
