@@ -19,6 +19,7 @@ def warnings_of(
         found.append("Toy data: drawn from code, to show how things work. Its numbers say nothing about CIFAR-10.")
     if summary.start.startswith("a fresh model"):
         found.append("Started from a fresh model: after a few rounds its accuracy is low whatever the attack does.")
+    found += _broken(summary, rounds)
     found += _assumptions(experiment, summary, rounds)
     found += _scaling(experiment)
     dropped = [d for record in rounds for d in record.dropped]
@@ -34,6 +35,19 @@ def warnings_of(
     if str(environment.get("commit") or "").endswith("+"):
         found.append("Run from a source tree with changes that are in no commit.")
     return found
+
+
+def _broken(summary: Summary, rounds: Sequence[RoundRecord]) -> list[str]:
+    """Where a model is left that has nothing to say, so that its ASR says nothing either."""
+    scored = [record for record in rounds if record.mta is not None]
+    lost = sum(record.loss is None for record in scored)  # JSON has no NaN
+    found = [f"The model's loss was no number in {lost} of {len(scored)} scored rounds: its values overflowed."]
+    if summary.mta < summary.baseline_mta / 2:
+        found.append(
+            "The final model lost more than half of its accuracy: its ASR says which class a broken model answers, "
+            "not whether a backdoor works."
+        )
+    return found if lost else found[1:]
 
 
 def _assumptions(experiment: Experiment, summary: Summary, rounds: Sequence[RoundRecord]) -> list[str]:

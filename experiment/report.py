@@ -11,7 +11,7 @@ from experiment.cli import known_scenarios, load_scenario_file
 from experiment.intervals import Interval
 from experiment.progress import percent
 from experiment.records import RoundRecord, RunFolder, Summary, read_rounds
-from experiment.study import StudyResult
+from experiment.study import Runs, StudyResult
 from strategies import is_filter, known_strategies
 
 
@@ -84,19 +84,25 @@ def print_study(console: Console, folder: Path, study: StudyResult) -> None:
         )
         for name in filter(None, (chart.series_title, chart.x_title or "setting")):
             table.add_column(escape(name))
-        for name in ("runs", "MTA, %", "ASR, %", *(("published MTA", "published ASR") if published else ())):
+        told = ("published MTA", "published ASR") if published else ()
+        for name in ("runs", "MTA, %", "ASR, %", "baseline ASR", *told):
             table.add_column(name, justify="right")
         for cell in chart.cells:
             place = [escape(cell.series), escape(cell.x)] if chart.series_title else [escape(cell.x)]
             said = [percent(cell.published.mta), percent(cell.published.asr)] if published else []
-            table.add_row(*place, str(len(cell.summaries)), shown(cell.mta()), shown(cell.asr()), *said)
+            table.add_row(*place, str(len(cell.summaries)), *_scores_of(cell), *said)
         console.print()
         console.print(table)
     if study.repeats > 1:
         console.print(f"mean ± half of the 95 % interval (Student's t) over {study.repeats} seeds")
     else:
         console.print("one seed: one draw, not a finding; --repeats 5 gives intervals")
+    console.print(f"augment {study.augment()}")
     console.print(f"results in [bold]{escape(str(folder))}[/]")
+
+
+def _scores_of(cell: Runs) -> list[str]:
+    return [shown(cell.mta()), shown(cell.asr()), percent(cell.baseline_asr())] if cell.summaries else ["–"] * 3
 
 
 def shown(value: Interval | None) -> str:

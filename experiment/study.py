@@ -10,7 +10,9 @@ import hashlib
 import io
 import json
 import shlex
+import statistics
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +68,11 @@ class Runs:
         values = [summary.asr for summary in self.summaries if summary.asr is not None]
         return interval(values) if values else None
 
+    def baseline_asr(self) -> float | None:
+        """Mean over the seeds' starting models: what the trigger does without an attack."""
+        values = [summary.baseline_asr for summary in self.summaries if summary.baseline_asr is not None]
+        return statistics.fmean(values) if values else None
+
 
 @dataclass(frozen=True)
 class StudyResult:
@@ -80,6 +87,17 @@ class StudyResult:
     def folders(self) -> list[Path]:
         """Each run's, once."""
         return list(dict.fromkeys(folder for chart in self.charts for cell in chart.cells for folder in cell.folders))
+
+    def augment(self) -> str:
+        """When crops and flips are drawn: attacks and defences depend on it, so it is always said."""
+        drawn = {
+            folder: summary.augment
+            for chart in self.charts
+            for cell in chart.cells
+            for folder, summary in zip(cell.folders, cell.summaries, strict=True)
+        }
+        counts = Counter(drawn.values())
+        return ", ".join(f"{name} ({number} runs)" if len(counts) > 1 else name for name, number in counts.items())
 
 
 class StudyFolder:

@@ -70,6 +70,8 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_alone(tmp_path):
 WARNED = [
     ({}, {}, "Toy data"),
     ({"dataset": "cifar10", "start": "a fresh model (x)"}, {}, "fresh model"),
+    ({}, {}, "no number in 1 of 2 scored rounds"),
+    ({"mta": 0.37}, {}, "lost more than half of its accuracy"),
     ({"strategy": "krum"}, {"assumed_malicious": 0}, "f = 0"),
     ({"strategy": "krum"}, {"assumed_malicious": 1, "two": True}, "up to 2 attackers"),
     ({"strategy": "median"}, {"two": True}, "Half of the clients"),
@@ -79,11 +81,12 @@ WARNED = [
 
 @pytest.mark.parametrize(("of_summary", "of_experiment", "words"), WARNED)
 def test_what_weakens_a_result_is_said(of_summary, of_experiment, words):
-    record = replace(ROUND, malicious=[True, True, False]) if of_experiment.pop("two", False) else ROUND
+    read = replace(ROUND, loss=None)  # NaN, as JSON keeps it
+    record = replace(read, malicious=[True, True, False]) if of_experiment.pop("two", False) else read
     texts = warnings_of(Experiment(**of_experiment), replace(SUMMARY, **of_summary), [START, record], {"commit": "a"})
     assert any(words in text for text in texts), texts
     sound = replace(SUMMARY, dataset="cifar10", strategy="krum", start="the shipped checkpoint cifar10")
-    clean = replace(ROUND, dropped=[], clamped_variances=0)
+    clean = replace(ROUND, dropped=[], clamped_variances=0, loss=1.0)
     assert warnings_of(Experiment(), sound, [START, clean], {"commit": "a"}) == []
 
 
