@@ -71,15 +71,19 @@ def test_the_courses_figures_ask_for_seven_settings():
 def test_course_differences_change_one_thing_at_a_time_of_a_setting_of_the_course():
     study = plan("--scenario", "course_differences", "--blend-image", "kitty.jpg")
     course = [e for chart in plan("--scenario", "course", "--blend-image", "kitty.jpg").charts for e in settings(chart)]
-    *why, durability = study.charts
-    assert len({core(e) for e in study.experiments()}) == 4 * 4 + 4
-    for chart in why:
+    assert len({core(e) for e in study.experiments()}) == 4 * 4
+    for chart in study.charts:
         first, *others = map(core, settings(chart))
         assert first in map(core, course) and chart.cells[0].x == "nothing"
         for other in others:
             changed = {name for (name, value), (_, before) in zip(other, first, strict=True) if value != before}
             assert len(changed - {"multi_krum_m"}) == 1
-    assert durability.rounds and [e.attack_rounds for e in settings(durability)] == [None, 5, None, 5]
+
+
+def test_durability_asks_for_curves_of_attackers_that_stay_and_that_leave():
+    (chart,) = plan("--scenario", "durability").charts
+    assert chart.rounds and [e.attack_rounds for e in settings(chart)] == [None, 5, None, 5]
+    assert {(e.rounds, e.evaluate, e.evaluate_asr) for e in settings(chart)} == {(15, "all", "all")}
 
 
 def settings(chart):
