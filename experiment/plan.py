@@ -16,7 +16,7 @@ A scenario file makes a study by its tables, below its settings::
     title = "Krum against one attacker"
     x = "aggregation"
     norms = true                   # draw the last round's update norms as well
-    rounds = true                  # draw MTA and ASR by round as well (needs evaluate = "all")
+    rounds = true                  # draw MTA and ASR by round as well (needs evaluate = "every")
 
 or it takes in other scenarios' charts, as one study, and has nothing else but ``description`` and ``repeats``; runs that they
 share are run once::

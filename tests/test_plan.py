@@ -83,7 +83,7 @@ def test_course_differences_change_one_thing_at_a_time_of_a_setting_of_the_cours
 def test_durability_asks_for_curves_of_attackers_that_stay_and_that_leave():
     (chart,) = plan("--scenario", "durability").charts
     assert chart.rounds and [e.attack_rounds for e in settings(chart)] == [None, 5, None, 5]
-    assert {(e.rounds, e.evaluate, e.evaluate_asr) for e in settings(chart)} == {(15, "all", "all")}
+    assert {(e.rounds, e.evaluate, e.evaluate_asr) for e in settings(chart)} == {(15, "every", "every")}
 
 
 def settings(chart):
