@@ -58,7 +58,7 @@ def _run(flags: ClientFlags) -> int:
     serve = serve_stock if flags.stock else _warm
     try:
         while True:
-            told = _until_sent_away(lambda: serve(flags, address, node_config, mailbox, scratch), flags)
+            told = _until_sent_away(lambda patience: serve(patience, address, node_config, mailbox, scratch), flags)
             say(flags, told.why)
             if not (flags.stay and told.code != 2):
                 return told.code
@@ -66,14 +66,13 @@ def _run(flags: ClientFlags) -> int:
         remove_scratch(scratch)
 
 
-def _until_sent_away(serve: Callable[[], Told], flags: ClientFlags) -> Told:
+def _until_sent_away(serve: Callable[[Patience], Told], flags: ClientFlags) -> Told:
     """Serve; again where the place may only seem to be taken (this client may have died and come back)."""
-    first_refused = 0.0
+    patience = Patience(flags)
     while True:
-        told = serve()
-        now = time.monotonic()
-        first_refused = first_refused or now
-        left = first_refused + told.again - now
+        told = serve(patience)
+        patience.refuse(told)
+        left = patience.left()
         if left <= 0:
             return told
         say(flags, f"{told.why}; trying again for {left:.0f} s")
@@ -87,21 +86,21 @@ def _absolute(path: str, name: str) -> str:
     return path if name == "dataset" or not path else str(absolute(path))
 
 
-def _warm(flags: ClientFlags, address: Address, node_config: dict[str, Any], mailbox: Path, _scratch: Path) -> Told:
-    """One time with a server, in this process; a lost connection is taken up again."""
+def _warm(patience: Patience, address: Address, node_config: dict[str, Any], mailbox: Path, _scratch: Path) -> Told:
+    """One time with a server, in this process; a lost connection is taken up again, but not by one who was refused."""
     import httpx
 
     from clients.farewell import read_farewell
     from network.internals import Node, NodeRefusedError
 
+    flags = patience.flags
     ca, key = credentials(flags)
-    patience = Patience(flags, address)
     while True:
         node = Node(str(address), ca, key)
         try:
             node.join()
             say(flags, f"joined {address}")
-            _work(node, node_config, lambda: read_farewell(mailbox), flags, patience)
+            _work(node, node_config, lambda: read_farewell(mailbox), patience)
         except _SentAwayError as told:
             return told.told
         except NodeRefusedError as error:
@@ -115,6 +114,8 @@ def _warm(flags: ClientFlags, address: Address, node_config: dict[str, Any], mai
             why = _why_no_answer(error, flags, address, first=not patience.joined)
         finally:
             node.leave()  # before the pause: it is longer than the server takes to see that this node was gone
+        if patience.refused and patience.left() <= 0:
+            return patience.refused  # who has the place stayed to the end of the run
         patience.wait(why)
 
 
@@ -139,9 +140,8 @@ class _SentAwayError(Exception):
 
 
 def _work(
-    node: "Node", node_config: dict[str, Any], farewell: Callable[[], dict[str, Any] | None], flags: ClientFlags,
-    patience: Patience,
-) -> None:  # fmt: skip
+    node: "Node", node_config: dict[str, Any], farewell: Callable[[], dict[str, Any] | None], patience: Patience
+) -> None:
     """Answer messages.
 
     Raises:
@@ -167,7 +167,8 @@ def _work(
                 node.answer(reply, seconds)
             raise _SentAwayError(Told(str(told["why"]), int(told["code"]), float(told["again"])))
         node.answer(reply, seconds)
-        say(flags, _what_was_done(message, reply, seconds))
+        patience.admitted()
+        say(patience.flags, _what_was_done(message, reply, seconds))
 
 
 def _answer(message: "Message", context: Any) -> "Message":

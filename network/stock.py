@@ -13,13 +13,14 @@ from typing import Any
 from clients.farewell import read_farewell
 from experiment.files import absolute
 from network.address import Address, free_port
-from network.visit import ClientFlags, Patience, Told, credentials, key_file, say
+from network.visit import Patience, Told, credentials, key_file, say
 
 
 def serve_stock(
-    flags: ClientFlags, address: Address, node_config: dict[str, Any], mailbox: Path, scratch: Path
+    patience: Patience, address: Address, node_config: dict[str, Any], mailbox: Path, scratch: Path
 ) -> Told:
     """One time with a server by Flower's own SuperNode; it ends when a farewell lies in the mailbox."""
+    flags = patience.flags
     credentials(flags)  # checked before anything starts
     words = " ".join(
         f"{name}={value if isinstance(value, int) else _quoted(value)}" for name, value in node_config.items()
@@ -41,7 +42,6 @@ def serve_stock(
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     env = os.environ | {"FLWR_HOME": str(scratch / "flwr"), "PATH": path, "FLWR_DISABLE_UPDATE_CHECK": "1",
                         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1"}  # fmt: skip
-    patience = Patience(flags, address)
     while True:
         say(flags, shlex.join(command))
         node = subprocess.Popen(command, env=env)

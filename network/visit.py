@@ -8,7 +8,6 @@ from typing import Any
 from experiment.config import CountOrZero
 from experiment.errors import RunError, UserError
 from experiment.files import absolute
-from network.address import Address
 
 TRY_AGAIN_SECONDS = 1.0
 SAY_AGAIN_SECONDS = 30.0
@@ -54,15 +53,31 @@ class Told:
 
 
 class Patience:
-    """Waits for a server that is away, and says so now and then."""
+    """Waits for a server that is away, and says so now and then; for a place that is taken only as long as it may."""
 
-    def __init__(self, flags: ClientFlags, address: Address) -> None:
-        self.flags, self.address = flags, address
+    def __init__(self, flags: ClientFlags) -> None:
+        self.flags = flags
         self.joined, self.away_since, self.said = False, 0.0, float("-inf")
+        self.refused: Told | None = None
+        self.refused_since = 0.0
 
     def answered(self) -> None:
         """The server is there."""
         self.joined, self.away_since = True, 0.0
+
+    def admitted(self) -> None:
+        """The server takes this client's answers: its place is free."""
+        self.refused = None
+
+    def refuse(self, told: Told) -> None:
+        """The server has sent this client away; for how long it may try again counts from the first time."""
+        if not self.refused:
+            self.refused_since = time.monotonic()
+        self.refused = told
+
+    def left(self) -> float:
+        """Seconds for which a client that is refused may still try again."""
+        return self.refused_since + self.refused.again - time.monotonic() if self.refused else float("inf")
 
     def wait(self, why: str) -> None:
         """A moment.

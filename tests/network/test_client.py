@@ -1,0 +1,70 @@
+"""A client process's patience, with a server that is played and a clock that is wound forward."""
+
+import httpx
+import pytest
+
+from network import client, internals, visit
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        assert self.now < 2000, "it waits without end"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(client, "time", clock)
+    monkeypatch.setattr(visit, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def joins(monkeypatch):
+    """What becomes of each of the client's attempts to join; the last one of all further ones too."""
+    outcomes = []
+
+    class PlayedNode:
+        def __init__(self, address, ca, key):
+            pass
+
+        def join(self):
+            raise outcomes.pop(0) if len(outcomes) > 1 else outcomes[0]
+
+        def leave(self):
+            pass
+
+    monkeypatch.setattr(internals, "Node", PlayedNode)
+    return outcomes
+
+
+def taken():
+    return internals.NodeRefusedError(httpx.Response(client.TAKEN, json={"detail": "Failed to activate SuperNode."}))
+
+
+def arguments(keys, *flags):
+    return ["--server", "127.0.0.1:9092", "--client-id", "0", "--keys", str(keys), *flags]
+
+
+@pytest.mark.parametrize("then", [taken(), httpx.ConnectError("refused")], ids=["still taken", "server gone"])
+def test_who_finds_its_place_taken_ends_in_half_a_minute_even_where_the_server_ends_before(
+    clock, joins, keys, capsys, then
+):
+    joins += [taken(), then]
+    assert client.main(arguments(keys)) == 2
+    assert 25 <= clock.now - 1000 < 30
+    assert capsys.readouterr().out.splitlines()[-1].startswith("client 0: refused: a client with this key is here")
+
+
+def test_who_was_never_refused_waits_for_the_server_as_long_as_it_was_told_to(clock, joins, keys, capsys):
+    joins += [httpx.ConnectError("nobody listens")]
+    assert client.main(arguments(keys, "--wait", "100")) == 1
+    assert 100 <= clock.now - 1000 < 105
+    assert "no server at 127.0.0.1:9092 (nobody listens), for 100 s (--wait)" in capsys.readouterr().err
