@@ -41,13 +41,15 @@ def _broken(summary: Summary, rounds: Sequence[RoundRecord]) -> list[str]:
     """Where a model is left that has nothing to say, so that its ASR says nothing either."""
     scored = [record for record in rounds if record.mta is not None]
     lost = sum(record.loss is None for record in scored)  # JSON has no NaN
-    found = [f"The model's loss was no number in {lost} of {len(scored)} scored rounds: its values overflowed."]
+    found = []
+    if lost:
+        found.append(f"The model's loss was no number in {lost} of {len(scored)} scored rounds: its values overflowed.")
     if summary.mta < summary.baseline_mta / 2:
         found.append(
             "The final model lost more than half of its accuracy: its ASR says which class a broken model answers, "
             "not whether a backdoor works."
         )
-    return found if lost else found[1:]
+    return found
 
 
 def _assumptions(experiment: Experiment, summary: Summary, rounds: Sequence[RoundRecord]) -> list[str]:

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from experiment.intervals import Interval, interval
 from experiment.plan import Chart
-from experiment.plots import ACCURACY, BENIGN, INK, MALICIOUS, STYLE, SUCCESS, save
+from experiment.plots import ACCURACY, ASR, BENIGN, INK, MALICIOUS, MTA, STYLE, SUCCESS, save
 from experiment.records import read_rounds, settings_of
 from experiment.study import Runs, StudyResult
 
@@ -64,8 +64,8 @@ def _scores(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     _frame(axes, chart, cells, x)
     axes.set_ylabel("share of the test images")
     handles = [
-        Line2D([], [], color=ACCURACY, marker="o", lw=0, label="main task accuracy (MTA)"),
-        Line2D([], [], color=SUCCESS, marker="s", lw=0, label="attack success rate (ASR)"),
+        Line2D([], [], color=ACCURACY, marker="o", lw=0, label=MTA),
+        Line2D([], [], color=SUCCESS, marker="s", lw=0, label=ASR),
     ]
     figure.legend(handles=[*handles, *_small_print(cells)], loc="outside lower center", ncol=2, fontsize=8.5)
     return figure
@@ -86,7 +86,7 @@ def _lines(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
             _draw(axes, x, [of(cell) for cell in own], singles, colour, mark, joined=chart.ordered)
             _draw_published(axes, x, [getattr(cell.published, by) for cell in own], colour)
         handles.append(Line2D([], [], color=colour, marker=mark, lw=1.5 * chart.ordered, label=name))
-    for axes, what in zip(panels, ("main task accuracy (MTA)", "attack success rate (ASR)"), strict=True):
+    for axes, what in zip(panels, (MTA, ASR), strict=True):
         _frame(
             axes, chart, [next(cell for cell in cells if cell.x == place) for place in places], np.arange(len(places))
         )
@@ -161,7 +161,7 @@ def _small_print(cells: Sequence[Runs]) -> list[Line2D]:
                 [], [], color="#777777", marker="|", lw=0, ms=9, mew=1.6, label=f"mean, 95 % interval ({seeds} seeds)"
             )
         )
-    if any(cell.published.mta is not None or cell.published.asr is not None for cell in cells):
+    if any(cell.published.given for cell in cells):
         handles.append(
             Line2D([], [], color="#777777", marker="D", mfc="none", lw=0, label="published" + " (on CIFAR-10)" * toy)
         )
@@ -229,8 +229,8 @@ def _rounds(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
         axes.set_ylabel("share of the test images")
     figure.suptitle(f"{chart.title}: scores by round", fontsize=10, x=0.01, ha="left")
     handles: list[Artist] = [
-        Line2D([], [], color=ACCURACY, lw=2, label="main task accuracy (MTA)"),
-        Line2D([], [], color=SUCCESS, lw=2, label="attack success rate (ASR)"),
+        Line2D([], [], color=ACCURACY, lw=2, label=MTA),
+        Line2D([], [], color=SUCCESS, lw=2, label=ASR),
     ]
     if (seeds := max(len(cell.folders) for cell in cells)) > 1:
         handles.append(Line2D([], [], color="#777777", lw=0.8, alpha=0.7, label=f"single runs ({seeds} seeds)"))

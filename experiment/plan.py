@@ -65,6 +65,11 @@ class Published:
     mta: Rate | None = None
     asr: Rate | None = None
 
+    @property
+    def given(self) -> bool:
+        """Whether anything was reported at all."""
+        return self.mta is not None or self.asr is not None
+
 
 @dataclass(frozen=True)
 class Point:

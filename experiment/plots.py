@@ -17,6 +17,7 @@ from experiment.records import RoundRecord, Summary, read_rounds
 
 BENIGN, MALICIOUS = "#2a9d5c", "#d1383d"
 ACCURACY, SUCCESS = "#2463ab", "#d1383d"
+MTA, ASR = "main task accuracy (MTA)", "attack success rate (ASR)"
 INK, GRID = "#1c1d1f", "#e6e6e6"
 """Colours that stand for a page's own in a report."""
 STYLE: dict[str, Any] = {
@@ -66,9 +67,9 @@ def _scores(rounds: list[RoundRecord], title: str) -> Figure:
     figure, axes = plt.subplots(figsize=(6.4, 4.0))
     mta = {record.round: record.mta for record in rounds if record.mta is not None}  # not in every round, if so asked
     asr = {record.round: record.asr for record in rounds if record.asr is not None}
-    axes.plot(list(mta), list(mta.values()), "o-", color=ACCURACY, lw=2, label="main task accuracy (MTA)")
+    axes.plot(list(mta), list(mta.values()), "o-", color=ACCURACY, lw=2, label=MTA)
     if 0 in asr:
-        axes.plot(list(asr), list(asr.values()), "s-", color=SUCCESS, lw=2, label="attack success rate (ASR)")
+        axes.plot(list(asr), list(asr.values()), "s-", color=SUCCESS, lw=2, label=ASR)
         axes.axhline(asr[0], color=SUCCESS, lw=1, ls=":", label="baseline ASR")
     axes.set(xlabel="round (0: starting model)", ylabel="share of the test images", ylim=(-0.02, 1.02))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

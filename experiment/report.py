@@ -78,7 +78,7 @@ def print_results(console: Console, folder: Path, summary: Summary, clients_show
 def print_study(console: Console, folder: Path, study: StudyResult) -> None:
     """A table for each chart: mean and 95 % interval of MTA and ASR over the seeds, beside what was published."""
     for chart in study.charts:
-        published = any(cell.published.mta is not None or cell.published.asr is not None for cell in chart.cells)
+        published = any(cell.published.given for cell in chart.cells)
         table = Table(
             title=escape(f"{chart.name}: {chart.title}"), title_justify="left", title_style="bold", header_style="bold"
         )

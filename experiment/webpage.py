@@ -134,7 +134,7 @@ def _chart(chart: Chart[Runs], folder: Path) -> dict[str, Any]:
     return {
         "chart": chart,
         "figures": [figure(file) for file in files if file.is_file()],
-        "published": any(cell.published.mta is not None or cell.published.asr is not None for cell in chart.cells),
+        "published": any(cell.published.given for cell in chart.cells),
     }
 
 

@@ -28,6 +28,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flower's messages want to know whose they are."""
+    from flwr.supercore.task_identity import TaskIdentity  # not before the environment is set
+
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
 def write_images(root: Path, classes=CLASSES, train: int = 24, test: int = 8, size: int = 32) -> Path:
     """An image folder whose classes differ in their mean colour."""
     rng = np.random.default_rng(0)
