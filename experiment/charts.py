@@ -214,8 +214,9 @@ def _rounds(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     )  # fmt: skip
     for axes, cell in zip(grid.flat, cells, strict=False):
         runs = [read_rounds(path) for path in cell.folders]
-        for by, colour in (("mta", ACCURACY), ("asr", SUCCESS)):
-            _draw_course(axes, [{r.round: v for r in run if (v := getattr(r, by)) is not None} for run in runs], colour)
+        for by, colour, mark in (("mta", ACCURACY, "o"), ("asr", SUCCESS, "s")):
+            scores = [{r.round: v for r in run if (v := getattr(r, by)) is not None} for run in runs]
+            _draw_course(axes, scores, colour, mark)
         last = settings_of(cell.folders[0])
         if last.attack_rounds is not None and last.attack_rounds < last.rounds:
             axes.axvline(last.attack_rounds + 0.5, color=INK, lw=1, ls=":")
@@ -229,8 +230,8 @@ def _rounds(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
         axes.set_ylabel("share of the test images")
     figure.suptitle(f"{chart.title}: scores by round", fontsize=10, x=0.01, ha="left")
     handles: list[Artist] = [
-        Line2D([], [], color=ACCURACY, lw=2, label=MTA),
-        Line2D([], [], color=SUCCESS, lw=2, label=ASR),
+        Line2D([], [], color=ACCURACY, marker="o", ms=3.5, lw=2, label=MTA),
+        Line2D([], [], color=SUCCESS, marker="s", ms=3.5, lw=2, label=ASR),
     ]
     if (seeds := max(len(cell.folders) for cell in cells)) > 1:
         handles.append(Line2D([], [], color="#777777", lw=0.8, alpha=0.7, label=f"single runs ({seeds} seeds)"))
@@ -239,7 +240,7 @@ def _rounds(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     return figure
 
 
-def _draw_course(axes: Axes, runs: Sequence[dict[int, float]], colour: str) -> None:
+def _draw_course(axes: Axes, runs: Sequence[dict[int, float]], colour: str, mark: str) -> None:
     """A score by round: runs as {round: score}."""
     scored = sorted(set.intersection(*(set(run) for run in runs)))
     if not scored:
@@ -249,7 +250,7 @@ def _draw_course(axes: Axes, runs: Sequence[dict[int, float]], colour: str) -> N
         for run in runs:
             axes.plot(list(run), list(run.values()), color=colour, lw=0.8, alpha=0.45)
         axes.fill_between(scored, [m.low for m in means], [m.high for m in means], color=colour, alpha=0.13, lw=0)
-    axes.plot(scored, [m.mean for m in means], "o-", color=colour, lw=2, ms=3.5)
+    axes.plot(scored, [m.mean for m in means], f"{mark}-", color=colour, lw=2, ms=3.5)
 
 
 def _name(cell: Runs) -> str:

@@ -59,7 +59,7 @@ def test_scores_by_round_are_means_over_the_seeds(tmp_path, monkeypatch):
     panels = [axes for axes in figures["a_rounds"].axes if axes.get_visible()]
     assert [axes.get_title() for axes in panels] == [*(f"stays {i}" for i in range(4)), "leaves"]
     for axes in panels:
-        means = {tuple(line.get_xdata()): line.get_ydata() for line in axes.lines if line.get_marker() == "o"}
+        means = {tuple(line.get_xdata()): line.get_ydata() for line in axes.lines if line.get_marker() in ("o", "s")}
         assert means[0, 1] == pytest.approx([START.asr, interval([0.2, 0.6]).mean])
         assert means[0, 1, 2] == pytest.approx([START.mta, ROUND.mta, ROUND.mta])
     ends = [[line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"] for axes in panels]
