@@ -67,12 +67,10 @@ class StudyListener(ProgressListener):
         """Watch these runs, of which so many were finished before."""
         super().__init__(console, experiments[0])
         self.runs, self.run = len(experiments), done
-        self.varied = [
-            name
-            for name in SETTINGS
-            if name not in NOT_SWEPT and len({str(getattr(experiment, name)) for experiment in experiments}) > 1
-        ]
-        self.varied = self.varied or ["attack", "strategy"]
+        self.varied = {
+            scenario: _varied([e for e in experiments if e.scenario == scenario]) or ["attack", "strategy"]
+            for scenario in {e.scenario for e in experiments}
+        }
         work = [e.rounds * e.clients_per_round for e in experiments]
         self.progress.update(self.task, total=sum(work), completed=sum(work[:done]))
         known = f", {done} of them finished before" if done else ""
@@ -90,14 +88,23 @@ class StudyListener(ProgressListener):
 
     def run_finished(self, summary: Summary) -> None:
         """Print the run's line."""
-        settings = ", ".join(f"{name} {getattr(self.experiment, name)}" for name in self.varied)
+        scenario = self.experiment.scenario
+        settings = ", ".join(f"{name} {getattr(self.experiment, name)}" for name in self.varied[scenario])
+        of = f"{scenario}: " if len(self.varied) > 1 else ""
         self.console.print(
             f"run {self.run}/{self.runs}  MTA {percent(summary.mta)}  ASR {percent(summary.asr)}  "
-            f"({time.monotonic() - self.run_began_at:.0f} s)  {escape(settings)}, seed {summary.seed}"
+            f"({time.monotonic() - self.run_began_at:.0f} s)  {escape(of + settings)}, seed {summary.seed}"
         )
 
     def _run(self) -> str:
         return f"run {self.run}/{self.runs}, "
+
+
+def _varied(experiments: list[Experiment]) -> list[str]:
+    """The settings in which these runs differ, but for the seed."""
+    return [
+        name for name in SETTINGS if name not in NOT_SWEPT and len({str(getattr(e, name)) for e in experiments}) > 1
+    ]
 
 
 def _progress(console: Console) -> Progress:

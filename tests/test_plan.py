@@ -1,12 +1,16 @@
 """From scenario files, sweeps and repeats to the runs of a study."""
 
 import dataclasses
+import io
 
 import pytest
+from rich.console import Console
 
 from experiment.cli import known_scenarios, load_scenario_file, parse, parse_command
 from experiment.errors import UserError
 from experiment.plan import plan_of
+from experiment.progress import StudyListener
+from tests.test_records import SUMMARY
 
 
 def plan(*arguments):
@@ -84,6 +88,21 @@ def test_durability_asks_for_curves_of_attackers_that_stay_and_that_leave():
     (chart,) = plan("--scenario", "durability").charts
     assert chart.rounds and [e.attack_rounds for e in settings(chart)] == [None, 5, None, 5]
     assert {(e.rounds, e.evaluate, e.evaluate_asr) for e in settings(chart)} == {(15, "every", "every")}
+
+
+@pytest.mark.parametrize(
+    ("scenario", "number", "line"),
+    [
+        ("course_differences", 5, "why_krum: augment round, strategy krum, multi_krum_m None, seed 0"),
+        ("why_dba", 3, ")  augment once, attack patch, seed 0"),
+    ],
+)
+def test_the_line_of_a_finished_run_says_what_varies_in_its_part_of_the_study(scenario, number, line):
+    experiments = plan("--scenario", scenario, "--blend-image", "kitty.jpg").experiments()
+    listener = StudyListener(Console(file=(printed := io.StringIO()), width=200), experiments, 0)
+    listener.run_began(experiments[number])
+    listener.run_finished(dataclasses.replace(SUMMARY, seed=0))
+    assert line in printed.getvalue()
 
 
 def settings(chart):
