@@ -6,10 +6,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from experiment.config import SETTINGS, Experiment
+from experiment.config import Experiment
 from experiment.console import notice
 from experiment.records import RoundRecord, Summary
-from experiment.sweeps import NOT_SWEPT
+from experiment.sweeps import varied
 
 
 def percent(share: float | None) -> str:
@@ -68,7 +68,7 @@ class StudyListener(ProgressListener):
         super().__init__(console, experiments[0])
         self.runs, self.run = len(experiments), done
         self.varied = {
-            scenario: _varied([e for e in experiments if e.scenario == scenario]) or ["attack", "strategy"]
+            scenario: varied([e for e in experiments if e.scenario == scenario]) or ["attack", "strategy"]
             for scenario in {e.scenario for e in experiments}
         }
         work = [e.rounds * e.clients_per_round for e in experiments]
@@ -98,13 +98,6 @@ class StudyListener(ProgressListener):
 
     def _run(self) -> str:
         return f"run {self.run}/{self.runs}, "
-
-
-def _varied(experiments: list[Experiment]) -> list[str]:
-    """The settings in which these runs differ, but for the seed."""
-    return [
-        name for name in SETTINGS if name not in NOT_SWEPT and len({str(getattr(e, name)) for e in experiments}) > 1
-    ]
 
 
 def _progress(console: Console) -> Progress:

@@ -1,10 +1,12 @@
 """Settings that a study varies: --sweep NAME=VALUE,VALUE… and the [sweep] table of a scenario file."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from experiment.cli import RESUMABLE, check_names
+from experiment.config import SETTINGS, Experiment
 from experiment.errors import UserError
 
 NOT_SWEPT = (
@@ -26,6 +28,13 @@ class Axis:
 
     name: str
     values: list[Any] = field(default_factory=list)
+
+
+def varied(experiments: Sequence[Experiment]) -> list[str]:
+    """The settings in which these runs differ, but for the seed."""
+    return [
+        name for name in SETTINGS if name not in NOT_SWEPT and len({str(getattr(e, name)) for e in experiments}) > 1
+    ]
 
 
 def axis_of(text: str) -> Axis:

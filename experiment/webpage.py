@@ -21,10 +21,13 @@ from experiment.progress import percent
 from experiment.records import CONFIG, ENVIRONMENT, RoundRecord, Summary, read_rounds, read_summary, settings_of
 from experiment.report import shown
 from experiment.study import Runs, StudyResult
+from experiment.sweeps import varied
 
 REPORT = "report.html"
 PHASES = ("startup", "train", "aggregate", "evaluate", "other")
 MOST_CLIENTS = 40
+COLUMNS = ("attack", "strategy", "malicious", "clients_per_round")
+"""Settings that have a column for each run of any study; others have one where the study varies them."""
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.DictLoader(tomllib.loads((Path(__file__).parent / "templates.toml").read_text(encoding="utf-8"))),
     autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
@@ -53,12 +56,15 @@ def write_study_page(folder: Path, study: StudyResult) -> Path:
     warnings = counted([run["warnings"] for run in runs])
     if study.repeats < 2:
         warnings.insert(0, "One seed: each number is one draw. --repeats 5 gives intervals.")
+    others = [name for name in varied([run["experiment"] for run in runs]) if name not in COLUMNS]
+    for run in runs:
+        run["otherwise"] = _otherwise(run["experiment"], others)
     commits = {str(run["environment"].get("commit")) for run in runs}
     if len(commits) > 1:
         warnings.append(f"The runs are of {len(commits)} different commits of this program.")
     return _write(
         folder, "study.html", study=study, charts=[_chart(chart, folder) for chart in study.charts], runs=runs,
-        warnings=warnings, galleries=_galleries(study), title=study.name,
+        warnings=warnings, galleries=_galleries(study, others), title=study.name, others=others,
         seconds=sum(run["summary"].seconds["total"] for run in runs),
     )  # fmt: skip
 
@@ -138,7 +144,16 @@ def _chart(chart: Chart[Runs], folder: Path) -> dict[str, Any]:
     }
 
 
-def _galleries(study: StudyResult) -> list[tuple[str, Markup]]:
+def _otherwise(experiment: Experiment, names: list[str]) -> str:
+    """Those of a run's settings that are not at their defaults, to stand behind its attack."""
+    return "".join(
+        f", {name.replace('_', ' ')} {value}"
+        for name in names
+        if (value := getattr(experiment, name)) != SETTINGS[name]
+    )
+
+
+def _galleries(study: StudyResult, others: list[str]) -> list[tuple[str, Markup]]:
     """One for each different trigger, however many attackers train on it."""
     found: dict[frozenset[bytes], tuple[str, Markup]] = {}
     for path in study.folders():
@@ -148,7 +163,9 @@ def _galleries(study: StudyResult) -> list[tuple[str, Markup]]:
             )
         trigger = frozenset(images.tobytes() for images in shown)
         if trigger not in found:
-            found[trigger] = settings_of(path).attack, figure(path / "figures" / "samples.svg")
+            experiment = settings_of(path)
+            label = experiment.attack + _otherwise(experiment, others)
+            found[trigger] = label, figure(path / "figures" / "samples.svg")
     return list(found.values())
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tomli_w
 from PIL import Image
 
 from experiment.caveats import counted, warnings_of
@@ -23,6 +24,7 @@ from experiment.errors import UserError
 from experiment.intervals import interval
 from experiment.prepare import Sources, prepare
 from experiment.study import StudyFolder, read_study, run_key
+from experiment.webpage import write_study_page
 from tests.programs import ROOT, TINY, command, run, summary
 from tests.test_records import ROUND, START, SUMMARY
 
@@ -269,6 +271,20 @@ def test_reports_render_in_a_browser(study, tmp_path, scheme, width):
         rows = pixels.std(axis=1) > 2
         assert rows.mean() > 0.3  # a page full, not a blank one
         assert pixels[:, -4:].std() < 2  # nothing runs over the right edge
+
+
+def test_a_studys_page_says_in_what_its_runs_differ(study, tmp_path):
+    """Beside the settings that have a column in every study, those that are varied in this one."""
+    out, *_ = study
+    copied = tmp_path / "copy"
+    shutil.copytree(out, copied)
+    assert "augment epoch" not in write_study_page(copied, read_study(copied)).read_text()
+    changed = next(copied.glob("runs/*s1*"))
+    config = tomllib.loads((changed / "config.toml").read_text()) | {"augment": "epoch"}
+    (changed / "config.toml").write_text(tomli_w.dumps(config))
+    page = write_study_page(copied, read_study(copied)).read_text()
+    assert '<th class="left">augment</th>' in page and page.count('<td class="left">epoch</td>') == 1
+    assert len(re.findall("<summary>.*, augment epoch, seed 1", page)) == 1
 
 
 def test_a_study_reads_back_without_the_runs_that_are_missing(study, tmp_path):
