@@ -39,7 +39,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from experiment.cli import Command, Scenario, check_names, load_scenario_file
 from experiment.config import SETTINGS, Experiment, Rate, validated
 from experiment.errors import UserError
-from experiment.sweeps import NOT_SWEPT, Axis, axis_of, check_axes
+from experiment.sweeps import NOT_SWEPT, Axis, axis_of, check_axes, shown_value, words
 
 MOST_RUNS = 10_000
 KNOWN_ONLY = ConfigDict(extra="forbid")
@@ -217,7 +217,7 @@ def _chart(scenario: Scenario, given: dict[str, Any], swept: list[Axis], repeats
     _check_overlap(points, axes, given, scenario)
     x_axis, others = (None, axes) if points or not axes else (axes[0], axes[1:])
     if x_axis:
-        points = [(Point(_shown(value)), {x_axis.name: value}) for value in x_axis.values]
+        points = [(Point(shown_value(value)), {x_axis.name: value}) for value in x_axis.values]
     elif not points:
         points = [(Point(_core(scenario.experiment)), {})]
     if (runs := len(points) * math.prod(len(axis.values) for axis in others) * repeats) > MOST_RUNS:
@@ -228,8 +228,8 @@ def _chart(scenario: Scenario, given: dict[str, Any], swept: list[Axis], repeats
     return Chart(
         name=scenario.experiment.scenario,
         title=table.title or scenario.experiment.description or scenario.experiment.scenario,
-        x_title=table.x or (_words(x_axis.name) if x_axis else ""),
-        series_title=", ".join(_words(axis.name) for axis in others),
+        x_title=table.x or (words(x_axis.name) if x_axis else ""),
+        series_title=", ".join(words(axis.name) for axis in others),
         ordered=x_axis is not None and _rises(x_axis.values),
         norms=table.norms,
         rounds=table.rounds,
@@ -255,7 +255,7 @@ def _cells(
         line = dict(zip((axis.name for axis in axes), values, strict=True))
         for point, changes in points:
             experiments = _seeds(base | changes | line, repeats, source)
-            yield Cell(point.label, ", ".join(map(_shown, values)), point.published, experiments)
+            yield Cell(point.label, ", ".join(map(shown_value, values)), point.published, experiments)
 
 
 def _seeds(settings: dict[str, Any], repeats: int, source: str) -> tuple[Experiment, ...]:
@@ -303,15 +303,3 @@ def _rises(values: list[Any]) -> bool:
 
 def _core(experiment: Experiment) -> str:
     return f"{experiment.attack} / {experiment.strategy}"
-
-
-def _shown(value: Any) -> str:
-    return ("true" if value else "false") if isinstance(value, bool) else str(value)
-
-
-def _words(name: str) -> str:
-    return {
-        "malicious": "malicious clients",
-        "clients_per_round": "clients per round",
-        "gamma": "scaling factor γ",
-    }.get(name, name.replace("_", " "))

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiment.config import SETTINGS, Experiment
+from experiment.config import Experiment
 from experiment.errors import UserError
 from experiment.files import absolute, replace_file
 from experiment.intervals import Interval, interval
 from experiment.plan import Chart, Plan, Published
 from experiment.prepare import Setup, Sources, prepare
 from experiment.records import CONFIG, STUDY, Summary, contents, free, is_finished, read_summary, taken
-from experiment.sweeps import NOT_SWEPT
+from experiment.sweeps import varied
 
 RESULTS = "results.csv"
 NOT_IN_KEY = ("scenario", "description", "out", "dataset", "data_dir", "weights", "blend_image", "ray_address", "actors",
@@ -148,21 +148,16 @@ class StudyFolder:
     def write_results(self, jobs: Iterable[Job]) -> None:
         """Write results.csv: a row for each finished run, with the settings in which the study's runs differ."""
         jobs = list(jobs)
-        every = [dataclasses.asdict(job.experiment) for job in jobs]
-        varied = [
-            name
-            for name in SETTINGS
-            if name not in NOT_SWEPT and len({json.dumps(settings[name]) for settings in every}) > 1
-        ]
+        differing = varied([job.experiment for job in jobs])
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["scenario", *varied, "seed", *_SCORES, "seconds", "model_sha256", "folder"])
-        for job, settings in zip(jobs, every, strict=True):
+        writer.writerow(["scenario", *differing, "seed", *_SCORES, "seconds", "model_sha256", "folder"])
+        for job in jobs:
             if is_finished(job.folder):
                 summary = read_summary(job.folder)
                 scores = [_cell(getattr(summary, name)) for name in _SCORES]
                 writer.writerow(
-                    [job.experiment.scenario, *(_cell(settings[name]) for name in varied), summary.seed, *scores,
+                    [job.experiment.scenario, *(_cell(getattr(job.experiment, name)) for name in differing), summary.seed, *scores,
                      f"{summary.seconds['total']:.1f}", summary.model_sha256, f"runs/{job.folder.name}"]
                 )  # fmt: skip
         replace_file(self.path / RESULTS, text.getvalue().encode())

@@ -37,6 +37,20 @@ def varied(experiments: Sequence[Experiment]) -> list[str]:
     ]
 
 
+def shown_value(value: Any) -> str:
+    """A setting's value in tables and figures."""
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+def words(name: str) -> str:
+    """A setting's name in tables and figures."""
+    return {
+        "malicious": "malicious clients",
+        "clients_per_round": "clients per round",
+        "gamma": "scaling factor γ",
+    }.get(name, name.replace("_", " "))
+
+
 def axis_of(text: str) -> Axis:
     """``NAME=VALUE,VALUE`` of --sweep; values are read as TOML and JSON have them, else as words."""
     name, equals, values = text.partition("=")

@@ -21,7 +21,7 @@ from experiment.progress import percent
 from experiment.records import CONFIG, ENVIRONMENT, RoundRecord, Summary, read_rounds, read_summary, settings_of
 from experiment.report import shown
 from experiment.study import Runs, StudyResult
-from experiment.sweeps import varied
+from experiment.sweeps import shown_value, varied, words
 
 REPORT = "report.html"
 PHASES = ("startup", "train", "aggregate", "evaluate", "other")
@@ -32,7 +32,7 @@ _TEMPLATES = jinja2.Environment(
     loader=jinja2.DictLoader(tomllib.loads((Path(__file__).parent / "templates.toml").read_text(encoding="utf-8"))),
     autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
 )  # fmt: skip
-_TEMPLATES.filters |= {"percent": percent, "shown": shown}
+_TEMPLATES.filters |= {"percent": percent, "shown": shown, "words": words, "shown_value": shown_value}
 
 
 def write_run_page(folder: Path, summary: Summary) -> Path:
@@ -146,11 +146,8 @@ def _chart(chart: Chart[Runs], folder: Path) -> dict[str, Any]:
 
 def _otherwise(experiment: Experiment, names: list[str]) -> str:
     """Those of a run's settings that are not at their defaults, to stand behind its attack."""
-    return "".join(
-        f", {name.replace('_', ' ')} {value}"
-        for name in names
-        if (value := getattr(experiment, name)) != SETTINGS[name]
-    )
+    changed = _changed(experiment)
+    return "".join(f", {words(name)} {shown_value(changed[name])}" for name in names if name in changed)
 
 
 def _galleries(study: StudyResult, others: list[str]) -> list[tuple[str, Markup]]:

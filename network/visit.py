@@ -57,16 +57,19 @@ class Patience:
 
     def __init__(self, flags: ClientFlags) -> None:
         self.flags = flags
-        self.joined, self.away_since, self.said = False, 0.0, float("-inf")
+        self._begin()
         self.refused: Told | None = None
         self.refused_since = 0.0
+
+    def _begin(self) -> None:
+        self.joined, self.away_since, self.said = False, 0.0, float("-inf")
 
     def answered(self) -> None:
         """The server is there."""
         self.joined, self.away_since = True, 0.0
 
     def admitted(self) -> None:
-        """The server takes this client's answers: its place is free."""
+        """The server takes this client's answers: the place is its own."""
         self.refused = None
 
     def refuse(self, told: Told) -> None:
@@ -74,6 +77,7 @@ class Patience:
         if not self.refused:
             self.refused_since = time.monotonic()
         self.refused = told
+        self._begin()
 
     def left(self) -> float:
         """Seconds for which a client that is refused may still try again."""

@@ -68,3 +68,10 @@ def test_who_was_never_refused_waits_for_the_server_as_long_as_it_was_told_to(cl
     assert client.main(arguments(keys, "--wait", "100")) == 1
     assert 100 <= clock.now - 1000 < 105
     assert "no server at 127.0.0.1:9092 (nobody listens), for 100 s (--wait)" in capsys.readouterr().err
+
+
+def test_how_long_the_server_was_away_before_it_refused_does_not_count_against_it_later(clock, joins, keys):
+    away = httpx.ConnectError("nobody listens")
+    joins += [*[away] * 5, taken(), away]
+    assert client.main(arguments(keys, "--wait", "8")) == 1
+    assert 18 <= clock.now - 1000 < 22

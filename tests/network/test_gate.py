@@ -240,16 +240,11 @@ def test_many_refusals_in_a_second_become_a_number(monkeypatch, capsys):
     assert len(lines) == orders.LINES_A_SECOND + 2 and lines[-2:] == ["and 480 more in the second before", "again"]
 
 
-def test_messages_of_flower_have_what_the_gate_looks_at():
+def test_messages_of_flower_have_what_the_gate_looks_at(task):
     """The names in Flower's own serialisation of a message."""
     from flwr.common.serde import message_to_proto
-    from flwr.supercore.task_identity import TaskIdentity
 
-    for name in ("_task_id", "_run_id", "_node_id"):
-        setattr(TaskIdentity, name, 1)
     message = Message(RecordDict({"x": ConfigRecord({"a": 1})}), dst_node_id=7, message_type="query")
     reply = Message(RecordDict(), reply_to=message)
     assert message_to_proto(message).metadata.dst_node_id == 7
     assert message_to_proto(reply).metadata.src_node_id == 7
-    for name in ("_task_id", "_run_id", "_node_id"):
-        setattr(TaskIdentity, name, None)

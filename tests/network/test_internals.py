@@ -8,16 +8,11 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree, no_object_id_recompute
-from flwr.supercore.task_identity import TaskIdentity
 
 from network import internals
 from network.internals import FLEET, HEARTBEAT_SECONDS, _CarefulGrid, _unpacked_size
 
-
-@pytest.fixture(autouse=True)
-def task(monkeypatch):
-    for name in ("_task_id", "_run_id", "_node_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
+pytestmark = pytest.mark.usefixtures("task")
 
 
 def test_flower_is_the_version_that_it_is_written_against():

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
 
 from clients.farewell import read_farewell, take_leave
 from clients.introduction import introduce
@@ -17,11 +16,11 @@ from experiment.prepare import Sources, prepare
 from network import roster as module
 from network.roster import NetworkRoster
 
+pytestmark = pytest.mark.usefixtures("task")
+
 
 @pytest.fixture(autouse=True)
-def task(monkeypatch):
-    for name in ("_task_id", "_run_id", "_node_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
+def quick(monkeypatch):
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.001)
 
 
