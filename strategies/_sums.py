@@ -1,7 +1,8 @@
 """Sums that several rules share, in float64 whatever the updates' own precision, block of columns by block.
 
 A block is small, so widening it costs no memory and little time; blocks are independent, so all cores work,
-and what comes out does not depend on how many there are.
+and what comes out does not depend on how many there are. The last bits depend on the order in which a processor's kernels
+add up; so whatever is decided by comparing such sums knows how far they may be off, and settles what is nearer exactly.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from experiment.machine import cpu_count
 from learning.parameters import FloatArray
 from learning.updates import Aggregate, Cohort
+from strategies._exact import nearest_float, sum_of_products
 
 Part = TypeVar("Part")
 WIDTH = 1 << 16
@@ -55,24 +57,78 @@ def squared_norms(rows: FloatArray) -> NDArray[np.float64]:
     return np.sum([np.zeros(len(rows)), *by_columns(rows.shape[1], part)], axis=0)
 
 
+def comparable_norms(rows: FloatArray, mark: float | None = None) -> NDArray[np.float64]:
+    """‖row‖₂ of each row, to be compared with each other or with a mark: (n, d) → (n,).
+
+    Those so near to another, or to the mark, that rounding could have put them in another order are summed exactly and rounded
+    once. So norms that are equal in exact arithmetic are equal, to the last bit and on every machine.
+    """
+    squares = squared_norms(rows)
+    values = squares if mark is None else np.append(squares, mark * mark)
+    for i in _near_another(values, _most_rounding(*rows.shape) * values):
+        if i < len(rows):
+            squares[i] = nearest_float(exact_dot(rows[i], rows[i]))
+    return np.sqrt(squares)
+
+
+def _near_another(values: NDArray[np.float64], bounds: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Which of these values (n,) are within their bounds of another; 0 is exact as it is."""
+    order = np.argsort(values)
+    close = np.diff(values[order]) <= bounds[order][:-1] + bounds[order][1:]  # (n − 1,)
+    near = np.zeros(len(values), dtype=bool)
+    near[order[:-1][close]] = near[order[1:][close]] = True
+    return np.flatnonzero(near & (values > 0))
+
+
+def exact_dot(one: FloatArray, other: FloatArray) -> int:
+    """Σ one_j · other_j of two rows (d,), in units of 2^-298: ``_exact``."""
+    return sum(by_columns(len(one), lambda block: sum_of_products(one[block], other[block])))
+
+
 def squared_distances(rows: FloatArray) -> NDArray[np.float64]:
-    """‖row_i − row_j‖₂² of each pair: (n, d) → (n, n), 0 on the diagonal and exactly 0 between equal rows.
+    """‖row_i − row_j‖₂² of each pair: (n, d) → (n, n), 0 on the diagonal and exactly 0 between equal rows."""
+    return bounded_distances(rows)[0]
+
+
+def bounded_distances(rows: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The squared distances, and how far each is from the exact one at most: (n, d) → (n, n), (n, n).
 
     Through the Gram matrix of the rows around their mean. Where two rows are so close that this subtracts away their
-    digits, they are subtracted from each other before they are squared.
+    digits, they are subtracted from each other before they are squared. The bounds hold in whatever order sums are added up.
     """
+    n, d = rows.shape
+    gram = _gram(rows)  # (n, n)
+    squares = np.diag(gram)
+    both = squares[:, None] + squares  # (n, n)
+    distances = np.maximum(both - 2 * gram, 0)
+    np.fill_diagonal(distances, 0)
+    bounds = _most_rounding(n, d) * both
+    close = np.triu(distances < CANCELLED * both, 1)
+    _take_directly(distances, rows, close)
+    close |= close.T | np.eye(n, dtype=bool)
+    bounds[close] = _most_rounding(n, d) * distances[close]
+    return _same_for_equal_rows(distances, bounds)
+
+
+def _gram(rows: FloatArray) -> NDArray[np.float64]:
+    """Products of each pair of rows around their mean: (n, d) → (n, n). Rounded, as it is; its last bits are the BLAS's own."""
     n, d = rows.shape
     gram = np.zeros((n, n))
     for block in _slices(d, max(1, PRODUCT_BYTES // (8 * n))):
         wide = rows[:, block].astype(np.float64)  # (n, ≤ width)
         wide -= wide.mean(axis=0)
         gram += wide @ wide.T
-    squares = np.diag(gram)
-    both = squares[:, None] + squares  # (n, n)
-    distances = np.maximum(both - 2 * gram, 0)
-    np.fill_diagonal(distances, 0)
-    _take_directly(distances, rows, np.triu(distances < CANCELLED * both, 1))
-    return _same_for_equal_rows(distances)
+    return gram
+
+
+def _most_rounding(n: int, d: int) -> float:
+    """Bound on the relative error of float64 sums over (n, d) numbers, generously.
+
+    A sum of d products is off by at most d · 2^-53 of their absolute sum to first order, in whatever order they are added, fused
+    or not (Higham 2002, "Accuracy and Stability of Numerical Algorithms", 3.1). A distance through a Gram matrix takes two such
+    for each norm, the centring and the difference some more, a score n more. Here it is twice all of them.
+    """
+    return 4 * (d + n + 16) * 2.0**-53
 
 
 def _take_directly(distances: NDArray[np.float64], rows: FloatArray, pairs: NDArray[np.bool_]) -> None:
@@ -89,10 +145,17 @@ def _take_directly(distances: NDArray[np.float64], rows: FloatArray, pairs: NDAr
         distances[others, i] = distances[i, others]
 
 
-def _same_for_equal_rows(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+def _same_for_equal_rows(
+    distances: NDArray[np.float64], bounds: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Equal rows are equally far from each other row, to the last bit, so that their ties are ties."""
-    first = (distances == 0).argmax(axis=1)  # the first of the rows that are equal to each (n,)
-    return distances[np.ix_(first, first)]
+    first = first_equals(distances)
+    return distances[np.ix_(first, first)], bounds[np.ix_(first, first)]
+
+
+def first_equals(distances: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The first of the rows that are equal to each: (n, n) → (n,)."""
+    return (distances == 0).argmax(axis=1)
 
 
 def _slices(columns: int, width: int) -> list[slice]:

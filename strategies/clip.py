@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from learning.updates import Cohort
-from strategies._sums import squared_norms
+from strategies._sums import comparable_norms
 
 MARGIN = 1 - 2**-23
 """So that the bound still holds after a clipped update is rounded to float32 (and clipping again changes nothing)."""
@@ -25,7 +25,7 @@ def clip(cohort: Cohort, *, clip_norm: float | Literal["median"]) -> Cohort:
         cohort: n updates; left as it is.
         clip_norm: M, or "median" for the median of the round's norms.
     """
-    norms = np.sqrt(squared_norms(cohort.deltas))  # (n,)
+    norms = comparable_norms(cohort.deltas, None if clip_norm == "median" else clip_norm)  # (n,)
     bound = float(np.median(norms)) if clip_norm == "median" else float(clip_norm)
     deltas, statistics = cohort.deltas.copy(), cohort.statistics.copy()
     for i in np.flatnonzero(norms > bound):

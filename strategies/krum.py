@@ -7,7 +7,7 @@ Blanchard, El Mhamdi, Guerraoui, Stainer 2017, "Machine Learning with Adversarie
 import numpy as np
 
 from learning.updates import Aggregate, Cohort
-from strategies._krum_scores import krum_scores
+from strategies._krum_scores import lowest_scores
 from strategies._sums import weighted
 
 
@@ -21,7 +21,6 @@ def krum(cohort: Cohort, *, assumed_malicious: int) -> Aggregate:
     Raises:
         RuleError: n < 2f + 3.
     """
-    scores = krum_scores(cohort, assumed_malicious)
     influence = np.zeros(len(cohort))
-    influence[np.argmin(scores)] = 1.0
+    influence[lowest_scores(cohort, assumed_malicious, 1)] = 1.0
     return weighted(cohort, influence)

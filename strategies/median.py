@@ -38,7 +38,7 @@ def _columnwise(rows: FloatArray) -> tuple[FloatArray, NDArray[np.float64]]:
     def part(block: slice) -> NDArray[np.float64]:
         values = np.ascontiguousarray(rows[:, block].T)  # (≤ WIDTH, n)
         ordered = np.sort(values, axis=1)
-        result[block] = (ordered[:, middle[0]].astype(np.float64) + ordered[:, middle[1]]) / 2
+        result[block] = (ordered[:, middle[0]].astype(np.float64) + ordered[:, middle[1]]) / 2 + 0.0  # never -0.0
         return np.sum([_holders(values, ordered[:, k]) for k in middle], axis=0)
 
     return result, np.sum([np.zeros(n), *by_columns(d, part, WIDTH)], axis=0)

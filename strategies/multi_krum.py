@@ -7,7 +7,7 @@ import numpy as np
 
 from learning.updates import Aggregate, Cohort
 from strategies import RuleError
-from strategies._krum_scores import krum_scores
+from strategies._krum_scores import lowest_scores
 from strategies._sums import weighted
 
 
@@ -24,9 +24,9 @@ def multi_krum(cohort: Cohort, *, assumed_malicious: int, multi_krum_m: int | No
     """
     n = len(cohort)
     m = n - assumed_malicious if multi_krum_m is None else multi_krum_m
-    scores = krum_scores(cohort, assumed_malicious)
     if m > n:
         raise RuleError(f"Multi-Krum averages m of n updates, but m = {m} and n = {n}")
+    best = lowest_scores(cohort, assumed_malicious, m)
     influence = np.zeros(n)
-    influence[np.argsort(scores, kind="stable")[:m]] = 1 / m
+    influence[best] = 1 / m
     return weighted(cohort, influence)
