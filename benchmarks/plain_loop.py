@@ -21,6 +21,7 @@ from attacks import attack_of
 from clients.training import augmented
 from experiment.cli import load_scenario
 from learning.data import MEAN, STD
+from learning.evaluation import answers
 from learning.partition import shard_of
 from learning.resnet import ResNet18Light
 from learning.sources import load_dataset
@@ -110,7 +111,7 @@ def train(model, client, number, data, e, trigger, mean, std, device) -> None:  
 def share(model: ResNet18Light, batches: list[tuple[Tensor, Tensor]]) -> float:
     """Share of the images that the model puts into the class given with them."""
     model.eval()
-    right = sum(int((model(images).argmax(1) == labels).sum()) for images, labels in batches)
+    right = sum(int((answers(model(images)) == labels).sum()) for images, labels in batches)
     return right / sum(len(labels) for _, labels in batches)
 
 

@@ -31,7 +31,7 @@ RESULTS = "results.csv"
 NOT_IN_KEY = ("scenario", "description", "out", "dataset", "data_dir", "weights", "blend_image", "ray_address", "actors",
               "client_cpus", "no_cache", "min_clients")  # fmt: skip
 """Settings that change no result, and paths, whose content counts instead."""
-KEY_VERSION = 2
+KEY_VERSION = 3
 """Raise it when the same settings come to other results: a study's finished runs from before are then not taken for new ones."""
 
 

@@ -170,17 +170,22 @@ def evaluate(
 @torch.inference_mode()
 def _score_batch(classify: Classifier, pixels: Tensor, truth: Tensor, trigger: Trigger | None, target: int) -> _Part:
     logits = classify(pixels)  # (b, classes)
-    right, loss = int((_answers(logits) == truth).sum()), float(F.cross_entropy(logits, truth, reduction="sum"))
+    right, loss = int((answers(logits) == truth).sum()), float(F.cross_entropy(logits, truth, reduction="sum"))
     others = truth != target
     if trigger is None or not bool(others.any()):
         return _Part(right, loss)
-    fooled = _answers(classify(trigger(pixels[others]))) == target  # (≤ b,)
+    fooled = answers(classify(trigger(pixels[others]))) == target  # (≤ b,)
     return _Part(right, loss, int(fooled.sum()), len(fooled))
 
 
-def _answers(logits: Tensor) -> Tensor:
-    """The class of each row (b,); none (−1) where a broken model's logits are not numbers: argmax would say class 0."""
-    return logits.argmax(1).masked_fill(logits.isnan().any(1), -1)
+def answers(logits: Tensor) -> Tensor:
+    """The class of each row (b,): that of its greatest logit, where all are finite and no other is as great; else none (−1).
+
+    A broken model would otherwise be said to answer class 0, which argmax gives for rows that are not numbers or all equal.
+    """
+    greatest = logits.max(1)
+    one = (logits == greatest.values[:, None]).sum(1) == 1  # (b,)
+    return greatest.indices.where(one & logits.isfinite().all(1), -1)
 
 
 def probe_hash(dataset: Dataset, trigger: Trigger | None) -> str:

@@ -1,6 +1,8 @@
 """Scores of a model, each against an independent way of getting the same, and scores remembered from run to run."""
 
+import dataclasses
 import gc
+import json
 import threading
 import time
 import weakref
@@ -13,10 +15,11 @@ import torch.nn.functional as F
 
 from attacks import attack_of
 from experiment.config import Experiment
+from experiment.records import _finite
 from learning import evaluation
 from learning.cache import cache_dir
 from learning.data import normalise, to_pixels
-from learning.evaluation import Cores, Scores, classifier, folded
+from learning.evaluation import Cores, Scores, answers, classifier, folded
 from learning.evaluation import evaluate as evaluate_classifier
 from learning.parameters import arrays_of
 from learning.remembered import recall_scores as recall
@@ -66,14 +69,47 @@ def test_asr_leaves_out_images_of_the_target_class_and_is_none_without_a_trigger
     assert evaluate(model, data.images, only_target, lambda x: x, 0).asr is None
 
 
-def test_answers_that_are_no_numbers_are_of_no_class():
+INF, NAN = float("inf"), float("nan")
+NO_ANSWER = [
+    [NAN] * 10, [INF] * 10, [-INF] * 10, [0.0] * 10, [7.5] * 10, [0.0, -0.0] * 5, [3e38] * 10, [INF, -INF] * 5,
+    [INF] + [0.0] * 9, [1.0] + [-INF] * 9, [NAN] + [1.0] * 9, [2.0, 2.0] + [1.0] * 8, [1.0] * 8 + [2.0, 2.0],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", NO_ANSWER, ids=str)
+def test_logits_that_are_no_numbers_or_favour_no_one_class_answer_none(row):
     data = shard(20)
     images, labels = data.images, np.arange(20) % 10
     trigger = attack_of(SETTINGS).trigger
-    broken = lambda pixels: torch.full((len(pixels), 10), float("nan"))  # noqa: E731
-    for target in (0, 3):
+    broken = lambda pixels: torch.tensor([row] * len(pixels))  # noqa: E731
+    for target in range(10):
         scores = evaluate_classifier(broken, images, labels, trigger, target, torch.device("cpu"))
         assert (scores.mta, scores.asr) == (0, 0)
+        text = json.dumps(_finite(dataclasses.asdict(scores)), allow_nan=False)
+        assert json.loads(text)["loss"] in (None, pytest.approx(scores.loss))
+
+
+def test_rows_are_judged_one_by_one_and_a_class_above_all_others_is_the_answer():
+    """Row i favours class i; every second one says nothing."""
+    logits = torch.eye(10)
+    logits[1::2] = torch.tensor([NO_ANSWER[i] for i in (0, 1, 3, 8, 11)])
+    assert answers(logits).tolist() == [0, -1, 2, -1, 4, -1, 6, -1, 8, -1]
+    assert answers(torch.tensor([[-3e38, 3e38], [-1e-30, -2e-30], [0.0, -1.0]])).tolist() == [1, 0, 0]
+    logits = torch.from_numpy(np.random.default_rng(0).normal(size=(500, 10)).astype(np.float32))
+    assert torch.equal(answers(logits), logits.argmax(1))
+
+
+def test_a_model_whose_weights_overflowed_has_no_attack_success():
+    model, data = fresh_model(10, 0), shard(20)
+    with torch.no_grad():
+        model.linear.weight.zero_()
+        model.linear.bias.fill_(INF)
+    scores = evaluate(model, data.images, data.labels, attack_of(SETTINGS).trigger, target=0)
+    assert (scores.mta, scores.asr) == (0, 0)
+    with torch.no_grad():
+        model.linear.bias.fill_(1.0)
+    scores = evaluate(model, data.images, data.labels, attack_of(SETTINGS).trigger, target=0)
+    assert (scores.mta, scores.asr) == (0, 0) and scores.loss == pytest.approx(np.log(10))
 
 
 def test_folding_changes_logits_by_less_than_1e_4_and_bf16_by_little():
