@@ -43,7 +43,7 @@ class RoundRecord:
     norms_before: list[float]
     """L2 norms of the updates' weights as they came."""
     norms_after: list[float]
-    """… and after the filters."""
+    """… and after the filters; 0 for whom a filter left out."""
     influence: list[float]
     train_losses: list[float]
     dropped: list[dict[str, Any]]

@@ -52,6 +52,7 @@ class RoundOutcome:
     losses: list[float]
     norms_before: list[float]
     norms_after: list[float]
+    """0 for whom a filter left out."""
     influence: list[float]
     clamped_variances: int
     """Aggregated running variances that were negative and became 0."""
@@ -132,19 +133,20 @@ class PipelineStrategy(Strategy):
         if not self.training_began_at:
             self.training_began_at = self._sent_at = min(self._began, default=self._sent_at)
         try:
-            filtered = self.pipeline.filtered(cohort)
-            aggregate = self.pipeline.rule(filtered)
+            filtered, aggregate = self.pipeline.aggregated(cohort)
         except RuleError as error:
             raise RunError(f"round {server_round}: {error}{_left_out(dropped)}") from None
         clamped = self._apply(server_round, aggregate)
-        before = np.sqrt(squared_norms(cohort.deltas)).tolist()
+        before = _norms(cohort)
+        after = before if filtered is cohort else _norms(filtered)
+        client_ids = cohort.client_ids.tolist()
         self.outcome = RoundOutcome(
             round=server_round,
-            client_ids=cohort.client_ids.tolist(),
+            client_ids=client_ids,
             dropped=dropped,
             losses=losses,
-            norms_before=before,
-            norms_after=before if filtered is cohort else np.sqrt(squared_norms(filtered.deltas)).tolist(),
+            norms_before=list(before.values()),
+            norms_after=[after.get(client, 0.0) for client in client_ids],
             influence=aggregate.influence.tolist(),
             clamped_variances=clamped,
             images=self._images,
@@ -231,6 +233,11 @@ class PipelineStrategy(Strategy):
 
     def summary(self) -> None:
         """Nothing to log: the run folder's config.toml has it all."""
+
+
+def _norms(cohort: Cohort) -> dict[int, float]:
+    """Client → L2 norm of its update's weights."""
+    return dict(zip(cohort.client_ids.tolist(), np.sqrt(squared_norms(cohort.deltas)).tolist(), strict=True))
 
 
 def _left_out(causes: dict[int, str]) -> str:

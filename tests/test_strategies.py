@@ -56,7 +56,8 @@ def test_input_is_left_alone_and_shapes_and_types_are_kept(name, members):
     n, d = cohort.deltas.shape
     if is_filter(KNOWN[name]):
         assert isinstance(result, Cohort)
-        assert len(result) <= n and result.deltas.shape[1] == d and result.deltas.dtype == np.float32
+        assert set(result.client_ids) <= set(cohort.client_ids) and len(set(result.client_ids)) == len(result)
+        assert result.deltas.shape == (len(result), d) and result.deltas.dtype == np.float32
         assert result.statistics.shape == (len(result), cohort.statistics.shape[1])
         assert result.statistics.dtype == np.float32
     else:
