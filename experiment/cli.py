@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import sys
 import tomllib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -102,7 +103,38 @@ def parse_command(arguments: list[str], kind: type[Flags] = Flags) -> Command:
     experiment = validated(settings, "command line")
     attack_steps(experiment)  # a mistyped name is told before anything starts
     strategy_steps(experiment)
+    if not (scenario.study or flags.sweep or flags.repeats or flags.resume is not None):  # plan_of asks it of all runs
+        check_attackers(scenario.experiment, [experiment], given)
     return Command(scenario, dataclasses.replace(flags, experiment=experiment), given)
+
+
+ATTACKERS = frozenset({"attack", "malicious", "attack_rounds"})
+"""Settings by which a command line can end up with an attack that nobody carries out."""
+
+
+def check_attackers(scenario: Experiment, experiments: Sequence[Experiment], given: Collection[str]) -> None:
+    """Refuse a command line that asks for an attack, and leaves nobody to carry it out in any of its runs.
+
+    A file may ask for just that, as ``clean`` does, which measures what a trigger does by itself.
+
+    Args:
+        scenario: as it stands in its file.
+        experiments: what the command line makes of it.
+        given: settings that the command line gives or sweeps.
+
+    Raises:
+        UserError: names the settings, and how to ask for a run without an attacker.
+    """
+    idle = next((e for e in experiments if e.idle), None)
+    if idle is None or scenario.idle or not ATTACKERS & set(given) or any(e.attackers(1) for e in experiments):
+        return
+    what, wanted = "--malicious 0", "--malicious 1 or more"
+    if idle.malicious:
+        what, wanted = "--attack-rounds 0", "--attack-rounds 1 or more"
+    raise UserError(
+        f"--attack {idle.attack} with {what}: nobody would attack; wanted {wanted}, or for the ASR of its trigger without an "
+        f"attacker: --scenario clean --attack {idle.attack}"
+    )
 
 
 def known_scenarios() -> dict[str, Path]:

@@ -144,6 +144,11 @@ class Experiment:
         leaves = self.attack_rounds is not None and round_number > self.attack_rounds
         return 0 if leaves else self.malicious
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is an attack and nobody to carry it out, so that its trigger is only measured."""
+        return self.attack != "none" and not self.attackers(1)
+
     @classmethod
     def from_json(cls, text: str) -> "Experiment":
         """The inverse of ``to_json``."""

@@ -36,7 +36,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from experiment.cli import Command, Scenario, check_names, load_scenario_file
+from experiment.cli import Command, Scenario, check_attackers, check_names, load_scenario_file
 from experiment.config import SETTINGS, Experiment, Rate, validated
 from experiment.errors import UserError
 from experiment.sweeps import NOT_SWEPT, Axis, axis_of, check_axes, shown_value, words
@@ -225,6 +225,10 @@ def _chart(scenario: Scenario, given: dict[str, Any], swept: list[Axis], repeats
     if others or not given.keys() <= set(SAME_SETTING):
         points = [(dataclasses.replace(point, published=Published()), changes) for point, changes in points]
     base = dataclasses.asdict(scenario.experiment) | given
+    cells = tuple(_cells(points, others, base, repeats, source))
+    given_here = {*given, *(axis.name for axis in swept)}
+    if "malicious" not in _varied_in_file(scenario):
+        check_attackers(scenario.experiment, [e for cell in cells for e in cell.experiments], given_here)
     return Chart(
         name=scenario.experiment.scenario,
         title=table.title or scenario.experiment.description or scenario.experiment.scenario,
@@ -233,8 +237,14 @@ def _chart(scenario: Scenario, given: dict[str, Any], swept: list[Axis], repeats
         ordered=x_axis is not None and _rises(x_axis.values),
         norms=table.norms,
         rounds=table.rounds,
-        cells=tuple(_cells(points, others, base, repeats, source)),
+        cells=cells,
     )
+
+
+def _varied_in_file(scenario: Scenario) -> set[str]:
+    """The settings that the scenario's own tables set, which are checked."""
+    study = scenario.study
+    return {*study.get("sweep", {}), *(name for entry in study.get("point", []) for name in entry)}
 
 
 def _axes(scenario: Scenario, swept: list[Axis], source: str) -> list[Axis]:

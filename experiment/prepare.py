@@ -103,6 +103,8 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
         start = Start(standing.state, standing.start)
     else:
         start = sources.start(experiment, dataset, layout)
+    if experiment.idle:
+        sources.notify("Nobody attacks where no client is malicious: the ASR is what the trigger does by itself.")
     if start.for_want:
         sources.notify(f"This run starts from {start.origin}: expect low accuracy in its first rounds.")
     source = dataset.name if experiment.dataset == "auto" else experiment.dataset

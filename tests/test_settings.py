@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from experiment import prepare as prepare_module
-from experiment.cli import STUDY_TABLES, known_scenarios, load_scenario, parse
+from experiment.cli import STUDY_TABLES, known_scenarios, load_scenario, parse, parse_command
 from experiment.config import Experiment
 from experiment.errors import UserError
+from experiment.plan import plan_of
 from experiment.prepare import check_counts, threads_for
+from experiment.records import write_scenario
 
 ROOT = Path(__file__).parent.parent
 
@@ -144,6 +146,62 @@ def test_impossible_counts_are_refused(settings, words):
     with pytest.raises(UserError) as error:
         check_counts(Experiment(**settings))
     assert all(word in str(error.value) for word in words)
+
+
+NOBODY = [
+    (["--attack", "blend"], ["--attack blend", "--malicious 0", "--scenario clean --attack blend"]),
+    (["--attack=dba+scaling", "--seed", "3"], ["--attack dba+scaling", "--scenario clean --attack dba+scaling"]),
+    (["--scenario", "dba", "--malicious", "0"], ["--attack dba", "--malicious 0", "--scenario clean"]),
+    (["--scenario", "blend", "--malicious=0", "--attack", "patch"], ["--attack patch", "--malicious 0"]),
+    (["--scenario", "dba", "--attack-rounds", "0"], ["--attack dba", "--attack-rounds 0", "--scenario clean"]),
+    (["--scenario", "pretrain", "--attack", "blend"], ["--attack blend", "--malicious 0"]),
+    (["--scenario", "dba", "--malicious", "0", "--repeats", "2"], ["--malicious 0"]),
+    (["--scenario", "dba", "--malicious", "0", "--sweep", "strategy=krum,median"], ["--malicious 0"]),
+    (["--scenario", "dba", "--sweep", "malicious=0"], ["--malicious 0"]),
+    (["--sweep", "attack=blend,dba"], ["--attack blend", "--malicious 0"]),
+    (["--sweep", "attack=none,patch"], ["--attack patch", "--malicious 0"]),
+    (["--scenario", "why_blend", "--malicious", "0"], ["--malicious 0"]),
+]
+SOMEBODY = [
+    ["--scenario", "clean"], ["--scenario", "clean", "--attack", "patch"], ["--scenario", "clean", "--malicious", "0"],
+    ["--scenario", "clean", "--malicious", "2"], ["--attack", "none"], ["--malicious", "0"], [],
+    ["--attack", "blend", "--malicious", "1"], ["--scenario", "clean", "--attack", "dba+scaling", "--repeats", "2"],
+    ["--scenario", "dba", "--sweep", "malicious=0,1"], ["--attack", "blend", "--sweep", "malicious=0,1"],
+    ["--scenario", "dba", "--sweep", "attack_rounds=0,2"], ["--scenario", "clean", "--sweep", "attack=blend,patch"],
+    ["--scenario", "fig1_malicious_count", "--attack", "patch"], ["--resume", "runs/x", "--attack", "blend"],
+    ["--scenario", "dba", "--attack-rounds", "1"], ["--scenario", "scaling", "--attack", "none", "--malicious", "0"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("flags", "words"), NOBODY, ids=lambda x: " ".join(x))
+def test_an_attack_that_nobody_carries_out_is_refused(flags, words):
+    with pytest.raises(UserError) as error:
+        plan_of(parse_command(flags))
+    assert all(word in str(error.value) for word in words) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("flags", SOMEBODY, ids=" ".join)
+def test_a_trigger_may_be_measured_where_a_scenario_asks_for_it_and_a_sweep_may_begin_at_0(flags):
+    plan_of(parse_command(flags))
+
+
+def test_a_file_may_have_an_attack_and_nobody_to_carry_it_out(tmp_path):
+    """As the config.toml of a run of ``clean`` has; whoever runs it is told."""
+    file = tmp_path / "config.toml"
+    write_scenario(file, load_scenario("clean"))
+    for flags in ([], ["--seed", "4"], ["--attack", "patch"], ["--malicious", "0"]):
+        assert parse(["--scenario", str(file), *flags]).idle
+    mine = tmp_path / "mine.toml"
+    mine.write_text('attack = "dba"\n[[point]]\nlabel = "a"\nmalicious = 0\n')
+    assert plan_of(parse_command(["--scenario", str(mine), "--attack", "patch"])).experiments()[0].idle
+
+
+def test_nobody_attacks_in_silence(image_folder):
+    told = []
+    settings = Experiment(dataset=f"folder:{image_folder}", samples_per_client=8, clients_per_round=2)
+    for changes in ({}, {"attack": "patch", "malicious": 1}, {"attack": "patch"}):
+        prepare_module.prepare(dataclasses.replace(settings, **changes), prepare_module.Sources(told.append))
+        assert any("Nobody attacks" in text for text in told) == (changes == {"attack": "patch"})
 
 
 def test_every_setting_says_what_it_is_in_its_help(capsys):

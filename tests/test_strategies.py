@@ -104,6 +104,15 @@ def test_a_unanimous_cohort_comes_back_unchanged(name, members):
         np.testing.assert_array_equal(result.statistics, first.statistics)
 
 
+def test_a_bound_of_its_own_may_change_a_unanimous_cohort():
+    """As CONTRIBUTING.md says: what the contract above does not hold for."""
+    cohort = random_cohort(5)
+    same = replace(cohort, deltas=np.ones_like(cohort.deltas))
+    assert (clip(same, clip_norm=1.0).deltas < 1).all() and (clamp(same, clip_norm=0.5).deltas == 0.5).all()
+    started = replace(same, start=ModelState(np.full(50, 9, np.float32), cohort.start.statistics))
+    assert (clamp(started, clip_norm="median").deltas < 1).all()
+
+
 # ---- references ------------------------------------------------------------------------------------------------------
 
 
