@@ -1,0 +1,94 @@
+"""What docs/results.md and the README say of runs stands in docs/results/*.csv."""
+
+import csv
+import re
+from pathlib import Path
+
+from experiment.intervals import interval
+
+DOCS = Path(__file__).parent.parent / "docs"
+TEXT = " ".join((DOCS / "results.md").read_text(encoding="utf-8").split())
+MEASURED = {"mta", "asr", "baseline_mta", "baseline_asr", "true_positive_rate", "false_positive_rate", "seconds",
+            "model_sha256", "folder", "seed"}  # fmt: skip
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    with (DOCS / "results" / f"{name}.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def shares(score: str, found: list[dict[str, str]]) -> list[float]:
+    return [100 * float(row[score]) for row in found]
+
+
+def settings_of(name: str) -> list[list[dict[str, str]]]:
+    """The rows of each setting, which differ in their seeds."""
+    groups: dict[tuple, list[dict[str, str]]] = {}
+    for row in rows(name):
+        groups.setdefault(tuple(v for k, v in row.items() if k not in MEASURED), []).append(row)
+    return list(groups.values())
+
+
+def test_every_mean_and_interval_is_that_of_some_settings_runs():
+    known = set()
+    for file in (DOCS / "results").rglob("*.csv"):
+        if file.stem == "dba_by_round":
+            continue
+        for group in settings_of(str(file.relative_to(DOCS / "results").with_suffix(""))):
+            for score in ("mta", "asr"):
+                found = interval(shares(score, group))
+                if found.half_width is not None:
+                    known |= {f"{found.mean:.1f} ± {found.half_width:.{digits}f}" for digits in (0, 1)}
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    said = set(re.findall(r"\d+\.\d ± \d+(?:\.\d)?", TEXT + readme))
+    assert len(said) > 100 and said - known == set()
+
+
+def test_what_is_said_of_single_seeds_is_so():
+    by_figure = {group[0]["scenario"]: group for group in settings_of("course")}
+    for figure in ("fig3_dba", "fig4_scaling"):
+        *first, last = (f"{asr:.0f}" for asr in shares("asr", by_figure[figure]))
+        assert f"{', '.join(first)} and {last} %" in TEXT
+    clipped = interval(shares("mta", by_figure["fig5_clipping"]))
+    start = float(by_figure["fig5_clipping"][0]["baseline_mta"]) * 100
+    assert clipped.low < start < clipped.high  # so it must not be said to be above
+    assert f"({start:.1f} %; the interval, {clipped.low:.1f} to {clipped.high:.1f}, covers it)" in TEXT
+
+
+def test_the_swing_of_dba_is_described_as_it_is():
+    asr = {(row["seed"], int(row["round"])): 100 * float(row["asr"]) for row in rows("dba_by_round")}
+    assert max(asr[seed, n] for seed in "012" for n in range(6)) < 77
+    high = {seed: [n for n in range(6, 16) if round(asr[seed, n]) >= 96] for seed in "012"}
+    assert high == {"0": [6, 8, 10, 12, 14], "1": [9, 11, 13, 15], "2": [6, 8, 10, 12, 14]}
+    assert "from round 6 to 14 with the seeds 0 and 2, and with seed 1 from round 9 on" in TEXT
+    assert f"{asr['1', 7]:.1f} in round 7 and {asr['1', 8]:.1f} in round 8" in TEXT
+    assert f"({asr['0', 15]:.1f} and {asr['2', 15]:.1f} after 99.9)" in TEXT
+
+
+def test_two_processors_are_as_far_apart_as_is_said():
+    one, other = (
+        {(*(v for k, v in row.items() if k not in MEASURED), row["seed"]): row for row in rows(name)}
+        for name in ("course_differences", "course_differences_zen4")
+    )
+    apart = {
+        score: {key: abs(a - b) for key in other for a, b in [shares(score, [one[key], other[key]])]}
+        for score in ("mta", "asr")
+    }
+    anew = [key for key in other if "krum" in key and key[2] != "once"]
+    assert (
+        f"Krum with images drawn anew (MTA up to {max(apart['mta'][k] for k in anew):.0f} apart, ASR "
+        + (f"{max(apart['asr'][k] for k in anew):.0f})")
+        in TEXT
+    )
+
+
+def test_runs_without_an_attacker_in_the_last_round_ended_anywhere():
+    listed = re.findall(r"\| (\d) \| (\d) \| (\d) \| (?:\d ){4}0 \| [\d.]+ \| ([\d.]+) \|", TEXT)
+    runs = {
+        (r["clients_per_round"], r["malicious"], r["seed"]): 100 * float(r["asr"]) for r in rows("selected_clients")
+    }
+    assert len(listed) == 5 and all(f"{runs[tuple(key)]:.1f}" == asr for *key, asr in listed)
+    asrs = [float(asr) for *_, asr in listed]
+    assert sum(asr > 96 for asr in asrs) == 3 and f"between {min(asrs)} and {max(asrs)} %, three of them" in TEXT
+    others = [asr for key, asr in runs.items() if list(key) not in [list(key) for *key, _ in listed]]
+    assert len(others) == 40 and round(min(others), 1) == 99.8
