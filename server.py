@@ -22,9 +22,12 @@ from experiment.processes import Chatter, end_now, end_on_signals
 if __name__ == "__main__":
     end_on_signals()  # before the imports, which take seconds
 
+import contextlib
 import dataclasses
 import json
 import shlex
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +52,10 @@ if TYPE_CHECKING:
     from experiment.records import Summary
     from network.roster import NetworkRoster
     from network.superlink import Network
+
+
+ENDING_SECONDS = 9.0
+"""How long the end of a run that has failed may take: the clients' farewell, the SuperLink's end, the gate's."""
 
 
 @dataclass(frozen=True)
@@ -167,12 +174,12 @@ def _run_warm(setup: Setup, flags: ServerFlags, folder: RunFolder, network: Netw
     from network.roster import FAREWELL_SECONDS, NetworkRoster
     from network.superlink import ROOT
 
-    with network:
+    with ending_in_time(network.died) as failed, network:
         trusted = network.trusted()
         submit(str(network.inner), network.ca, ROOT)
         roster = NetworkRoster(setup, lambda text: _line(console, text), trusted, how_to_start(flags, setup.experiment))
         with server_task(str(network.inner), network.ca, network.reply_limit) as grid:
-            summary = _federated(grid, setup, folder, roster, console, FAREWELL_SECONDS)
+            summary = _federated(grid, setup, folder, roster, console, FAREWELL_SECONDS, failed)
     print_results(console, folder.path, summary)
 
 
@@ -198,9 +205,30 @@ def _run_stock(setup: Setup, flags: ServerFlags, folder: RunFolder, network: Net
     print_results(console, folder.path, read_summary(folder.path))
 
 
+@contextlib.contextmanager
+def ending_in_time(end: Callable[[str], None]) -> Iterator[Callable[[Exception], None]]:
+    """Gives a function that is told of the run's failure; from then on the context has ENDING_SECONDS, else ``end`` is called.
+
+    Clients, a SuperLink that hangs: whatever may still be waited for, the process ends with its exit code.
+    """
+    timers: list[threading.Timer] = []
+
+    def failed(error: Exception) -> None:
+        timers.append(threading.Timer(ENDING_SECONDS, end, [str(error)]))
+        timers[-1].daemon = True
+        timers[-1].start()
+
+    try:
+        yield failed
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
 def _federated(
-    grid: Grid, setup: Setup, folder: RunFolder, roster: NetworkRoster, console: Console, patience: float
-) -> Summary:
+    grid: Grid, setup: Setup, folder: RunFolder, roster: NetworkRoster, console: Console, patience: float,
+    failed: Callable[[Exception], None] = lambda error: None,
+) -> Summary:  # fmt: skip
     """The whole run, and its folder finished; the clients hear how it ended, in either case, within ``patience`` seconds."""
     from experiment.federation import federate
     from experiment.progress import ProgressListener
@@ -212,7 +240,9 @@ def _federated(
             summary = federate(grid, setup, folder, listener, roster=roster)
         finish_run(folder, summary)
     except Exception as error:
-        roster.dismiss(grid, f"the run failed: {error}", 1, patience)
+        failed(error)
+        with contextlib.suppress(Exception):  # what fails in telling is nothing beside what has failed
+            roster.dismiss(grid, f"the run failed: {error}", 1, patience)
         raise
     roster.dismiss(grid, "the run is finished", 0, patience)
     return summary

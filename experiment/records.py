@@ -50,7 +50,7 @@ class RoundRecord:
     """Clients selected and left out: {client, cause}."""
     clamped_variances: int
     images: int
-    """Training images that passed through the clients' models, by their own count."""
+    """Training images that passed through the clients' models."""
     seconds: dict[str, float]
 
 

@@ -81,6 +81,7 @@ from flwr.supercore.primitives.asymmetric import (
     public_key_to_bytes,
     verify_signature,
 )
+from flwr.supercore.run import RunNotRunningException
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
@@ -181,10 +182,14 @@ def server_task(address: str, ca: bytes | None, limit: int, patience: float = 60
         grid.set_run(run_from_proto(given.run))
         yield grid
         outcome = SubStatus.COMPLETED
+    except RunNotRunningException as error:  # which Flower lets pass by every "except Exception"
+        raise ConnectionError("the SuperLink has ended the run") from error
     finally:
-        with contextlib.suppress(httpx.HTTPError):  # the SuperLink may be what failed
+        grid.ended = True
+        if heartbeat.is_running:  # before the task's end: a sign of life after it makes Flower raise a SIGINT here
+            heartbeat.stop()
+        with contextlib.suppress(httpx.HTTPError, RunNotRunningException):  # the SuperLink may be what failed
             task.PushTaskOutput(PushTaskOutputRequest(context=None, sub_status=outcome, details=""))
-        heartbeat.stop()
         grid.close()
 
 
@@ -210,6 +215,8 @@ class _CarefulGrid(HttpGrid):
 
     limit = 2**31
     """Bytes that a reply may unpack to."""
+    ended = False
+    """Whether the run is over: Flower asks a SuperLink that has ended again and again, without end."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -266,7 +273,10 @@ class _CarefulGrid(HttpGrid):
         for part in iterate_object_tree(arriving.tree):
             if part.object_id not in parts:
                 request = PullObjectRequest(node=self.node, run_id=self.run.run_id, object_id=part.object_id)
-                answer = self._runtime_client.PullObject(request)
+                try:
+                    answer = self._runtime_client.PullObject(request)
+                except httpx.HTTPStatusError as error:  # it is this part that the SuperLink will not give
+                    raise ValueError(f"a part of it cannot be had ({error.response.status_code})") from None
                 if not answer.object_found:
                     raise ValueError("a part of it is gone")
                 if not answer.object_available:
@@ -278,7 +288,7 @@ class _CarefulGrid(HttpGrid):
 
     def forget(self, message_ids: Iterable[str]) -> None:
         """Free what is kept for messages that nobody waits for: they themselves, and replies that are here in part."""
-        for asked in message_ids:
+        for asked in [] if self.ended else list(message_ids):
             self._late.add(asked)
             self._confirm(asked)
             if asked in self._arriving:

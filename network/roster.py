@@ -5,6 +5,7 @@ is another client's, its images or trigger are not what the server expects of th
 """
 
 import json
+import reprlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,20 +20,58 @@ from experiment.federation import client_config
 from experiment.prepare import Setup
 from learning.evaluation import probe_hash
 from learning.partition import shard_of, shard_sha256
-from strategies._replies import shown
+from strategies._replies import BadReply, answered, error_of, guarded, shown
 
 LOOK_SECONDS = 0.25
 GREETING_SECONDS = 10.0
 """How long nodes that have joined and not yet answered are waited for, where there are enough clients without them."""
-FAREWELL_SECONDS, STOCK_FAREWELL_SECONDS = 10.0, 90.0
+FAREWELL_SECONDS, STOCK_FAREWELL_SECONDS = 4.0, 90.0
 """How long clients may take to hear that the run is over; Flower's own nodes start a process for it."""
 REMIND_SECONDS = 30.0
 TAKEN_SECONDS = 25.0
 """A client that died is known to be gone after some 20 s; so long another may try to take its place."""
 LONGEST = 10_000
 """Characters of what a client says of its versions."""
+LONGEST_VERSION = 40
 BITS = ("torch", "numpy", "torchvision")
 """Packages that may differ, at the price of the last bits."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a node has answered to the hello, taken to pieces that can be compared."""
+
+    client: int | None
+    """None: no whole number."""
+    said: str
+    """What it gave as its number, in words."""
+    versions: dict[str, str]
+    problem: str
+    shard: str
+    dataset: str
+    trigger: str
+
+
+def read_identity(reply: Message) -> Identity:
+    """Who a node says it is.
+
+    Raises:
+        BadReply: it answered with an error; or whatever reading the answer raises.
+    """
+    with guarded():
+        if reply.has_error():
+            raise BadReply(f"it did not say which client it is: {error_of(reply)}")
+        record = reply.content.get("identity")
+        said: Mapping[str, Any] = record if isinstance(record, ConfigRecord) else {}
+        client = said.get("partition-id")
+        whole = isinstance(client, int) and not isinstance(client, bool)
+        texts = (said.get(name) for name in ("problem", "shard-sha256", "dataset-sha256", "trigger-sha256"))
+        return Identity(
+            client if whole else None,
+            reprlib.repr(client),
+            _versions(said.get("versions")),
+            *(text if isinstance(text, str) else "" if text is None else reprlib.repr(text) for text in texts),
+        )
 
 
 @dataclass
@@ -100,56 +139,65 @@ class NetworkRoster:
         self._greeted = {hello: node for hello, node in self._greeted.items() if node in online}
         if new := sorted(online - self._seen):
             hello = {**client_config(self.setup), "versions": json.dumps(versions())}
-            self._greeted |= dict(zip(self._send(grid, new, "hello", hello), new, strict=True))
+            self._greeted |= self._send(grid, new, "hello", hello)
         self._seen = (self._seen | set(new)) & online  # one that comes again is greeted again
         for reply in grid.pull_messages(list(self._greeted)) if self._greeted else []:
-            if reply.metadata.reply_to_message_id in self._greeted:
-                self._hear(grid, self._greeted.pop(reply.metadata.reply_to_message_id), reply)
+            if (asked := answered(reply)) in self._greeted:
+                self._hear(grid, self._greeted.pop(asked), reply)
 
     def _hear(self, grid: Grid, node: int, reply: Message) -> None:
-        if reply.has_error():
-            if node in set(grid.get_node_ids()):
-                self._refuse(grid, node, f"it did not say which client it is: {reply.error.reason[:300]}")
+        """Let a node that has answered the hello in, or send it away, also for whatever reading its answer raises."""
+        try:
+            with guarded():
+                who = read_identity(reply)
+                why, again = self._objection(node, who)
+        except BadReply as error:
+            if node in set(grid.get_node_ids()):  # else it has left, and that is its error
+                self._refuse(grid, node, str(error))
             return
-        identity = dict(reply.content.get("identity") or {})
-        client = identity.get("partition-id")
-        if self.trusted is not None and node in self.trusted and client != self.trusted[node]:
-            self._refuse(grid, node, f"it says it is client {client!r}, but its key is client {self.trusted[node]}'s")
-        elif isinstance(client, int) and client in self._clients.values():
-            self._refuse(grid, node, f"client {client} is here already", again=TAKEN_SECONDS)
-        elif why := self._objection(client, identity):
-            self._refuse(grid, node, why)
-        else:
-            self._refused.discard(node)  # with keys, a refused one and the right one are the same node
-            self._clients[node] = self._known[node] = int(client)  # type: ignore[arg-type]
-            self.say(f"client {client} is here{self._other_bits(identity)}")
+        if why:
+            self._refuse(grid, node, why, again)
+            return
+        assert who.client is not None
+        self._refused.discard(node)  # with keys, a refused one and the right one are the same node
+        self._clients[node] = self._known[node] = who.client
+        self.say(f"client {who.client} is here{self._other_bits(who)}")
 
-    def _objection(self, client: Any, identity: Mapping[str, Any]) -> str:
-        """What keeps a node from being the client that it says it is."""
-        setup, experiment = self.setup, self.setup.experiment
-        if not isinstance(client, int) or isinstance(client, bool) or not 0 <= client < experiment.clients:
-            return f"it says it is client {client!r}; the clients are 0 to {experiment.clients - 1}"
-        theirs, ours = _versions_of(identity), versions()
+    def _objection(self, node: int, who: Identity) -> tuple[str, float]:
+        """What keeps a node from being the client that it says it is, and for how many seconds it may try again."""
+        if self.trusted is not None and node in self.trusted and who.client != self.trusted[node]:
+            return f"it says it is client {who.said}, but its key is client {self.trusted[node]}'s", 0.0
+        if who.client is not None and who.client in self._clients.values():
+            return f"client {who.client} is here already", TAKEN_SECONDS
+        return self._misfit(who), 0.0
+
+    def _misfit(self, who: Identity) -> str:
+        """In what a node does not fit the run; nothing if it does."""
+        setup, experiment, client = self.setup, self.setup.experiment, who.client
+        if client is None or not 0 <= client < experiment.clients:
+            return f"it says it is client {who.said}; the clients are 0 to {experiment.clients - 1}"
+        theirs, ours = who.versions, versions()
         for package, kept in (("oleander", 3), ("flwr", 2)):
             if _release(theirs.get(package), kept) != _release(ours[package], kept):
                 return f"client {client} has {package} {theirs.get(package)}, the server {ours[package]}"
-        if problem := identity.get("problem"):
-            return f"client {client} cannot take part: {str(problem)[:300]}"
+        if who.problem:
+            return f"client {client} cannot take part: {who.problem[:300]}"
         shard = shard_sha256(shard_of(client, setup.dataset, experiment))
-        if identity.get("shard-sha256") != shard or identity.get("dataset-sha256") != setup.dataset.fingerprint:
+        if who.shard != shard or who.dataset != setup.dataset.fingerprint:
             return (
-                f"client {client} has other data than the server: its shard is {str(identity.get('shard-sha256'))[:12]}…, "
+                f"client {client} has other data than the server: its shard is {who.shard[:12]}…, "
                 f"expected {shard[:12]}… of {setup.dataset.name} (its --dataset and --data-dir name its own copy)"
             )
         trigger = setup.attack.trigger if client < experiment.malicious else None
-        if trigger is not None and identity.get("trigger-sha256") != probe_hash(setup.dataset, trigger):
+        if trigger is not None and who.trigger != probe_hash(setup.dataset, trigger):
             return (
                 f"client {client} stamps another trigger than the server tests (its --blend-image names its own copy)"
             )
         return ""
 
-    def _other_bits(self, identity: Mapping[str, Any]) -> str:
-        theirs, ours = _versions_of(identity), versions()
+    @staticmethod
+    def _other_bits(who: Identity) -> str:
+        theirs, ours = who.versions, versions()
         other = [f"{name} {theirs.get(name)}, not {ours[name]}" for name in BITS if theirs.get(name) != ours[name]]
         return f" (with {', '.join(other)}: the last bits may differ)" if other else ""
 
@@ -168,25 +216,25 @@ class NetworkRoster:
         told = set(self._send(grid, there, "farewell", {"why": shown(why), "code": code, "again": 0.0}))
         deadline = time.monotonic() + patience
         while told and time.monotonic() < deadline:
-            told -= {reply.metadata.reply_to_message_id for reply in grid.pull_messages(list(told))}
+            told -= {answered(reply) for reply in grid.pull_messages(list(told))}
             time.sleep(LOOK_SECONDS)
 
     @staticmethod
-    def _send(grid: Grid, nodes: list[int], what: str, content: Mapping[str, Any]) -> list[str]:
+    def _send(grid: Grid, nodes: list[int], what: str, content: Mapping[str, Any]) -> dict[str, int]:
+        """Send them all the same; message id → node, without those who have left in this moment."""
         record = RecordDict({what: ConfigRecord(dict(content))})
-        return list(
-            grid.push_messages([Message(record, dst_node_id=node, message_type=MessageType.QUERY) for node in nodes])
-        )
+        messages = [Message(record, dst_node_id=node, message_type=MessageType.QUERY) for node in nodes]
+        return {key: node for key, node in zip(grid.push_messages(messages), nodes, strict=True) if key}
 
 
-def _versions_of(identity: Mapping[str, Any]) -> dict[str, str]:
+def _versions(text: Any) -> dict[str, str]:
     """What a client says of its packages; nothing if it says nonsense."""
-    text = str(identity.get("versions", ""))
     try:
-        found = json.loads(text) if len(text) < LONGEST else None
+        found = json.loads(text) if isinstance(text, str) and len(text) < LONGEST else None
     except (ValueError, RecursionError):
         found = None
-    return {str(name): str(version) for name, version in found.items()} if isinstance(found, dict) else {}
+    known = found.items() if isinstance(found, dict) else ()
+    return {str(name): shown(str(version)[:LONGEST_VERSION]) for name, version in known}
 
 
 def _release(version: Any, parts: int) -> list[str]:

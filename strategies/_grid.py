@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from flwr.app import Message
+from flwr.app import Error, Message
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
-from strategies._replies import never_ran
+from strategies._replies import answered, never_ran
 
 PULL_SECONDS = 0.05
 RESTART_SECONDS = 0.5
@@ -52,15 +52,24 @@ class StreamingGrid(Grid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
         """Push the messages now; yield each reply when it comes, until all have or the time is up."""
         pushed = list(messages)
-        waiting = dict(zip(self._grid.push_messages(pushed), pushed, strict=True))
-        return self._replies(waiting, time.monotonic() + (timeout if timeout is not None else float("inf")))
+        waiting, gone = self._sent(pushed)
+        return self._replies(waiting, gone, time.monotonic() + (timeout if timeout is not None else float("inf")))
 
-    def _replies(self, waiting: dict[str, Message], deadline: float) -> Iterator[Message]:
+    def _sent(self, messages: list[Message]) -> tuple[dict[str, Message], list[Message]]:
+        """Push messages: message id → message, and those that could not be, since their nodes have just left."""
+        ids = self._grid.push_messages(messages)
+        sent = list(zip(ids, messages, strict=True))
+        return {key: message for key, message in sent if key}, [message for key, message in sent if not key]
+
+    def _replies(self, waiting: dict[str, Message], gone: list[Message], deadline: float) -> Iterator[Message]:
+        """The replies; closed early, it frees what is still awaited, which wants a SuperLink that is there."""
         try:
+            for message in gone:
+                yield Message(Error(code=0, reason="Node Unavailable"), reply_to=message)
             while waiting and time.monotonic() < deadline:
                 replies = list(self._grid.pull_messages(waiting.keys()))
                 for reply in replies:
-                    message = waiting.pop(reply.metadata.reply_to_message_id, None)
+                    message = waiting.pop(answered(reply), None)
                     if message is None:
                         continue
                     if self._restarts and never_ran(reply):
@@ -78,4 +87,4 @@ class StreamingGrid(Grid):
     def _again(self, message: Message) -> dict[str, Message]:
         metadata = message.metadata
         copy = Message(message.content, dst_node_id=metadata.dst_node_id, message_type=metadata.message_type)
-        return dict(zip(self._grid.push_messages([copy]), [copy], strict=True))
+        return self._sent([copy])[0]  # the simulation's nodes never leave

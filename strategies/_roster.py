@@ -1,14 +1,16 @@
 """Which node is which client. Flower's node ids are random, and new in every run."""
 
+import reprlib
 import time
 from typing import Protocol
 
-from flwr.app import Message, MessageType, RecordDict
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from experiment.config import Experiment
 from experiment.errors import RunError
 from strategies._grid import PULL_SECONDS
+from strategies._replies import BadReply, error_of, guarded, sender
 
 WAIT_QUIETLY_SECONDS = 10.0
 """How long missing clients are waited for without a word."""
@@ -67,12 +69,21 @@ class SimulatedRoster:
     def _ask(self, grid: Grid, nodes: set[int]) -> None:
         queries = [Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY) for node in sorted(nodes)]
         for reply in grid.send_and_receive(queries, timeout=self.experiment.round_timeout) if queries else []:
-            if reply.has_error():
-                raise RunError(f"a client did not say which it is: {reply.error.reason[:400]}")
-            identity = reply.content.get("identity") or {}
-            client = identity.get("partition-id")
-            if not isinstance(client, int) or not 0 <= client < self.count:
-                raise RunError(f"a node says it is client {client!r}; clients are 0 to {self.count - 1}")
+            try:
+                with guarded():
+                    client = self._partition(reply)
+            except BadReply as error:
+                raise RunError(f"a client did not say which it is: {error}") from None
             if client in self._partitions.values():
                 raise RunError(f"two nodes say they are client {client}")
-            self._partitions[reply.metadata.src_node_id] = client
+            if (node := sender(reply)) is not None:
+                self._partitions[node] = client
+
+    def _partition(self, reply: Message) -> int:
+        if reply.has_error():
+            raise BadReply(error_of(reply))
+        identity = reply.content.get("identity")
+        client = identity.get("partition-id") if isinstance(identity, ConfigRecord) else None
+        if isinstance(client, bool) or not isinstance(client, int) or not 0 <= client < self.count:
+            raise BadReply(f"it says it is client {reprlib.repr(client)}; clients are 0 to {self.count - 1}")
+        return client

@@ -5,7 +5,6 @@ generator of our own, and the result depends on neither. A bad or missing reply 
 as ``--on-bad-reply`` says; it is never passed over in silence.
 """
 
-import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from learning.streams import generator
 from learning.updates import Aggregate, Cohort
 from strategies import Pipeline, RuleError
 from strategies._grid import StreamingGrid
-from strategies._replies import BadReply, read_reply
+from strategies._replies import BadReply, read_reply, sender
 from strategies._roster import Roster, SimulatedRoster
 from strategies._sums import squared_norms
 
@@ -57,7 +56,7 @@ class RoundOutcome:
     clamped_variances: int
     """Aggregated running variances that were negative and became 0."""
     images: int
-    """Images that the clients say have passed through their models."""
+    """Images that have passed through the clients' models."""
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -128,7 +127,10 @@ class PipelineStrategy(Strategy):
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord, MetricRecord]:
         """Check the replies as they come, aggregate them, and move the global model."""
         server_round += self.rounds_done
-        cohort, losses, dropped = self._collect(server_round, replies)
+        try:
+            cohort, losses, dropped = self._collect(server_round, replies)
+        finally:  # what is still awaited is given up now, while there is a network, not when somebody frees the iterator
+            getattr(replies, "close", lambda: None)()
         collected_at = time.time()
         if not self.training_began_at:
             self.training_began_at = self._sent_at = min(self._began, default=self._sent_at)
@@ -161,18 +163,19 @@ class PipelineStrategy(Strategy):
         losses: dict[int, float] = {}
         causes: dict[int, str] = {}
         for reply in replies:
-            client = self.roster.client_of(reply.metadata.src_node_id)
+            node = sender(reply)
+            client = None if node is None else self.roster.client_of(node)
             if client not in self._chosen or client in losses or client in causes:
                 continue  # not asked, or asked once and answered twice: no part of the round
             row = self._chosen.index(client)
             try:
-                local, metrics = read_reply(reply, self.layout, self.shard_sizes[client])
+                size = self.shard_sizes[client]
+                images = self.experiment.local_epochs * size
+                local, metrics = read_reply(reply, self.layout, size, images)
                 self._subtract_global(local, deltas[row], statistics[row])
-                losses[client] = metrics.get("loss", float("nan"))
-                began = metrics.get("began", 0.0)  # only a client's word
-                if math.isfinite(began):
-                    self._began.append(min(max(began, self._sent_at), time.time()))
-                images = int(metrics.get("images", 0))
+                losses[client] = metrics["loss"]
+                if "began" in metrics:  # only a client's word
+                    self._began.append(min(max(metrics["began"], self._sent_at), time.time()))
                 self._images += images
                 self.watcher.client_done(client, images)
             except BadReply as error:
