@@ -20,8 +20,8 @@ MOST_WORDS = 400
 """Characters of a client's own text that anybody is shown."""
 MOST_LOSS = float(np.finfo(np.float32).max)
 """A mean of float32 losses is no larger."""
-HEADER = 10_000
-"""Bytes of an array's data that its header may take; numpy reads no longer one either."""
+HEADER = 256
+"""Bytes that an array's header may take; numpy writes 128 for a vector."""
 
 
 class BadReply(ValueError):

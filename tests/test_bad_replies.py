@@ -9,6 +9,7 @@ from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDic
 from experiment.errors import RunError
 from strategies.flower import PipelineStrategy
 from tests.played_network import SIZE, Network, changed, first, honest, run
+from tests.spoilt import PACKED
 
 pytestmark = pytest.mark.usefixtures("task")
 
@@ -49,6 +50,15 @@ def garbage(message, content):
     return Message(RecordDict({"arrays": record, "metrics": MetricRecord({"num-examples": SIZE})}), reply_to=message)
 
 
+def packed(name):
+    def fault(message, content):
+        reply = honest(message, content)
+        next(iter(reply.content["arrays"].values())).data = PACKED[name]
+        return reply
+
+    return fault
+
+
 FAULTS = {
     "raises": (raises, "client 2: it raised: out of cheese ("),
     "dies": (dies, "process died"),
@@ -68,6 +78,23 @@ FAULTS = {
     "claims more examples": (changed(**{"num-examples": 10**6}), "claims 1000000 examples, but its shard has 10"),
     "claims a fraction": (changed(**{"num-examples": 10.0}), "claims 10.0"),
     "claims NaN images": (changed(images=float("nan")), "claims to have passed nan images"),
+    "claims 2^52 images": (changed(images=float(2**52)), "but a round of its shard is 20"),
+    "claims fewer images": (changed(images=1.0), "claims to have passed 1.0 images"),
+    "claims no images": (changed(images=0), "claims to have passed 0 images"),
+    "claims a NaN loss": (changed(loss=float("nan")), "claims a loss of nan"),
+    "claims an infinite loss": (changed(loss=float("inf")), "claims a loss of inf"),
+    "claims a negative loss": (changed(loss=-0.5), "claims a loss of -0.5"),
+    "claims a loss of 1e308": (changed(loss=1e308), "claims a loss of 1e+308, not a number from 0 to 3.4e+38"),
+    "claims two losses": (changed(loss=[0.5, 0.5]), "claims a loss of [0.5, 0.5]"),
+    "fails without a word": (
+        lambda message, _: Message(Error(code=2, reason=None), reply_to=message),
+        "it failed without a word",
+    ),
+    "sends a head that claims 10^8 numbers": (
+        packed("10^8 numbers"),
+        "its weights are float32 (100000000,), not float32 (6,)",
+    ),
+    "sends a pickle": (packed("pickle"), "its weights cannot be unpacked"),
     "sends nothing": (lambda message, c: Message(RecordDict(), reply_to=message), "no arrays or no metrics"),
 }
 
@@ -108,6 +135,37 @@ def test_dropping_keeps_the_rules_own_minimum():
         run(Network(6, faults), clients_per_round=6, on_bad_reply="drop", strategy="krum")
     with pytest.raises(RunError, match="no reply that could be used"):
         run(Network(2, dict.fromkeys(range(2), raises)), clients=2, clients_per_round=2, on_bad_reply="drop")
+
+
+def test_when_a_began_is_only_a_clients_word():
+    for word in (float("nan"), -1e308, 1e308, 0):
+        _, outcomes = run(Network(6, {2: changed(began=word)}), clients_per_round=6, rounds=1)
+        assert 0 <= outcomes[0].seconds["train"] < 60
+
+
+def test_a_bad_reply_gives_up_what_is_still_awaited_before_its_error_is_told():
+    """Later there is no SuperLink that could be told, and Flower asks one again and again."""
+    network, told = Network(6, {1: FAULTS["sends NaN"][0], 4: FAULTS["is silent"][0]}), []
+    network.forget = told.extend
+    try:
+        run(network, clients_per_round=6, round_timeout=60)
+    except RunError as error:
+        assert len(told) >= 1  # while the error, with the frames that it holds, is there
+        assert "client 1" in str(error)
+    assert told
+
+
+def test_a_node_that_has_left_when_it_is_to_train_is_a_bad_reply_at_once():
+    """The SuperLink takes no message to it, and gives it no id."""
+    network = Network(6)
+    push = network.push_messages
+    network.push_messages = lambda messages: [
+        "" if m.metadata.message_type == "train" and network.client_of[m.metadata.dst_node_id] in (2, 3) else i
+        for m, i in zip(messages, push(messages), strict=True)
+    ]
+    began = time.monotonic()
+    _, outcomes = run(network, clients_per_round=6, rounds=1, on_bad_reply="drop", round_timeout=60)
+    assert list(outcomes[0].dropped.values()) == ["it is gone: no sign of life"] * 2 and time.monotonic() - began < 30
 
 
 def test_replies_nobody_asked_for_are_no_part_of_the_round(monkeypatch):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Error, Message, RecordDict
 
 from clients.farewell import read_farewell, take_leave
 from clients.introduction import introduce
@@ -129,6 +129,61 @@ def test_who_does_not_fit_is_told_why_and_so_is_the_server(setup, case):
     assert all(len(line) < 450 and line.isprintable() for line in said)
     nodes.join(300, 2)
     assert roster.nodes(nodes) == {0: 100, 1: 101, 2: 300}
+
+
+ERRORS = {
+    "": "it failed without a word",
+    None: "it failed without a word",
+    "\x00": "it failed",
+    "x" * 10**6: "it raised: xxx",
+}
+
+
+@pytest.mark.parametrize("reason", ERRORS, ids=["empty", "none", "control", "long"])
+def test_an_error_as_the_answer_to_the_hello_is_a_refusal_whatever_its_text(setup, reason):
+    """An empty text comes as None, and ended the server."""
+    nodes = full(setup)
+    nodes._introduced = lambda message, client, changed: (
+        Message(Error(code=2, reason=reason), reply_to=message) if client == 2 else introduced(message, client, changed)
+    )
+    introduced = Nodes(setup)._introduced
+    roster, said = roster_of(setup)
+    with pytest.raises(RunError, match=r"clients \[2\] did not join"):
+        roster.nodes(nodes)
+    assert f"it did not say which client it is: {ERRORS[reason]}" in nodes.farewells[102]["why"]
+    assert any(line.startswith("refused: it did not say") and len(line) < 450 for line in said)
+
+
+def test_who_leaves_just_when_it_is_greeted_is_passed_over(setup):
+    """The SuperLink gives a message to a node that has left no id."""
+    nodes = full(setup)
+    push = nodes.push_messages
+    nodes.push_messages = lambda messages: ["" if m.metadata.dst_node_id == 102 else push([m])[0] for m in messages]
+    pulled = []
+    pull = nodes.pull_messages
+    nodes.pull_messages = lambda ids: pulled.extend(ids) or pull(ids)
+    roster, _ = roster_of(setup)
+    with pytest.raises(RunError, match=r"clients \[2\] did not join"):
+        roster.nodes(nodes)
+    roster.dismiss(nodes, "over", 0, patience=0.01)
+    assert all(pulled)
+
+
+@pytest.mark.parametrize("client", [True, 1.0, "1", [1], 10**30])
+def test_only_a_whole_number_is_a_client(setup, client):
+    nodes = Nodes(setup)
+    nodes.join(100, 0), nodes.join(101, 1, **{"partition-id": client})
+    nodes._introduced = lambda message, client, changed: spoilt(nodes, message, client, changed)
+    roster, _ = roster_of(setup)
+    with pytest.raises(RunError, match=r"\[1, 2\] did not join"):
+        roster.nodes(nodes)
+    assert "the clients are 0 to 2" in nodes.farewells[101]["why"]
+
+
+def spoilt(nodes, message, client, changed):
+    reply = Nodes(nodes.setup)._introduced(message, client, {})
+    reply.content["identity"].__dict__["_data"].update(changed)
+    return reply
 
 
 def test_an_attacker_with_another_trigger_is_refused(setup):
