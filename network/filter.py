@@ -2,13 +2,15 @@
 
 - The paths of Flower's fleet API, and ``/health``; with keys, only requests signed by a key of the run.
 - A node sends messages in its own name only, one reply to each message that it was given, and no more than ``limit`` bytes
-  of it; nothing else may be larger than SMALL.
+  of it; nothing else may be larger than SMALL. What else a reply says of itself is put right: the SuperLink says nothing
+  of a reply that it drops, because its times are odd or its run is another, and a round would wait for it.
 """
 
 import asyncio
 import contextlib
 import json
 import ssl
+import time
 from collections import defaultdict
 from typing import Any
 
@@ -47,8 +49,8 @@ class Filter:
     def __init__(self, orders: Orders, tell: Teller) -> None:
         self.orders, self.tell = orders, tell
         self.keys = {key.encode() for key in orders.keys}
-        self.owed: dict[int, set[str]] = defaultdict(set)
-        """Node → messages that it was given and has not answered."""
+        self.owed: dict[int, dict[str, Any]] = defaultdict(dict)
+        """Node → messages that it was given and has not answered: id → metadata."""
         self.sent: dict[int, int] = {}
         """Node → bytes that it has sent of its last reply."""
         room = ROOM if orders.keys else max(ROOM, orders.connections // 4)
@@ -93,7 +95,7 @@ class Filter:
                 return await self.passed_on(request, body)
         body = await self.body(request, SMALL)
         if path.endswith("/push-messages"):
-            self.check_reply(body)
+            body = self.check_reply(body)
         response = await self.passed_on(request, body)
         if path.endswith("/pull-messages") and response.status_code == 200:
             self.note_given(bytes(response.body))
@@ -131,8 +133,8 @@ class Filter:
             raise RefusedError(408, f"not all of it came within {BODY_SECONDS:g} s") from None
         return b"".join(parts)
 
-    def check_reply(self, body: bytes) -> None:
-        """A reply must be the node's own, and to a message that it was given."""
+    def check_reply(self, body: bytes) -> bytes:
+        """A reply must be the node's own, and to a message that it was given; returns the request as it is passed on."""
         push = self.parsed(PushMessagesRequest, body)
         node = push.node.node_id
         if len(push.messages_list) != 1 or len(push.message_object_trees) != 1:
@@ -144,8 +146,9 @@ class Filter:
             raise RefusedError(403, f"node {node} sends a message in the name of node {metadata.src_node_id}")
         if metadata.reply_to_message_id not in self.owed.get(node, ()):
             raise RefusedError(403, f"node {node} answers a message that it was not given, or answers twice")
-        self.owed[node].discard(metadata.reply_to_message_id)
+        _put_right(push.messages_list[0], self.owed[node].pop(metadata.reply_to_message_id))
         self.sent[node] = 0
+        return bytes(push.SerializeToString())
 
     def check_part(self, body: bytes) -> None:
         """All parts of a reply together must keep to the limit."""
@@ -160,7 +163,7 @@ class Filter:
     def note_given(self, body: bytes) -> None:
         """The messages that a node is given now are those that it may answer."""
         for message in self.parsed(PullMessagesResponse, body).messages_list:
-            self.owed[message.metadata.dst_node_id].add(message.metadata.message_id)
+            self.owed[message.metadata.dst_node_id][message.metadata.message_id] = message.metadata
 
     @staticmethod
     def parsed(kind: Any, body: bytes) -> Any:
@@ -185,6 +188,24 @@ class Filter:
             self.tell.refused(f"{request.url.path} from {who}, by the SuperLink: {answer.text[:200]}")
         kept = {name: answer.headers[name] for name in ("content-type",) if name in answer.headers}
         return Response(answer.content, answer.status_code, headers=kept)
+
+
+def _put_right(reply: Any, asked: Any) -> None:
+    """Give a reply the metadata that a reply to this message has; it keeps its own id, sender and error."""
+    now = time.time()
+    own = reply.metadata
+    own.run_id, own.dst_node_id, own.group_id, own.message_type = (
+        asked.run_id, asked.src_node_id, asked.group_id, asked.message_type,
+    )  # fmt: skip
+    own.created_at, own.ttl = now, asked.created_at + asked.ttl - now
+    for ours, theirs in (("src_task_id", "dst_task_id"), ("dst_task_id", "src_task_id")):
+        own.ClearField(ours)
+        if asked.HasField(theirs):
+            setattr(own, ours, getattr(asked, theirs))
+    if reply.HasField("error"):
+        reply.ClearField("content")
+    else:
+        reply.content.SetInParent()  # what it holds is in its parts
 
 
 def _is_a_tree(tree: Any) -> bool:

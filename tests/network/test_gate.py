@@ -29,7 +29,7 @@ class World:
     """A gate, and what came through it."""
 
     def __init__(self, keys=()):
-        self.passed, self.told = [], []
+        self.passed, self.told, self.bodies = [], [], []
         orders = Orders([], "http://superlink", "", "", "127.0.0.1", 1, LIMIT, 64, keys=[k.decode() for k in keys])
         tell = Teller()
         tell.event = lambda kind, text="": self.told.append(text)
@@ -41,6 +41,7 @@ class World:
 
     def _superlink(self, request):
         self.passed.append(request.url.path)
+        self.bodies.append(request.content)
         return httpx.Response(200, content=self.given.SerializeToString() if "pull-m" in request.url.path else b"ok")
 
     def ask(self, path, content=b"", method="POST", headers=None):
@@ -171,6 +172,54 @@ def test_the_parts_of_a_reply_are_a_tree_as_a_models_is():
         world.give(5, "m1")
         assert world.reply(5, "m1", tree=tree) == 400 and "no tree of a message" in world.told[-1]
     assert world.reply(5, "m1", tree=model) == 200
+
+
+TIMES = [0.0, -1.0, 1.0, 1e12, 1e308, -1e308, float("nan"), float("inf"), float("-inf"), 5e-324]
+
+
+@pytest.mark.parametrize(
+    "field", ["created_at", "ttl", "both", "run_id", "dst_node_id", "message_type", "group_id", "content", "tasks"]
+)
+def test_what_a_reply_says_of_itself_is_put_right_so_that_the_superlink_drops_none_without_a_word(task, field):
+    """It drops what has expired, was made before 2025, lasts longer than its question, or is another run's; the round waited."""
+    from flwr.common.serde import message_from_proto, message_to_proto
+    from flwr.server.utils.validator import validate_message
+
+    asked = Message(RecordDict(), dst_node_id=5, message_type="train")
+    asked.metadata.__dict__["_message_id"] = "m1"
+    for value in TIMES:
+        world = World()
+        world.given = PullMessagesResponse(messages_list=[message_to_proto(asked)])
+        world.ask("/v1/fleet/pull-messages", PullMessagesRequest().SerializeToString())
+        proto = message_to_proto(Message(RecordDict(), reply_to=asked))
+        proto.metadata.message_id = "r"
+        spoil(proto, field, value)
+        push = PushMessagesRequest(
+            node=Node(node_id=5), messages_list=[proto], message_object_trees=[ObjectTree(object_id="r")]
+        )
+        assert world.ask("/v1/fleet/push-messages", push.SerializeToString()).status_code == 200
+        passed = PushMessagesRequest()
+        passed.ParseFromString(world.bodies[-1])
+        reply = message_from_proto(passed.messages_list[0])
+        assert validate_message(reply, is_reply_message=True) == []
+        own, its = reply.metadata, asked.metadata
+        assert own.created_at + own.ttl <= its.created_at + its.ttl + 0.001 and own.run_id == its.run_id
+        assert (own.message_id, own.reply_to_message_id, own.src_node_id) == ("r", "m1", 5)
+
+
+def spoil(proto, field, value):
+    if field in ("created_at", "ttl"):
+        setattr(proto.metadata, field, value)
+    elif field == "both":
+        proto.metadata.created_at, proto.metadata.ttl = value, -value
+    elif field in ("run_id", "dst_node_id"):
+        setattr(proto.metadata, field, 2**60)
+    elif field in ("message_type", "group_id"):
+        setattr(proto.metadata, field, "no/type")
+    elif field == "tasks":
+        proto.metadata.src_task_id = proto.metadata.dst_task_id = 77
+    else:
+        proto.ClearField("content")
 
 
 def test_bodies_have_limits_whatever_they_claim():
