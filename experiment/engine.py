@@ -6,12 +6,16 @@ neither PyTorch nor Flower is imported at the top.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from experiment.config import Experiment
 from experiment.errors import RunError, UserError
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 
 PRELOADED = ("torch", "flwr.simulation.ray_transport.ray_actor", "clients.app")
 """Modules that Ray's processes import while they wait for their first client."""
+HANGING_SECONDS = 5.0
+"""How long clients may still train when the last round is over; the engine would wait for them without end."""
 CLUSTER_SECONDS = 5.0
 """How long the head of a Ray cluster may take to answer."""
 
@@ -53,6 +59,8 @@ def run_on_ray(
     from flwr.simulation import run_simulation
 
     server_app = ServerApp()
+    hanging = threading.Timer(HANGING_SECONDS, _end_clients)
+    hanging.daemon = True
 
     @server_app.main()
     def main(grid: Grid, context: Context) -> None:
@@ -61,11 +69,22 @@ def run_on_ray(
         except BaseException as error:  # told to the user, whatever it is
             failed(error)
             raise
+        hanging.start()
 
     try:
         run_simulation(server_app, client_app, clients, backend_config={"client_resources": resources, "init_args": {}})
     except Exception as error:
         raise RunError(f"Flower's simulation engine failed: {error}; the run folder's log.txt says more") from error
+    finally:
+        hanging.cancel()
+
+
+def _end_clients() -> None:
+    """Kill the clients' processes of this machine: what they do is no part of any round any more."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "ClientAppActor" in " ".join(process.cmdline()):
+                process.kill()
 
 
 def start_ray(experiment: Experiment) -> dict[str, int | float]:

@@ -25,7 +25,7 @@ from strategies._replies import BadReply, answered, error_of, guarded, shown
 LOOK_SECONDS = 0.25
 GREETING_SECONDS = 10.0
 """How long nodes that have joined and not yet answered are waited for, where there are enough clients without them."""
-FAREWELL_SECONDS, STOCK_FAREWELL_SECONDS = 4.0, 90.0
+FAREWELL_SECONDS, STOCK_FAREWELL_SECONDS = 3.0, 90.0
 """How long clients may take to hear that the run is over; Flower's own nodes start a process for it."""
 REMIND_SECONDS = 30.0
 TAKEN_SECONDS = 25.0

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 
 import numpy as np
 import torch
@@ -47,6 +48,8 @@ def fit(message: Message, context: Context) -> Message:
     fault = faults.get(str(context.node_config["partition-id"]))
     if message.content["config"]["server-round"] != 1:
         fault = None
+    if fault == "hang":
+        time.sleep(10_000)
     if fault == "raise":
         raise ValueError("out of cheese")
     if fault == "kill":  # in the middle of fit: at the second batch

@@ -1,5 +1,6 @@
 """Flower's internal modules are as network/internals.py takes them to be; it is written against one version."""
 
+import contextlib
 import inspect
 from importlib import metadata
 
@@ -200,3 +201,50 @@ def test_a_connection_that_breaks_is_no_clients_error(asked):
     link.PullObject = breaks
     with pytest.raises(httpx.ConnectError):
         grid_on(link).pull_messages(["asked"])
+
+
+def test_a_part_that_the_superlink_will_not_give_is_its_senders_error(asked):
+    link = Link(answer(asked, np.arange(5, dtype=np.float32)))
+
+    def refuses(request):
+        raise httpx.HTTPStatusError("no", request=httpx.Request("POST", "http://x"), response=httpx.Response(400))
+
+    link.PullObject = refuses
+    (reply,) = grid_on(link).pull_messages(["asked"])
+    assert "a part of it cannot be had (400)" in reply.error.reason
+
+
+def test_when_the_run_is_over_nothing_is_asked_of_a_superlink_that_may_have_ended(asked):
+    """Flower would ask it again and again, and raise a SIGINT when it hears that the task is over."""
+    link = Link(answer(asked, np.arange(5, dtype=np.float32)))
+    link.ConfirmMessageReceived = None
+    grid = grid_on(link)
+    grid.ended = True
+    grid.forget(["asked"])
+
+
+def test_a_task_ends_in_the_order_that_flower_bears(monkeypatch):
+    """No sign of life after the task's end, no confirmation either; a run that the SuperLink has ended is an Exception."""
+    from types import SimpleNamespace
+
+    from flwr.supercore.run import RunNotRunningException
+
+    did = []
+    task = SimpleNamespace(
+        PullTaskInput=lambda r: SimpleNamespace(
+            task_id=1, run=SimpleNamespace(run_id=1), context=SimpleNamespace(node_id=1)
+        ),
+        PushTaskOutput=lambda r: did.append("output"),
+        ConfirmMessageReceived=lambda r: did.append("confirm"),
+    )
+    runtime = contextlib.nullcontext(SimpleNamespace(AcquireTask=lambda r: SimpleNamespace(token="t")))
+    monkeypatch.setattr(internals, "RuntimeHttpClient", SimpleNamespace(from_server_address=lambda **named: runtime))
+    monkeypatch.setattr(internals._CarefulGrid, "_runtime_client", task)
+    monkeypatch.setattr(internals._CarefulGrid, "set_run", lambda grid, run: None)
+    monkeypatch.setattr(internals, "run_from_proto", lambda proto: proto)
+    monkeypatch.setattr(internals, "make_task_heartbeat_fn_http", lambda client: lambda: True)
+    monkeypatch.setattr(internals.HeartbeatSender, "stop", lambda sender: did.append("silent"))
+    with pytest.raises(ConnectionError, match="has ended the run"), internals.server_task("h:1", None, 10) as grid:
+        raise RunNotRunningException
+    grid.forget(["late"])
+    assert did == ["silent", "output"]
