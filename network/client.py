@@ -6,8 +6,9 @@ in its place, which starts a Python process for every message.
 
 import contextlib
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.3
 """How often an idle client asks whether there is something to do."""
+LISTEN_SECONDS = 1.0
+"""How often one that works does; less than a server takes to say farewell."""
 TAKEN = 412
 """Flower's status for a node that is to be activated and is there."""
 NODE_CONFIG = ("dataset", "data_dir", "blend_image")
@@ -152,23 +155,51 @@ def _work(
 
     from network.internals import NodeRefusedError
 
+    waiting: list[Message] = []  # what came while this process worked
     while True:
-        message = node.receive()
+        message = waiting.pop(0) if waiting else node.receive()
         patience.answered()
         if message is None:
             time.sleep(POLL_SECONDS)
             continue
         context = Context(message.metadata.run_id, node.node_id, node_config, RecordDict(), {})
         began = time.monotonic()
-        reply = _answer(message, context)
+        with _listening(node, waiting):
+            reply = _answer(message, context)
         seconds = time.monotonic() - began
         if told := farewell():
             with contextlib.suppress(httpx.HTTPError, NodeRefusedError):  # the server may be gone already
                 node.answer(reply, seconds)
             raise _SentAwayError(Told(str(told["why"]), int(told["code"]), float(told["again"])))
+        if any("farewell" in other.content for other in waiting):
+            continue  # the run has ended while this client worked for it, and with it whoever would take the answer
         node.answer(reply, seconds)
         patience.admitted()
         say(patience.flags, _what_was_done(message, reply, seconds))
+
+
+@contextlib.contextmanager
+def _listening(node: "Node", heard: "list[Message]") -> Iterator[None]:
+    """While this process works: hear what the server says, such as that the run is over; it does not stay to say it again."""
+    import httpx
+
+    from network.internals import NodeRefusedError
+
+    done = threading.Event()
+
+    def listen() -> None:
+        while not done.wait(LISTEN_SECONDS):
+            with contextlib.suppress(httpx.HTTPError, NodeRefusedError):
+                if message := node.receive():
+                    heard.append(message)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        done.set()
+        listener.join()
 
 
 def _answer(message: "Message", context: Any) -> "Message":

@@ -90,3 +90,23 @@ def test_a_signal_while_the_engine_starts(seconds_after_log, image_folder, tmp_p
     assert process.returncode == 143, printed + errors
     assert "Traceback" not in printed + errors
     assert_nothing_left_of(tmp_path)
+
+
+@pytest.mark.network
+def test_a_client_that_hangs_for_ever_is_dropped_and_the_program_ends_without_it(image_folder, tmp_path):
+    """Flower's engine waits for it after the last round."""
+    flags = [
+        *TINY,
+        "--actors",
+        2,
+        "--dataset",
+        f"folder:{image_folder}",
+        "--on-bad-reply",
+        "drop",
+        "--round-timeout",
+        40,
+    ]
+    run("2=hang", *flags, "--rounds", 1, "--out", tmp_path / "out", module="tests.faulty", mark=tmp_path)
+    record = read_rounds(tmp_path / "out")[1]
+    assert [d["client"] for d in record.dropped] == [2] and record.client_ids == [0, 1, 3, 4, 5]
+    assert_nothing_left_of(tmp_path)

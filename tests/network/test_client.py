@@ -75,3 +75,47 @@ def test_how_long_the_server_was_away_before_it_refused_does_not_count_against_i
     joins += [*[away] * 5, taken(), away]
     assert client.main(arguments(keys, "--wait", "8")) == 1
     assert 18 <= clock.now - 1000 < 22
+
+
+class Busy:
+    """A node that is asked to train, and told that the run has failed while it does."""
+
+    node_id = 7
+
+    def __init__(self, messages):
+        self.messages, self.answered = messages, []
+
+    def receive(self):
+        return self.messages.pop(0) if self.messages else None
+
+    def answer(self, reply, seconds):
+        self.answered.append(reply)
+        raise httpx.ConnectError("the server has ended")
+
+
+def test_a_client_that_trains_hears_that_the_run_is_over_and_ends_instead_of_looking_for_the_server(
+    task, monkeypatch, tmp_path
+):
+    import time
+
+    from flwr.app import ConfigRecord, Message, RecordDict
+
+    from clients.farewell import read_farewell, take_leave
+
+    monkeypatch.setattr(client, "LISTEN_SECONDS", 0.01)
+    train = Message(RecordDict({"config": ConfigRecord({"server-round": 1})}), dst_node_id=7, message_type="train")
+    farewell = ConfigRecord({"why": "the run failed: round 1, client 2", "code": 1, "again": 0.0})
+    node = Busy([train, Message(RecordDict({"farewell": farewell}), dst_node_id=7, message_type="query")])
+
+    def answer(message, _context):
+        if "farewell" in message.content:
+            take_leave(dict(message.content["farewell"]), {"mailbox": str(tmp_path / "box")})
+        while node.messages:  # it trains
+            time.sleep(0.01)
+        return Message(RecordDict(), reply_to=message)
+
+    monkeypatch.setattr(client, "_answer", answer)
+    patience = visit.Patience(visit.ClientFlags("h:1", 0))
+    with pytest.raises(client._SentAwayError) as told:
+        client._work(node, {}, lambda: read_farewell(tmp_path / "box"), patience)
+    assert told.value.told == visit.Told("the run failed: round 1, client 2", 1) and len(node.answered) == 1
