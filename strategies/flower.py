@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import DEFAULT_TTL, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
@@ -25,6 +25,9 @@ from strategies._grid import StreamingGrid
 from strategies._replies import BadReply, read_reply, sender
 from strategies._roster import Roster, SimulatedRoster
 from strategies._sums import squared_norms
+
+LONGEST_ROUND = 1e8
+"""Seconds, three years: for a ``--round-timeout`` without end."""
 
 
 class Watcher(Protocol):
@@ -113,8 +116,11 @@ class PipelineStrategy(Strategy):
         drawn = rng.choice(self.experiment.clients, size=self.experiment.clients_per_round, replace=False)
         self._chosen = sorted(int(client) for client in drawn)
         content = RecordDict({"arrays": arrays, "config": ConfigRecord({**self.config, "server-round": server_round})})
+        ttl = max(
+            DEFAULT_TTL, min(self.experiment.round_timeout, LONGEST_ROUND)
+        )  # Flower forgets messages after 12 hours
         messages = [
-            Message(content=content, message_type=MessageType.TRAIN, dst_node_id=nodes[client])
+            Message(content=content, message_type=MessageType.TRAIN, dst_node_id=nodes[client], ttl=ttl)
             for client in self._chosen
             if client in nodes
         ]

@@ -168,6 +168,18 @@ def test_a_node_that_has_left_when_it_is_to_train_is_a_bad_reply_at_once():
     assert list(outcomes[0].dropped.values()) == ["it is gone: no sign of life"] * 2 and time.monotonic() - began < 30
 
 
+@pytest.mark.parametrize(("timeout", "least"), [(1.0, 43_200), (100_000.0, 100_000), (float("inf"), 1e8), (1e308, 1e8)])
+def test_flower_keeps_a_rounds_messages_for_as_long_as_the_round_waits(timeout, least):
+    """Its own 12 hours would drop the reply of a client that takes longer."""
+    lasted, network = [], Network(6)
+    push = network.push_messages
+    network.push_messages = lambda messages: (
+        lasted.extend(m.metadata.ttl for m in messages if m.metadata.message_type == "train") or push(messages)
+    )
+    run(network, rounds=1, round_timeout=timeout)
+    assert len(lasted) == 5 and set(lasted) == {least}
+
+
 def test_replies_nobody_asked_for_are_no_part_of_the_round(monkeypatch):
     """A second reply of a client, and one of a client that was not selected, both slipped in among the round's."""
     stranger = []
