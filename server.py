@@ -17,7 +17,7 @@ for _name, _value in {  # before the imports that read them
     os.environ.setdefault(_name, _value)
 os.environ["NO_PROXY"] = ",".join([*filter(None, [os.environ.get("NO_PROXY")]), "127.0.0.1"])  # the SuperLink is there
 
-from experiment.processes import Chatter, end_now, end_on_signals
+from experiment.processes import Chatter, end_now, end_on_signals, is_ending
 
 if __name__ == "__main__":
     end_on_signals()  # before the imports, which take seconds
@@ -157,6 +157,8 @@ def _network(
     credentials = Credentials.of(flags.keys, setup.experiment.clients) if flags.keys else None
 
     def died(text: str) -> None:
+        if is_ending():
+            return  # it was ended, and with it all that it had started
         console_on(chatter.error).print(error_line(RunError(text), folder.path), soft_wrap=True)
         end_now(RunError.exit_code)
 
