@@ -23,7 +23,6 @@ if __name__ == "__main__":
     end_on_signals()  # before the imports, which take seconds
 
 import functools
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,7 +34,7 @@ from experiment.console import console_on, notice, say_error
 from experiment.engine import cluster_address, start_ray
 from experiment.errors import RunError, UserError
 from experiment.plan import Plan, plan_of
-from experiment.records import ENVIRONMENT, LOG, RunFolder, is_finished, read_summary, taken_up
+from experiment.records import LOG, RunFolder, check_finished, is_finished, read_environment, read_summary, taken_up
 
 if TYPE_CHECKING:  # PyTorch and Flower are imported while Ray starts
     from flwr.clientapp import ClientApp
@@ -138,8 +137,11 @@ def run_study(plan: Plan, client_app: ClientApp | None = None) -> None:
         address = plan.experiments()[0].ray_address
         if address:
             cluster_address(address)  # before anything is written
-        folder = StudyFolder(study_path(plan))
         runs = list(dict.fromkeys(jobs.values()))
+        for run in runs:
+            if is_finished(run.folder):
+                check_finished(run.folder)
+        folder = StudyFolder(study_path(plan))
         with told_of_failure(folder.path / LOG, folder.path, None):
             chatter.keep_in(folder.path / LOG)
             folder.write_plan(plan, jobs)
@@ -156,7 +158,7 @@ def _say_what_is_old(runs: list[Job], chatter: Chatter) -> None:
     from experiment.environment import differences, environment
 
     now = environment("", None, 0)
-    old = [json.loads((run.folder / ENVIRONMENT).read_text("utf-8")) for run in runs if is_finished(run.folder)]
+    old = [read_environment(run.folder) for run in runs if is_finished(run.folder)]
     changed = sorted({name for then in old for name in differences(then, now, ("commit", "packages"))})
     if changed:
         notice(

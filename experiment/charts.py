@@ -1,5 +1,6 @@
 """The charts of a study, from its records alone, as PNG and SVG: scores by setting with 95 % intervals, norms, scores by round."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from experiment.files import own_folder
+from experiment.foreign import plain
 from experiment.intervals import Interval, interval
 from experiment.plan import Chart
 from experiment.plots import ACCURACY, ASR, BENIGN, INK, MALICIOUS, MTA, STYLE, SUCCESS, save
@@ -28,22 +31,27 @@ MARKS = "os^Dv*P"
 
 def draw_charts(folder: Path, study: StudyResult) -> list[Path]:
     """Draw figures/<chart>, <chart>_norms and <chart>_rounds of each chart that has finished runs; returns the SVG files."""
-    (folder / "figures").mkdir(exist_ok=True)
+    figures = own_folder(folder / "figures")
     drawn = []
     with plt.rc_context(STYLE):
-        for chart in study.charts:
+        for chart in map(_plain, study.charts):
             cells = [cell for cell in chart.cells if cell.summaries]
             if not cells:
                 continue
             several = len({cell.series for cell in cells}) > 1
-            drawn.append(
-                save(_lines(chart, cells) if several else _scores(chart, cells), folder / "figures" / chart.name)
-            )
+            drawn.append(save(_lines(chart, cells) if several else _scores(chart, cells), figures / chart.name))
             if chart.norms:
-                drawn.append(save(_norms(chart, cells), folder / "figures" / f"{chart.name}_norms"))
+                drawn.append(save(_norms(chart, cells), figures / f"{chart.name}_norms"))
             if chart.rounds:
-                drawn.append(save(_rounds(chart, cells), folder / "figures" / f"{chart.name}_rounds"))
+                drawn.append(save(_rounds(chart, cells), figures / f"{chart.name}_rounds"))
     return drawn
+
+
+def _plain(chart: Chart[Runs]) -> Chart[Runs]:
+    """The chart with its words as figures can hold them."""
+    cells = tuple(dataclasses.replace(cell, x=plain(cell.x), series=plain(cell.series)) for cell in chart.cells)
+    title, x_title, series_title = plain(chart.title), plain(chart.x_title), plain(chart.series_title)
+    return dataclasses.replace(chart, title=title, x_title=x_title, series_title=series_title, cells=cells)
 
 
 def _scores(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:

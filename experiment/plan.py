@@ -39,6 +39,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from experiment.cli import Command, Scenario, check_attackers, check_names, load_scenario_file
 from experiment.config import SETTINGS, Experiment, Rate, validated
 from experiment.errors import UserError
+from experiment.files import file_name
 from experiment.sweeps import NOT_SWEPT, Axis, axis_of, check_axes, shown_value, words
 
 MOST_RUNS = 10_000
@@ -156,9 +157,9 @@ def plan_of(command: Command) -> Plan | None:
     charts = tuple(_chart(part, given, swept, repeats) for part in parts)
     name = scenario.experiment.scenario
     for chart in charts:
-        if not re.fullmatch(r"[\w.+-]+", chart.name) or [c.name for c in charts].count(chart.name) > 1:
+        if not re.fullmatch(r"[\w+-][\w.+-]{0,99}", chart.name) or [c.name for c in charts].count(chart.name) > 1:
             raise UserError(
-                f"{scenario.source}: scenario = {chart.name!r}: wanted letters, digits and . + - _, once in a study"
+                f"{scenario.source}: scenario = {chart.name!r}: wanted up to 100 letters, digits and . + - _, once in a study"
             )
     return Plan(name, scenario.experiment.description, repeats, flags.experiment.out, charts, _kind(name, swept, given))
 
@@ -192,7 +193,7 @@ def _kind(name: str, swept: list[Axis], given: dict[str, Any]) -> str:
     """Name of the study's folder: other sweeps and settings are another study; more values and more seeds are not."""
     settings = {key: value for key, value in sorted(given.items()) if key not in NOT_SWEPT}
     digest = [hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]] if settings else []
-    return "-".join([name, *(axis.name for axis in swept), *digest])
+    return "-".join([file_name(name), *(axis.name for axis in swept), *digest])
 
 
 def _repeats(scenario: Scenario) -> int:

@@ -1,5 +1,6 @@
 """The figures of a run, from its folder alone, as PNG and SVG: scores by round, norms by client, and samples."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from experiment.records import RoundRecord, Summary, read_rounds
+from experiment.files import own_folder, replace_file
+from experiment.foreign import MIB, check_unpacked, plain, read_bytes, refusing
+from experiment.records import SAMPLES, RoundRecord, Summary, read_rounds
+
+MOST_SAMPLES = 64 * MIB
+MOST_PARTS = 64
+"""Of samples.npz, which may be another's: bytes, packed and unpacked, and attackers."""
 
 BENIGN, MALICIOUS = "#2a9d5c", "#d1383d"
 ACCURACY, SUCCESS = "#2463ab", "#d1383d"
@@ -44,22 +51,64 @@ STYLE: dict[str, Any] = {
 def draw_figures(folder: Path, summary: Summary) -> None:
     """Draw figures/scores, figures/norms and figures/samples of a finished run."""
     rounds = read_rounds(folder)
-    title = f"{summary.scenario}: {summary.attack} against {summary.strategy}, {summary.dataset}, seed {summary.seed}"
-    (folder / "figures").mkdir(exist_ok=True)
+    title = _title(summary)
+    figures = own_folder(folder / "figures")
     with plt.rc_context(STYLE):
-        save(_scores(rounds, title), folder / "figures" / "scores")
-        save(_norms(rounds[1:], title), folder / "figures" / "norms")
-        with np.load(folder / "samples.npz") as samples:
-            save(_samples(dict(samples), title), folder / "figures" / "samples")
+        save(_scores(rounds, title), figures / "scores")
+        save(_norms(rounds[1:], title), figures / "norms")
+        save(_samples(read_samples(folder), title), figures / "samples")
+
+
+def samples_svg(samples: dict[str, Any], summary: Summary) -> str:
+    """The figure of a run's samples, drawn from them anew: a page takes in no markup that lay in a folder."""
+    with plt.rc_context(STYLE):
+        figure = _samples(samples, _title(summary))
+        svg = _drawn(figure, "svg").decode()
+        plt.close(figure)
+        return svg
+
+
+def read_samples(folder: Path) -> dict[str, Any]:
+    """The images of samples.npz: clean (k, 3, h, w), parts (µ, k, 3, h, w), whole (k, 3, h, w), and their classes.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
+    with refusing(f"{folder / SAMPLES}: no samples of a run"):
+        content = read_bytes(folder / SAMPLES, MOST_SAMPLES)
+        check_unpacked(content)
+        with np.load(io.BytesIO(content), allow_pickle=False) as members:
+            samples = {name: members[name] for name in ("clean", "classes", "parts", "whole") if name in members}
+        clean, classes = samples["clean"], samples["classes"]
+        parts, whole = samples.get("parts", clean[None]), samples.get("whole", clean)
+        if clean.ndim != 4 or clean.shape[1] != 3 or not clean.size or classes.shape != clean.shape[:1]:
+            raise ValueError(f"it has images of shape {clean.shape} for classes of shape {classes.shape}")
+        if whole.shape != clean.shape or parts.shape[1:] != clean.shape or len(parts) > MOST_PARTS:
+            raise ValueError(f"it has stamped images of shapes {parts.shape} and {whole.shape}")
+        if any(array.dtype != np.uint8 for array in (clean, parts, whole)) or classes.dtype.kind != "U":
+            raise ValueError("it has images that are not uint8, or classes that are not named")
+        return samples
 
 
 def save(figure: Figure, path: Path) -> Path:
     """Write PATH.png and PATH.svg; returns the latter."""
     svg = path.with_name(f"{path.name}.svg")  # a name may have a dot in it
-    figure.savefig(path.with_name(f"{path.name}.png"), bbox_inches="tight")
-    figure.savefig(svg, bbox_inches="tight", metadata={"Date": None})
+    replace_file(path.with_name(f"{path.name}.png"), _drawn(figure, "png"))
+    replace_file(svg, _drawn(figure, "svg"))
     plt.close(figure)
     return svg
+
+
+def _drawn(figure: Figure, form: str) -> bytes:
+    with io.BytesIO() as opened:
+        figure.savefig(opened, format=form, bbox_inches="tight", metadata={"Date": None} if form == "svg" else None)
+        return opened.getvalue()
+
+
+def _title(summary: Summary) -> str:
+    return plain(
+        f"{summary.scenario}: {summary.attack} against {summary.strategy}, {summary.dataset}, seed {summary.seed}"
+    )
 
 
 def _scores(rounds: list[RoundRecord], title: str) -> Figure:
@@ -132,6 +181,6 @@ def _samples(samples: dict[str, Any], title: str) -> Figure:
             axes.spines[:].set_visible(False)
         axes_row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
     for axes, name in zip(grid[0], samples["classes"], strict=True):
-        axes.set_title(str(name), fontsize=9)
+        axes.set_title(plain(name), fontsize=9)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     return figure

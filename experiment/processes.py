@@ -13,6 +13,8 @@ from typing import IO, Self, TextIO
 
 import psutil
 
+from experiment.files import appending
+
 
 def end_on_signals() -> None:
     """From here on Ctrl-C and SIGTERM end the run at once: exit code 130 or 143, no process left, finished rounds kept.
@@ -128,7 +130,7 @@ class Chatter:
         sys.stdout.flush()
         sys.stderr.flush()
         self._held.seek(0)
-        with log.open("ab") as file:
+        with appending(log) as file:
             shutil.copyfileobj(self._held, file)
             file.flush()
             self._turn_to(file)

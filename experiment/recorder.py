@@ -135,7 +135,7 @@ class Recorder:
             norms_before=outcome.norms_before,
             norms_after=outcome.norms_after,
             influence=outcome.influence,
-            train_losses=outcome.losses,
+            train_losses=[*outcome.losses],
             dropped=[{"client": client, "cause": cause} for client, cause in outcome.dropped.items()],
             clamped_variances=outcome.clamped_variances,
             images=outcome.images,

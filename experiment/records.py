@@ -8,16 +8,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import tomli_w
+from annotated_types import Ge, Le
 from filelock import FileLock, Timeout
+from pydantic import ConfigDict, TypeAdapter
+from typing_extensions import TypedDict
 
 from experiment.cli import RESUMABLE, Command, load_scenario
-from experiment.config import Experiment
+from experiment.config import CountOrZero, Experiment, Rate
 from experiment.environment import differences
 from experiment.errors import UserError
-from experiment.files import replace_file
+from experiment.files import absolute, appending, check_own, file_name, replace_file
+from experiment.foreign import MIB, parsed_json, read_bytes, reason, refusing
 
 CONFIG, ENVIRONMENT, ROUNDS, SUMMARY, LOG = (
     "config.toml", "environment.json", "rounds.jsonl", "summary.json", "log.txt",
@@ -25,29 +29,43 @@ CONFIG, ENVIRONMENT, ROUNDS, SUMMARY, LOG = (
 STATE = "state.safetensors"
 """The global model after the last round, while the run is not finished: ``experiment.resume``."""
 STUDY = "study.json"
+SAMPLES = "samples.npz"
 LOCK = ".lock"
+MOST_RECORDS = 512 * MIB
+
+
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+"""Records may be others': they are read as data, each value checked."""
+Norm = Annotated[float, Ge(0), Le(1e100)]
+
+
+class Dropped(TypedDict):
+    """A client that was selected and left out."""
+
+    client: int
+    cause: str
 
 
 @dataclass(frozen=True)
 class RoundRecord:
     """One round, clients by rising id; round 0 is the starting model's evaluation. The lists over clients have equal length."""
 
-    round: int
-    mta: float | None
+    __pydantic_config__ = STRICT
+    round: CountOrZero
+    mta: Rate | None
     """None where the round was not scored (``--evaluate last``)."""
-    asr: float | None
+    asr: Rate | None
     loss: float | None
     client_ids: list[int]
     malicious: list[bool]
     """Known to the experiment, never to a rule; joined here afterwards."""
-    norms_before: list[float]
+    norms_before: list[Norm]
     """L2 norms of the updates' weights as they came."""
-    norms_after: list[float]
+    norms_after: list[Norm]
     """… and after the filters; 0 for whom a filter left out."""
     influence: list[float]
-    train_losses: list[float]
-    dropped: list[dict[str, Any]]
-    """Clients selected and left out: {client, cause}."""
+    train_losses: list[float | None]
+    dropped: list[Dropped]
     clamped_variances: int
     images: int
     """Training images that passed through the clients' models."""
@@ -58,6 +76,7 @@ class RoundRecord:
 class Summary:
     """A finished run in one object."""
 
+    __pydantic_config__ = STRICT
     scenario: str
     strategy: str
     attack: str
@@ -65,13 +84,13 @@ class Summary:
     seed: int
     augment: str
     malicious: list[int]
-    mta: float
-    asr: float | None
-    baseline_mta: float
-    baseline_asr: float | None
-    true_positive_rate: float | None
+    mta: Rate
+    asr: Rate | None
+    baseline_mta: Rate
+    baseline_asr: Rate | None
+    true_positive_rate: Rate | None
     """Share of the malicious clients' appearances in which the defence gave them no influence."""
-    false_positive_rate: float | None
+    false_positive_rate: Rate | None
     """The same share of the benign clients' appearances."""
     model_sha256: str
     """SHA-256 of model.safetensors."""
@@ -80,6 +99,26 @@ class Summary:
     dataset_sha256: str
     device: str
     seconds: dict[str, float]
+
+
+class Environment(TypedDict, total=False):
+    """What pages and comparisons use of environment.json."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="allow")  # type: ignore[misc]
+    packages: dict[str, str | None]
+    commit: str | None
+    gpu: str | None
+    resumed: list["Resumed"]
+
+
+class Resumed(TypedDict):
+    """Where a run went on."""
+
+    __pydantic_config__ = ConfigDict(strict=True, extra="allow")  # type: ignore[misc]
+    after_round: int
+
+
+_ROUND, _SUMMARY, _ENVIRONMENT = TypeAdapter(RoundRecord), TypeAdapter(Summary), TypeAdapter(Environment)
 
 
 class RunFolder:
@@ -102,6 +141,7 @@ class RunFolder:
         self.path = path
         if not again:
             check_free(path)
+        check_safe(path)
         self._made = ours or not path.exists()  # what was there before is not ours to remove
         self._lock = taken(path)
 
@@ -130,7 +170,7 @@ class RunFolder:
 
     def note_resumption(self, round_number: int, environment: dict[str, Any]) -> list[str]:
         """Add to environment.json where the run goes on after which round; returns what is no longer as it was."""
-        first = json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8"))
+        first = read_environment(self.path)
         changed = differences(first, environment, ("commit", "packages", "cpu", "device", "gpu"))
         first.setdefault("resumed", []).append({"after_round": round_number, **environment})
         self._write(ENVIRONMENT, json.dumps(first, indent=1))
@@ -138,8 +178,9 @@ class RunFolder:
 
     def append(self, record: RoundRecord) -> None:
         """Add a finished round to rounds.jsonl and see it to the disk."""
-        with (self.path / ROUNDS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(dataclasses.asdict(record)), allow_nan=False) + "\n")
+        line = json.dumps(_finite(dataclasses.asdict(record)), allow_nan=False) + "\n"
+        with appending(self.path / ROUNDS) as file:
+            file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
 
@@ -167,13 +208,14 @@ def taken(folder: Path, below: str = "") -> FileLock:
     """
     try:
         (folder / below).mkdir(parents=True, exist_ok=True)
-        (folder / LOG).touch()
+        with appending(folder / LOG):
+            pass
         lock = FileLock(folder / LOCK, thread_local=False)
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(f"{folder}: another process is running in this folder") from None
     except OSError as error:
-        raise UserError(f"--out {folder}: cannot make the folder: {error.strerror}") from None
+        raise UserError(f"--out {folder}: cannot make the folder: {reason(error)}") from None
     return lock
 
 
@@ -184,14 +226,69 @@ def free(folder: Path, lock: FileLock) -> None:
 
 
 def read_rounds(folder: Path) -> list[RoundRecord]:
-    """The finished rounds of a run folder, round 0 first."""
-    lines = (folder / ROUNDS).read_text(encoding="utf-8").splitlines()
-    return [RoundRecord(**json.loads(line)) for line in lines]
+    """The finished rounds of a run folder, round 0 first.
+
+    Raises:
+        UserError: they cannot be read, or are no such records.
+    """
+    with refusing(f"{folder / ROUNDS}: no records of rounds"):
+        return rounds_in(read_bytes(folder / ROUNDS, MOST_RECORDS))
+
+
+def rounds_in(content: bytes) -> list[RoundRecord]:
+    """The records that stand in these lines.
+
+    Raises:
+        ValueError: one is none.
+    """
+    records = [_checked(_ROUND, line) for line in content.splitlines()]
+    for record in records:
+        lists = (record.client_ids, record.malicious, record.norms_before, record.norms_after, record.influence)
+        if len({len(values) for values in lists}) > 1:
+            raise ValueError(f"round {record.round} has lists of unequal length")
+    return records
 
 
 def read_summary(folder: Path) -> Summary:
-    """The summary of a finished run."""
-    return Summary(**json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
+    """The summary of a finished run.
+
+    Raises:
+        UserError: it cannot be read, or is none.
+    """
+    with refusing(f"{folder / SUMMARY}: no summary of a run"):
+        summary: Summary = _checked(_SUMMARY, read_bytes(folder / SUMMARY, MIB))
+        if missing := {"total", "startup", "train", "aggregate", "evaluate", "other"} - summary.seconds.keys():
+            raise ValueError(f"seconds has no {min(missing)}")
+        return summary
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """What a run ran on, as environment.json has it.
+
+    Raises:
+        UserError: it cannot be read, or is none.
+    """
+    with refusing(f"{folder / ENVIRONMENT}: no environment of a run"):
+        return dict(_checked(_ENVIRONMENT, read_bytes(folder / ENVIRONMENT, MIB)))
+
+
+def _checked(kind: TypeAdapter[Any], content: bytes) -> Any:
+    parsed_json(content)  # pydantic's own parser takes a name that stands twice, and NaN
+    return kind.validate_json(content)
+
+
+def check_finished(folder: Path) -> None:
+    """Refuse a finished run whose records do not fit together, before anything is built on them.
+
+    Raises:
+        UserError: says what does not fit.
+    """
+    read_summary(folder), read_environment(folder)
+    rounds, wanted = [record.round for record in read_rounds(folder)], settings_of(folder).rounds
+    if rounds != list(range(wanted + 1)):
+        raise UserError(
+            f"{folder}: {SUMMARY} says that the run is finished, but {ROUNDS} has not the rounds 0 to {wanted}"
+        )
 
 
 def is_finished(folder: Path) -> bool:
@@ -221,6 +318,8 @@ def taken_up(command: Command) -> tuple[Experiment, RunFolder]:
         UserError: flags that would make it another run, or a folder that cannot go on.
     """
     flags, path = command.flags, Path(command.flags.resume or "")
+    if path.parts:
+        path = absolute(str(path))
     given = [*command.given, *(name for name in ("sweep", "repeats") if getattr(flags, name))]
     given += ["scenario"] * bool(command.scenario.source) + ["out"] * bool(flags.experiment.out)
     other = sorted(f"--{name.replace('_', '-')}" for name in given if name not in RESUMABLE)
@@ -240,8 +339,22 @@ def check_free(path: Path) -> None:
     Raises:
         UserError: it is a file, or a folder that holds something.
     """
-    if path.exists() and (not path.is_dir() or contents(path)):
-        raise UserError(f"--out {path}: is there and not empty; name a new folder, so that no result is overwritten")
+    with refusing(f"--out {path}"):
+        if path.exists() and (not path.is_dir() or contents(path)):
+            raise UserError(
+                f"--out {path}: is there and not empty; name a new folder, so that no result is overwritten"
+            )
+
+
+def check_safe(path: Path) -> None:
+    """Refuse a folder, if it is there, in which something would lead what is written elsewhere.
+
+    Raises:
+        UserError: names the entry.
+    """
+    with refusing(f"{path}: cannot be used as the folder of a run"):
+        if path.exists():
+            check_own(path)
 
 
 def contents(path: Path) -> set[str]:
@@ -256,7 +369,7 @@ def default_folder(experiment: Experiment, now: float) -> Path:
         UserError: it cannot be made.
     """
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
-    name = f"{experiment.scenario}-{experiment.strategy}-s{experiment.seed}-{stamp}"
+    name = file_name(f"{experiment.scenario}-{experiment.strategy}") + f"-s{experiment.seed}-{stamp}"
     parent, taken = Path("runs").resolve(), 1
     path = parent / name
     try:

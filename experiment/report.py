@@ -53,8 +53,7 @@ def finish_study(console: Console, folder: Path) -> None:
     from experiment.webpage import write_study_page
 
     study = read_study(folder)
-    draw_charts(folder, study)
-    write_study_page(folder, study)
+    write_study_page(folder, study, draw_charts(folder, study))
     print_study(console, folder, study)
 
 
@@ -97,7 +96,7 @@ def print_study(console: Console, folder: Path, study: StudyResult) -> None:
         console.print(f"mean ± half of the 95 % interval (Student's t) over {study.repeats} seeds")
     else:
         console.print("one seed: one draw, not a finding; --repeats 5 gives intervals")
-    console.print(f"augment {study.augment()}")
+    console.print(f"augment {escape(study.augment())}")
     console.print(f"results in [bold]{escape(str(folder))}[/]")
 
 
@@ -115,8 +114,8 @@ def shown(value: Interval | None) -> str:
 def _title(summary: Summary) -> str:
     attackers = f"{len(summary.malicious)} malicious" if summary.malicious else "no malicious client"
     return (
-        f"{escape(summary.scenario)}: attack {summary.attack} ({attackers}), strategy {summary.strategy}, "
-        f"dataset {escape(summary.dataset)}, augment {summary.augment}, seed {summary.seed}"
+        f"{escape(summary.scenario)}: attack {escape(summary.attack)} ({attackers}), strategy {escape(summary.strategy)}, "
+        f"dataset {escape(summary.dataset)}, augment {escape(summary.augment)}, seed {summary.seed}"
     )
 
 
@@ -131,7 +130,7 @@ def _closing_lines(summary: Summary) -> list[str]:
             f"and {percent(summary.false_positive_rate)} of the benign ones"
         )
     seconds = "  ".join(f"{phase} {value:.1f}" for phase, value in summary.seconds.items())
-    return [*lines, f"seconds: {seconds}", f"model sha256 {summary.model_sha256}"]
+    return [*lines, f"seconds: {escape(seconds)}", f"model sha256 {escape(summary.model_sha256)}"]
 
 
 def _clients(record: RoundRecord, shown: int) -> str:

@@ -8,19 +8,24 @@ round and client, so model and round number are the whole state: the rest of the
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from pydantic import TypeAdapter
+from safetensors.numpy import load, save
 
 from experiment.errors import UserError
 from experiment.files import replace_file
-from experiment.records import CONFIG, ROUNDS, STATE, RoundRecord
+from experiment.foreign import MIB, parsed_json, read_bytes, reason
+from experiment.records import CONFIG, MOST_RECORDS, ROUNDS, STATE, RoundRecord, rounds_in
 from learning.parameters import Layout, ModelState
 from strategies.flower import RoundOutcome
+
+MOST_BESIDE = 16 * MIB
+"""Bytes that the state's file may have beside the model: what the last aggregation did."""
+_OUTCOME: TypeAdapter[RoundOutcome | None] = TypeAdapter(RoundOutcome | None)
 
 
 @dataclass(frozen=True)
@@ -78,26 +83,35 @@ def standing_of(folder: Path, layout: Layout) -> Standing | None:
             f"--resume {folder}: {why}; it cannot be continued, only run again (--scenario {folder / CONFIG})"
         )
 
+    try:
+        return _standing(folder, layout, refuse)
+    except UserError:
+        raise
+    except Exception as error:
+        raise refuse(f"{STATE} or {ROUNDS} is damaged ({reason(error)})") from None
+
+
+def _standing(folder: Path, layout: Layout, refuse: Callable[[str], UserError]) -> Standing | None:
     records = _bytes(folder / ROUNDS)
     whole = records[: records.rfind(b"\n") + 1]
     if not (folder / STATE).is_file():
         if whole:
             raise refuse(f"{ROUNDS} has finished rounds, but {STATE} is not there")
         return None
-    tensors, metadata = _read(folder / STATE, refuse)
+    tensors, metadata = _read(folder / STATE, 4 * (layout.weight_count + layout.statistic_count) + MOST_BESIDE, refuse)
     if metadata["config_sha256"] != _sha256(_bytes(folder / CONFIG)):
         raise refuse(f"{CONFIG} is not the one that the run began with")
     known = int(metadata["records_length"])
     if _sha256(whole[:known]) != metadata["records_sha256"]:
         raise refuse(f"{ROUNDS} was changed since {STATE} was written")
-    if (len(tensors["weights"]), len(tensors["statistics"])) != (layout.weight_count, layout.statistic_count):
-        raise refuse(f"{STATE} holds another model")
+    for name, count in (("weights", layout.weight_count), ("statistics", layout.statistic_count)):
+        if tensors[name].shape != (count,) or tensors[name].dtype != np.float32:
+            raise refuse(f"{STATE} holds another model")
+        if not np.isfinite(tensors[name]).all():
+            raise refuse(f"{STATE} holds {name} that are not finite numbers")
     at = int(metadata["round"])
     finished = _records(whole, at, refuse)
-    outcome = json.loads(metadata["outcome"])
-    if outcome:
-        outcome["dropped"] = {int(client): cause for client, cause in outcome["dropped"].items()}
-        outcome = RoundOutcome(**outcome)
+    outcome = _OUTCOME.validate_json(metadata["outcome"], strict=True)
     state = ModelState(tensors["weights"], tensors["statistics"])
     return Standing(
         at, state, outcome, finished, metadata["start"], metadata["dataset_sha256"], metadata["trigger_sha256"]
@@ -112,27 +126,38 @@ def mend(folder: Path, standing: Standing | None) -> None:
         replace_file(folder / ROUNDS, whole)
 
 
-def _read(file: Path, refuse: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _read(file: Path, most: int, refuse: Callable[[str], UserError]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
-        with safe_open(file, framework="np") as opened:
-            tensors = {name: opened.get_tensor(name) for name in ("weights", "statistics")}
-            metadata = dict(opened.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
-        raise refuse(f"{file.name} is damaged ({str(error).partition(chr(10))[0][:120]})") from None
+        content = read_bytes(file, most)
+        tensors = load(content)
+        metadata = _metadata(content)
+    except Exception as error:
+        raise refuse(f"{file.name} is damaged ({reason(error)})") from None
+    if tensors.keys() != {"weights", "statistics"}:
+        raise refuse(f"{file.name} holds another model")
     claimed = metadata.pop("sha256", "")
     if claimed != _digest(tensors, metadata):
         raise refuse(f"{file.name} is damaged: its content has another SHA-256 than it says")
     return tensors, metadata
 
 
-def _records(whole: bytes, at: int, refuse: Any) -> list[RoundRecord]:
+def _metadata(content: bytes) -> dict[str, str]:
+    """What a safetensors file says beside its tensors: its header is JSON behind eight bytes with its length."""
+    length = int.from_bytes(content[:8], "little")
+    metadata = parsed_json(content[8 : 8 + length])["__metadata__"]
+    if not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("its metadata are not texts")
+    return dict(metadata)
+
+
+def _records(whole: bytes, at: int, refuse: Callable[[str], UserError]) -> list[RoundRecord]:
     try:
-        records = [RoundRecord(**json.loads(line)) for line in whole.decode().splitlines()]
-    except (ValueError, TypeError) as error:
-        raise refuse(f"{ROUNDS} is damaged ({str(error)[:120]})") from None
+        records = rounds_in(whole)
+    except Exception as error:
+        raise refuse(f"{ROUNDS} is damaged ({reason(error)})") from None
     rounds = [record.round for record in records]
     if rounds not in (list(range(at)), list(range(at + 1))):
-        raise refuse(f"{ROUNDS} holds the rounds {rounds}, but {STATE} is of round {at}")
+        raise refuse(f"{ROUNDS} holds the rounds {str(rounds)[:60]}, but {STATE} is of round {at}")
     return records
 
 
@@ -148,4 +173,4 @@ def _sha256(data: bytes) -> str:
 
 
 def _bytes(file: Path) -> bytes:
-    return file.read_bytes() if file.is_file() else b""
+    return read_bytes(file, MOST_RECORDS) if file.exists() else b""

@@ -16,6 +16,7 @@ from experiment.console import console_on, error_line
 from experiment.engine import actor_count, run_on_ray, start_ray
 from experiment.errors import RunError, UserError
 from experiment.federation import federate
+from experiment.files import appending
 from experiment.prepare import Setup, Sources, prepare
 from experiment.processes import Chatter, end_now, is_ending
 from experiment.progress import ProgressListener, StudyListener
@@ -120,6 +121,6 @@ def told_of_failure(log: Path, folder: Path, discard: Callable[[], None] | None)
     except RunError:
         raise
     except Exception as error:
-        with contextlib.suppress(OSError), log.open("a", encoding="utf-8") as file:
-            traceback.print_exception(error, file=file)
+        with contextlib.suppress(OSError), appending(log) as file:
+            file.write("".join(traceback.format_exception(error)).encode(errors="replace"))
         raise RunError(f"unexpected {type(error).__name__}: {error}; what is done is in {folder}") from error

@@ -1,5 +1,6 @@
 """A few test images as the run saw them, kept with its records so that plots need neither the dataset nor the attack."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from experiment.files import replace_file
 from experiment.prepare import Setup
+from experiment.records import SAMPLES
 from learning.data import to_pixels
 
 COLUMNS = 8
@@ -28,7 +31,9 @@ def write_samples(folder: Path, setup: Setup) -> None:
         stamps = [attack.part(j) or attack.trigger for j in shown]
         arrays["parts"] = np.array([_bytes(stamp(pixels)) for stamp in stamps], dtype=np.uint8)
         arrays["whole"] = _bytes(attack.trigger(pixels))
-    np.savez(folder / "samples.npz", **arrays)
+    with io.BytesIO() as opened:
+        np.savez(opened, **arrays)
+        replace_file(folder / SAMPLES, opened.getvalue())
 
 
 def _bytes(pixels: Tensor) -> NDArray[np.uint8]:

@@ -20,11 +20,23 @@ from typing import Any
 
 from experiment.config import Experiment
 from experiment.errors import UserError
-from experiment.files import absolute, replace_file
+from experiment.files import absolute, file_name, replace_file
+from experiment.foreign import parsed_json, plain, read_bytes, refusing
 from experiment.intervals import Interval, interval
 from experiment.plan import Chart, Plan, Published
 from experiment.prepare import Setup, Sources, prepare
-from experiment.records import CONFIG, STUDY, Summary, contents, free, is_finished, read_summary, taken
+from experiment.records import (
+    CONFIG,
+    MOST_RECORDS,
+    STUDY,
+    Summary,
+    check_safe,
+    contents,
+    free,
+    is_finished,
+    read_summary,
+    taken,
+)
 from experiment.sweeps import varied
 
 RESULTS = "results.csv"
@@ -110,6 +122,7 @@ class StudyFolder:
             UserError: it holds something else, cannot be made, or another process writes to it.
         """
         self.path = path
+        check_safe(path)
         if path.exists() and not path.is_dir():
             raise UserError(f"--out {path}: is a file")
         if path.is_dir() and not (path / STUDY).is_file() and not _is_blank(path):
@@ -143,7 +156,9 @@ class StudyFolder:
             "name": plan.name, "description": plan.description, "repeats": plan.repeats,
             "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]), "charts": charts,
         }  # fmt: skip
-        replace_file(self.path / STUDY, json.dumps(content, indent=1, ensure_ascii=False).encode())
+        replace_file(
+            self.path / STUDY, json.dumps(content, indent=1, ensure_ascii=False).encode(errors="backslashreplace")
+        )
 
     def write_results(self, jobs: Iterable[Job]) -> None:
         """Write results.csv: a row for each finished run, with the settings in which the study's runs differ."""
@@ -157,8 +172,8 @@ class StudyFolder:
                 summary = read_summary(job.folder)
                 scores = [_cell(getattr(summary, name)) for name in _SCORES]
                 writer.writerow(
-                    [job.experiment.scenario, *(_cell(getattr(job.experiment, name)) for name in differing), summary.seed, *scores,
-                     f"{summary.seconds['total']:.1f}", summary.model_sha256, f"runs/{job.folder.name}"]
+                    [_cell(job.experiment.scenario), *(_cell(getattr(job.experiment, name)) for name in differing),
+                     summary.seed, *scores, f"{summary.seconds['total']:.1f}", summary.model_sha256, f"runs/{job.folder.name}"]
                 )  # fmt: skip
         replace_file(self.path / RESULTS, text.getvalue().encode())
 
@@ -189,7 +204,7 @@ def jobs_of(plan: Plan, folder: Path, sources: Sources) -> dict[Experiment, Job]
         key = run_key(setup)
         if key not in jobs:
             e = setup.experiment
-            name = f"{e.attack}-{setup.pipeline.name}-m{e.malicious}-n{e.clients_per_round}-s{e.seed}-{key[:8]}"
+            name = f"{file_name(f'{e.attack}-{setup.pipeline.name}')}-m{e.malicious}-n{e.clients_per_round}-s{e.seed}-{key[:8]}"
             jobs[key] = Job(e, folder / "runs" / name)
             if jobs[key].stopped:
                 prepare(e, sources, jobs[key].stopped)
@@ -226,15 +241,13 @@ def read_study(folder: Path) -> StudyResult:
     Raises:
         UserError: no study.
     """
-    try:
-        content = json.loads((folder / STUDY).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: holds no study ({error})") from None
-    charts = tuple(
-        Chart(**{**chart, "cells": tuple(_runs(cell, folder) for cell in chart["cells"])})
-        for chart in content["charts"]
-    )
-    return StudyResult(**{**content, "charts": charts})
+    with refusing(f"{folder}: holds no study"):
+        content = parsed_json(read_bytes(folder / STUDY, MOST_RECORDS))
+        charts = tuple(
+            Chart(**{**chart, "cells": tuple(_runs(cell, folder) for cell in chart["cells"])})
+            for chart in content["charts"]
+        )
+        return StudyResult(**{**content, "charts": charts})
 
 
 def _runs(cell: dict[str, Any], folder: Path) -> Runs:
@@ -243,4 +256,7 @@ def _runs(cell: dict[str, Any], folder: Path) -> Runs:
 
 
 def _cell(value: Any) -> Any:
-    return "" if value is None else value
+    """A value in results.csv; a text that a spreadsheet would take for a formula has an apostrophe before it."""
+    if not isinstance(value, str):
+        return "" if value is None else value
+    return "'" + plain(value) if value.startswith(("=", "+", "-", "@", "\t", "\r")) else plain(value)

@@ -1,24 +1,24 @@
 """report.html of a run or a study, from its records: one file that needs no network, for screens light and dark, and paper."""
 
 import dataclasses
-import json
 import re
 import shlex
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 from markupsafe import Markup
 
 from experiment.caveats import counted, warnings_of
 from experiment.config import SETTINGS, Experiment
 from experiment.files import replace_file
+from experiment.foreign import plain
 from experiment.plan import Chart
-from experiment.plots import ACCURACY, BENIGN, GRID, INK, MALICIOUS
+from experiment.plots import ACCURACY, BENIGN, GRID, INK, MALICIOUS, read_samples, samples_svg
 from experiment.progress import percent
-from experiment.records import CONFIG, ENVIRONMENT, RoundRecord, Summary, read_rounds, read_summary, settings_of
+from experiment.records import CONFIG, RoundRecord, Summary, read_environment, read_rounds, read_summary, settings_of
 from experiment.report import shown
 from experiment.study import Runs, StudyResult
 from experiment.sweeps import shown_value, varied, words
@@ -28,9 +28,16 @@ PHASES = ("startup", "train", "aggregate", "evaluate", "other")
 MOST_CLIENTS = 40
 COLUMNS = ("attack", "strategy", "malicious", "clients_per_round")
 """Settings that have a column for each run of any study; others have one where the study varies them."""
+
+
+def _shown(value: Any) -> Any:
+    """What a template shows: text without control characters; autoescape then takes care of its markup."""
+    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.DictLoader(tomllib.loads((Path(__file__).parent / "templates.toml").read_text(encoding="utf-8"))),
-    autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+    autoescape=True, finalize=_shown, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
 )  # fmt: skip
 _TEMPLATES.filters |= {"percent": percent, "shown": shown, "words": words, "shown_value": shown_value}
 
@@ -39,19 +46,19 @@ def write_run_page(folder: Path, summary: Summary) -> Path:
     """Write report.html of a run whose figures are drawn; returns the file."""
     run = _run(folder, summary)
     figures = [
-        ("Scores", "MTA and ASR after each round.", figure(folder / "figures" / "scores.svg")),
+        ("Scores", "MTA and ASR after each round.", figure(_drawn(folder, "scores"))),
         (
             "Update norms",
             "Each client's update, as sent and as it went into the aggregate.",
-            figure(folder / "figures" / "norms.svg"),
+            figure(_drawn(folder, "norms")),
         ),
-        ("Trigger", _GALLERY, figure(folder / "figures" / "samples.svg")),
+        ("Trigger", _GALLERY, figure(_drawn(folder, "samples"))),
     ]
     return _write(folder, "run.html", run=run, figures=figures, title=summary.scenario)
 
 
-def write_study_page(folder: Path, study: StudyResult) -> Path:
-    """Write report.html of a study whose charts are drawn; returns the file."""
+def write_study_page(folder: Path, study: StudyResult, drawn: Sequence[Path]) -> Path:
+    """Write report.html of a study whose charts are ``drawn`` into these SVG files; returns the file."""
     runs = [_run(path, read_summary(path)) for path in study.folders()]
     warnings = counted([run["warnings"] for run in runs])
     if study.repeats < 2:
@@ -63,10 +70,14 @@ def write_study_page(folder: Path, study: StudyResult) -> Path:
     if len(commits) > 1:
         warnings.append(f"The runs are of {len(commits)} different commits of this program.")
     return _write(
-        folder, "study.html", study=study, charts=[_chart(chart, folder) for chart in study.charts], runs=runs,
+        folder, "study.html", study=study, charts=[_chart(chart, drawn) for chart in study.charts], runs=runs,
         warnings=warnings, galleries=_galleries(study, others), title=study.name, others=others,
         seconds=sum(run["summary"].seconds["total"] for run in runs),
     )  # fmt: skip
+
+
+def _drawn(folder: Path, name: str) -> str:
+    return (folder / "figures" / f"{name}.svg").read_text(encoding="utf-8")
 
 
 _GALLERY = "Test images: clean, as each attacker trains on them, and as the test shows them."
@@ -82,7 +93,7 @@ def _run(folder: Path, summary: Summary) -> dict[str, Any]:
     """What the templates show of one run."""
     rounds = read_rounds(folder)
     experiment = settings_of(folder)
-    environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+    environment = read_environment(folder)
     return {
         "name": folder.name,
         "again": shlex.join(["python", "simulate.py", "--scenario", str(folder.resolve() / CONFIG)]),
@@ -134,12 +145,11 @@ def _cell(record: RoundRecord, client: int) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _chart(chart: Chart[Runs], folder: Path) -> dict[str, Any]:
-    ends = ("", *["_norms"] * chart.norms, *["_rounds"] * chart.rounds)
-    files = [folder / "figures" / f"{chart.name}{end}.svg" for end in ends]
+def _chart(chart: Chart[Runs], drawn: Sequence[Path]) -> dict[str, Any]:
+    names = [f"{chart.name}{end}.svg" for end in ("", "_norms", "_rounds")]
     return {
         "chart": chart,
-        "figures": [figure(file) for file in files if file.is_file()],
+        "figures": [figure(file.read_text(encoding="utf-8")) for file in drawn if file.name in names],
         "published": any(cell.published.given for cell in chart.cells),
     }
 
@@ -154,15 +164,13 @@ def _galleries(study: StudyResult, others: list[str]) -> list[tuple[str, Markup]
     """One for each different trigger, however many attackers train on it."""
     found: dict[frozenset[bytes], tuple[str, Markup]] = {}
     for path in study.folders():
-        with np.load(path / "samples.npz") as samples:
-            shown = (
-                [samples["clean"], *samples["parts"], samples["whole"]] if "whole" in samples else [samples["clean"]]
-            )
+        samples = read_samples(path)
+        shown = [samples["clean"], *samples["parts"], samples["whole"]] if "whole" in samples else [samples["clean"]]
         trigger = frozenset(images.tobytes() for images in shown)
         if trigger not in found:
             experiment = settings_of(path)
             label = experiment.attack + _otherwise(experiment, others)
-            found[trigger] = label, figure(path / "figures" / "samples.svg")
+            found[trigger] = label, figure(samples_svg(samples, read_summary(path)))
     return list(found.values())
 
 
@@ -172,9 +180,8 @@ _COLOURS = {
 }  # fmt: skip
 
 
-def figure(file: Path) -> Markup:
-    """An SVG file of ours as part of a page: its ink and grid take the page's colours, its paper is left out."""
-    text = file.read_text(encoding="utf-8")
+def figure(text: str) -> Markup:
+    """An SVG that was drawn here as part of a page: its ink and grid take the page's colours, its paper is left out."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     for colour, own in _COLOURS.items():

@@ -14,6 +14,7 @@ ORDER = (
         "experiment.config",
         "experiment.machine",
         "experiment.files",
+        "experiment.foreign",
         "experiment.intervals",
         "experiment.console",
     ),
