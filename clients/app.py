@@ -18,6 +18,7 @@ from clients.farewell import take_leave
 from clients.introduction import NodeConfig, at_home, introduce
 from clients.malicious import MaliciousClient
 from experiment.config import Experiment
+from experiment.foreign import reason
 from learning.data import Dataset, open_dataset
 from learning.devices import prepare_device
 from learning.parameters import Layout, ModelState
@@ -84,14 +85,20 @@ def _experiment(told: dict[str, str], node_config: NodeConfig) -> Experiment:
 
 def _dataset_of(told: dict[str, str], experiment: Experiment, node_config: NodeConfig) -> Dataset:
     theirs = "" if "dataset" in node_config else told["dataset-directory"]
-    return _dataset(theirs, experiment.dataset, experiment.data_dir)
+    return _dataset(theirs, told.get("dataset-stamp", ""), experiment.dataset, experiment.data_dir)
 
 
 @functools.lru_cache(maxsize=1)  # a process serves many messages
-def _dataset(directory: str, source: str, data_dir: str) -> Dataset:
-    """The server's decoded dataset where this is its machine, else this machine's own copy of the same source."""
+def _dataset(directory: str, stamp: str, source: str, data_dir: str) -> Dataset:
+    """The server's decoded dataset where this is its machine, else this machine's own copy of the same source.
+
+    The files that the server has checked are not read a second time; any others are.
+    """
     if directory and Path(directory).is_dir():
-        return open_dataset(Path(directory))
+        try:
+            return open_dataset(Path(directory), stamp)
+        except (OSError, ValueError) as error:
+            print(f"{directory} is damaged ({reason(error)}); looking for {source} here")
     return load_dataset(source, data_dir, notify=print)
 
 

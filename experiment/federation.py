@@ -89,6 +89,7 @@ def client_config(setup: Setup) -> dict[str, str]:
         "experiment": setup.experiment.to_json(),
         "dataset-directory": str(setup.dataset.directory),
         "dataset-fingerprint": setup.dataset.fingerprint,
+        "dataset-stamp": setup.dataset.stamp,
     }
 
 

@@ -111,7 +111,9 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
     resolved = dataclasses.replace(
         experiment,
         dataset=source,
-        precision=fastest_precision(default_device()) if experiment.precision == "auto" else experiment.precision,
+        precision=fastest_precision(default_device(), sources.notify)
+        if experiment.precision == "auto"
+        else experiment.precision,
         client_threads=experiment.client_threads or threads_for(experiment),
     )
     sizes = [len(rows) for rows in shards]

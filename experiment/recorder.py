@@ -105,7 +105,7 @@ class Recorder:
         key = scores_key(
             state, dataset, self.setup.attack.trigger, experiment.target, experiment.precision, self.device
         )
-        known = None if experiment.no_cache else recall_scores(key)
+        known = None if experiment.no_cache else recall_scores(key, self.listener.say)
         scores = known or self._scores(0, classify)
         if not known:
             remember_scores(key, scores)

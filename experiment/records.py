@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 import tomli_w
 from annotated_types import Ge, Le
 from filelock import FileLock, Timeout
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from experiment.cli import RESUMABLE, Command, load_scenario
@@ -101,20 +101,20 @@ class Summary:
     seconds: dict[str, float]
 
 
+@with_config(ConfigDict(strict=True, extra="allow"))
 class Environment(TypedDict, total=False):
     """What pages and comparisons use of environment.json."""
 
-    __pydantic_config__ = ConfigDict(strict=True, extra="allow")  # type: ignore[misc]
     packages: dict[str, str | None]
     commit: str | None
     gpu: str | None
     resumed: list["Resumed"]
 
 
+@with_config(ConfigDict(strict=True, extra="allow"))
 class Resumed(TypedDict):
     """Where a run went on."""
 
-    __pydantic_config__ = ConfigDict(strict=True, extra="allow")  # type: ignore[misc]
     after_round: int
 
 

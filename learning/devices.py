@@ -1,6 +1,7 @@
 """Where tensors are worked on, in which precision, and how many threads work."""
 
 import functools
+import logging
 import os
 import re
 import time
@@ -9,9 +10,11 @@ from typing import Literal
 import torch
 
 from experiment.machine import cpu_name
-from learning.cache import recall, remember
+from learning.cache import Notify, recall, remember
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+log = logging.getLogger("oleander")
+MOST_SPEEDUP = 1000.0
 NATIVE_SPEEDUP = 1.3
 """How much faster bf16 must be than fp32 to count as the hardware's own: emulated it is several times slower."""
 
@@ -39,14 +42,17 @@ def default_device() -> torch.device:
 
 
 @functools.lru_cache(maxsize=4)
-def fastest_precision(device: torch.device) -> Literal["fp32", "bf16"]:
+def fastest_precision(device: torch.device, notify: Notify = log.warning) -> Literal["fp32", "bf16"]:
     """bf16 where products of bf16 matrices are measured to be faster than those of fp32, else fp32.
 
     Measured once for a machine and a PyTorch, and remembered: a busy moment must not make two runs differ.
     """
     key = re.sub(r"[^\w.]+", "-", f"{hardware(device)}-{torch.__version__}")
-    speedup = recall("bf16_speedup", key)
-    if not isinstance(speedup, int | float):
+    speedup = recall("bf16_speedup", key, notify)
+    if speedup is not None and not (type(speedup) in (int, float) and 0 < speedup < MOST_SPEEDUP):
+        notify(f"the remembered bf16_speedup {speedup!r:.60} cannot be; measuring it again")
+        speedup = None
+    if speedup is None:
         speedup = bf16_speedup(device)
         remember("bf16_speedup", key, speedup)
     return "bf16" if speedup > NATIVE_SPEEDUP else "fp32"

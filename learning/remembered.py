@@ -5,11 +5,17 @@ What is remembered is found by the content of everything that it came from, so t
 
 import dataclasses
 import hashlib
+import json
 import logging
+import math
 
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
-from learning.cache import recall, remember
+from experiment.config import NotNegative, Rate
+from experiment.foreign import reason
+from learning.cache import Notify, recall, remember
 from learning.data import Dataset
 from learning.devices import hardware
 from learning.evaluation import Scores, Trigger, stamped_hash
@@ -33,16 +39,31 @@ def scores_key(
     return digest.hexdigest()
 
 
-def recall_scores(key: str) -> Scores | None:
-    """What was remembered under this key; None where there is nothing, or nothing that can be used."""
-    found = recall("scores", key)
+def recall_scores(key: str, notify: Notify = log.warning) -> Scores | None:
+    """What was remembered under this key; None where there is nothing, or, as ``notify`` is told, nothing that can be used."""
+    found = recall("scores", key, notify)
+    if found is None:
+        return None
     try:
-        return None if found is None else Scores(**found)
-    except TypeError as error:
-        log.warning("the remembered scores %s are damaged (%s); working them out again", key, error)
+        return Scores(**_SCORES.validate_json(json.dumps(found)))
+    except ValidationError as error:
+        notify(f"the remembered scores {key} are damaged ({reason(error)}); working them out again")
         return None
 
 
 def remember_scores(key: str, scores: Scores) -> None:
-    """Keep scores for later runs."""
-    remember("scores", key, dataclasses.asdict(scores))
+    """Keep scores for later runs; those of a model that overflows, which JSON has no number for, are not kept."""
+    if scores.loss is not None and math.isfinite(scores.loss):
+        remember("scores", key, dataclasses.asdict(scores))
+
+
+@with_config(ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
+class _Kept(TypedDict):
+    """Scores as they are kept: of a starting model, whose accuracy is always measured."""
+
+    mta: Rate
+    asr: Rate | None
+    loss: NotNegative
+
+
+_SCORES = TypeAdapter(_Kept)

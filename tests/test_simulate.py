@@ -14,6 +14,7 @@ from experiment.cli import parse
 from experiment.errors import UserError
 from experiment.prepare import Sources, prepare
 from experiment.records import RunFolder, read_rounds
+from learning.cache import sealed, unsealed
 from tests.programs import ROOT, TINY, run, summary
 
 
@@ -84,7 +85,8 @@ def test_the_baseline_is_remembered_unless_told_otherwise_and_scores_may_wait_fo
     out, _ = one_actor
     true = summary(out)["baseline_mta"]
     for file in (cache / "oleander" / "scores").iterdir():
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"mta": 0.125}))
+        known = unsealed(json.loads(file.read_text()))
+        file.write_text(json.dumps(sealed(known | {"content": known["content"] | {"mta": 0.125}})))
     config = ("--scenario", out / "config.toml", "--evaluate-asr", "last")
     printed = run(*config, "--out", tmp_path / "known").stdout
     assert summary(tmp_path / "known")["baseline_mta"] == 0.125 != true
