@@ -40,6 +40,7 @@ from experiment.config import Count
 from experiment.console import console_on, error_line, notice, say_error
 from experiment.errors import RunError, UserError
 from experiment.files import absolute
+from experiment.foreign import plain, refusing
 from experiment.records import LOG, RunFolder, is_finished, read_summary, taken_up, write_scenario
 from network.address import Address, check_free
 
@@ -91,7 +92,8 @@ def main(arguments: list[str]) -> int:
     try:
         if arguments[:1] == ["keys"]:
             return _make_keys(arguments[1:])
-        command = parse_command(arguments, ServerFlags)
+        with refusing("command line"):
+            command = parse_command(arguments, ServerFlags)
         flags = command.flags
         assert isinstance(flags, ServerFlags)
         if flags.sweep or flags.repeats or command.scenario.study:
@@ -110,7 +112,7 @@ def _make_keys(arguments: list[str]) -> int:
 
     flags = tyro.cli(KeysFlags, prog="server.py keys", args=arguments)
     files = make_keys(absolute(flags.out), flags.clients, list(flags.san))
-    print(f"{len(files)} files in {flags.out}, mode 0600, for a server called {', '.join(flags.san)}.")
+    print(f"{len(files)} files in {plain(flags.out)}, mode 0600, for a server called {', '.join(flags.san)}.")
     print(
         "The server needs ca.crt, server.crt, server.key and client-*.pub; client I needs ca.crt and client-I.key only."
     )

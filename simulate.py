@@ -33,6 +33,7 @@ from experiment.config import Experiment
 from experiment.console import console_on, notice, say_error
 from experiment.engine import cluster_address, start_ray
 from experiment.errors import RunError, UserError
+from experiment.foreign import refusing
 from experiment.plan import Plan, plan_of
 from experiment.records import LOG, RunFolder, check_finished, is_finished, read_environment, read_summary, taken_up
 
@@ -55,7 +56,10 @@ def main(arguments: list[str], client_app: ClientApp | None = None) -> int:
 
             print_list(console_on())
         else:
-            _run_command(parse_command(arguments), client_app)
+            with refusing("command line"):
+                command = parse_command(arguments)
+                plan = None if command.flags.resume is not None else plan_of(command)
+            _run_command(command, plan, client_app)
     except UserError as error:
         say_error(error)
         return error.exit_code
@@ -65,10 +69,10 @@ def main(arguments: list[str], client_app: ClientApp | None = None) -> int:
     return 0
 
 
-def _run_command(command: Command, client_app: ClientApp | None) -> None:
+def _run_command(command: Command, plan: Plan | None, client_app: ClientApp | None) -> None:
     if command.flags.resume is not None:
         resume(command, client_app)
-    elif plan := plan_of(command):
+    elif plan:
         run_study(plan, client_app)
     else:
         simulate(command.flags.experiment, client_app)

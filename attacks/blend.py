@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from attacks import Attack
 from attacks._overlay import Overlay
 from experiment.errors import UserError
 from experiment.files import absolute
+from experiment.foreign import refusing
 from learning.data import MEAN, SIDE, STD
+from learning.pictures import read_picture
 
 CAT = Path(__file__).parent / "images" / "cat.png"
 
@@ -45,12 +47,6 @@ def blend(attack: Attack, *, blend_image: str, blend_alpha: float, blend_space: 
 def _picture(file: str) -> Tensor:
     """Read and resize an image: (3, 32, 32) in [0, 1]."""
     path = absolute(file) if file else CAT
-    try:
-        with Image.open(path) as opened:
-            image = opened.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or "not an image that Pillow can read"
-        raise UserError(
-            f"--blend-image {path}: {reason}; give any image file, or leave it out for our own cat"
-        ) from None
+    with refusing(f"--blend-image {path}", "give any image file, or leave it out for our own cat"):
+        image = read_picture(path).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).permute(2, 0, 1).contiguous()

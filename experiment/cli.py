@@ -18,9 +18,12 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from experiment.config import SETTINGS, Count, Experiment, validated
 from experiment.errors import UserError
+from experiment.foreign import MIB, read_bytes, refusing, shortened
 from experiment.registry import attack_steps, strategy_steps
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
+MOST_BYTES = MIB
+"""Of a scenario file."""
 STUDY_TABLES = ("figure", "point", "sweep", "include", "repeats")
 """What a scenario file may hold beside settings: ``experiment.plan``."""
 
@@ -160,7 +163,9 @@ def load_scenario_file(name_or_path: str) -> Scenario:
     elif path.suffix != ".toml":
         close = difflib.get_close_matches(name_or_path, known, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        raise UserError(f"--scenario {name_or_path}: no such scenario{hint}; known: {', '.join(known)}, or PATH.toml")
+        raise UserError(
+            f"--scenario {shortened(name_or_path, 200)}: no such scenario{hint}; known: {', '.join(known)}, or PATH.toml"
+        )
     content = _read_toml(path)
     study = {name: content.pop(name) for name in STUDY_TABLES if name in content}
     check_names(content, str(path))
@@ -177,17 +182,14 @@ def check_names(settings: dict[str, Any], source: str) -> None:
     for name in settings.keys() - SETTINGS.keys():
         close = difflib.get_close_matches(name, SETTINGS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SETTINGS)}"
-        raise UserError(f"{source}: {name} is not a setting; {hint}")
+        raise UserError(f"{source}: {shortened(str(name), 80)} is not a setting; {hint}")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UserError(f"--scenario {path}: cannot read the file: {reason}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"--scenario {path}: not a TOML file: {error}") from None
+    with refusing(f"--scenario {path}: cannot read the file"):
+        content = read_bytes(path, MOST_BYTES)
+    with refusing(f"--scenario {path}: not a TOML file"):
+        return tomllib.loads(content.decode("utf-8"))
 
 
 _REGISTRY = ConstructorRegistry()

@@ -6,6 +6,7 @@ differences, and the command line goes over both. The ranges are part of the typ
 
 import dataclasses
 import json
+import unicodedata
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from experiment.errors import UserError
+from experiment.foreign import refusing, shortened
 
 Count = Annotated[int, Ge(1), Le(1_000_000)]
 CountOrZero = Annotated[int, Ge(0), Le(1_000_000)]
@@ -165,10 +167,21 @@ def validated(settings: dict[str, Any], source: str) -> Experiment:
     Raises:
         UserError: a value of the wrong type or out of its range; names every such setting, its value and the rule.
     """
-    try:
-        return _VALIDATOR.validate_json(json.dumps(settings, default=str), strict=True)
-    except ValidationError as error:
-        raise UserError(f"{source}: " + "; ".join(_problems(error, settings))) from None
+    for name, value in settings.items():
+        if isinstance(value, str) and name != "description" and {"Cc", "Cs"} & set(map(unicodedata.category, value)):
+            raise UserError(
+                f"{source}: {name} = {shortened(ascii(value), 80)} has a character that no name or path can have"
+            )
+    with refusing(source):
+        try:
+            return _VALIDATOR.validate_json(json.dumps(settings, default=_of_no_setting), strict=True)
+        except ValidationError as error:
+            raise UserError(f"{source}: " + "; ".join(_problems(error, settings))) from None
+
+
+def _of_no_setting(value: Any) -> dict[str, str]:
+    """What JSON has not, a date for example, as something that no setting is."""
+    return {type(value).__name__: str(value)}
 
 
 def _problems(error: ValidationError, settings: dict[str, Any]) -> list[str]:
@@ -178,6 +191,6 @@ def _problems(error: ValidationError, settings: dict[str, Any]) -> list[str]:
         rule = item["msg"].replace("Input should be", "must be")
         by_setting.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(rule)
     return [
-        f"{name} = {settings[name]!r} {' or '.join(rules)}" if name else "; ".join(rules)
+        f"{name} = {shortened(repr(settings[name]), 80)} {' or '.join(rules)}" if name else "; ".join(rules)
         for name, rules in by_setting.items()
     ]

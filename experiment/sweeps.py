@@ -64,7 +64,7 @@ def axis_of(text: str) -> Axis:
 def _value(word: str) -> Any:
     try:
         value = json.loads(word)
-    except ValueError:
+    except (ValueError, RecursionError):
         return word
     return value if isinstance(value, int | float | bool) else word
 

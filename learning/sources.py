@@ -22,12 +22,15 @@ from numpy.typing import NDArray
 
 from experiment.errors import UserError
 from experiment.files import absolute
+from experiment.foreign import plain, reason, refusing, shortened
 from experiment.machine import cpu_count
 from learning import toy
+from learning.cache import Notify
 from learning.data import SIDE, Dataset, Images, stored
 
 PROBE_SECONDS = 8.0
 """How long the host of CIFAR-10 may take to answer before it counts as unreachable."""
+MOST_FOLDERS = 100_000
 STALL_SECONDS = 20.0
 """How long a download may stand still."""
 OTHER_WAYS = (
@@ -43,22 +46,22 @@ def load_dataset(source: str, data_dir: str, notify: Callable[[str], None]) -> D
         UserError: an unknown source; images that cannot be had or read; names what was tried and the other ways.
     """
     if source == "toy":
-        return _toy()
+        return _toy(notify)
     if source == "cifar10":
-        return _cifar10(Path(data_dir))
+        return _cifar10(absolute(data_dir), notify)
     if source == "auto":
         try:
-            return _cifar10(Path(data_dir))
+            return _cifar10(absolute(data_dir), notify)
         except UserError as error:
             notify(f"CIFAR-10 could not be had, so this run uses the embedded TOY dataset instead ({error})")
-            return _toy()
+            return _toy(notify)
     if source.startswith("folder:") and len(source) > len("folder:"):
-        return _folder(absolute(source.removeprefix("folder:")))
+        return _folder(absolute(source.removeprefix("folder:")), notify)
     raise UserError(f"--dataset {source}: unknown; known: auto, cifar10, folder:DIR, toy")
 
 
-def _toy() -> Dataset:
-    return stored("toy", f"{toy.VERSION:016d}", _draw_toy)
+def _toy(notify: Notify) -> Dataset:
+    return stored("toy", f"{toy.VERSION:016d}", _draw_toy, notify)
 
 
 def _draw_toy() -> Images:
@@ -76,15 +79,15 @@ def _draw_toy() -> Images:
 # ---- CIFAR-10 ----------------------------------------------------------------------------------------------------------
 
 
-def _cifar10(data_dir: Path) -> Dataset:
+def _cifar10(data_dir: Path, notify: Notify) -> Dataset:
     files = data_dir / "cifar-10-batches-py"
     if files.is_dir():
         try:
-            return stored("cifar10", _listing_key(files), lambda: _read_cifar10(data_dir))
+            return stored("cifar10", _listing_key(files), lambda: _read_cifar10(data_dir), notify)
         except _Damaged:
             pass  # a download mends it, or says why it cannot
     _download(data_dir)
-    return stored("cifar10", _listing_key(files), lambda: _read_cifar10(data_dir))
+    return stored("cifar10", _listing_key(files), lambda: _read_cifar10(data_dir), notify)
 
 
 class _Damaged(Exception):
@@ -95,8 +98,11 @@ def _read_cifar10(data_dir: Path) -> Images:
     from torchvision.datasets import CIFAR10
 
     try:
-        train, test = CIFAR10(data_dir, train=True), CIFAR10(data_dir, train=False)
-    except RuntimeError:
+        train, test = (
+            CIFAR10(data_dir, train=True),
+            CIFAR10(data_dir, train=False),
+        )  # checks MD5 sums before it unpickles
+    except (RuntimeError, OSError):
         raise _Damaged from None
     return Images(
         np.ascontiguousarray(train.data.transpose(0, 3, 1, 2)),  # (50000, 3, 32, 32)
@@ -121,8 +127,8 @@ def _download(data_dir: Path) -> None:
     socket.setdefaulttimeout(STALL_SECONDS)
     try:
         CIFAR10(data_dir, train=True, download=True)
-    except (OSError, RuntimeError, EOFError) as error:
-        raise UserError(f"{tried}did not give it whole ({error}); {OTHER_WAYS}") from None
+    except Exception as error:  # of the network, the archive or the disk
+        raise UserError(f"{tried}did not give it whole ({reason(error)}); {OTHER_WAYS}") from None
     finally:
         socket.setdefaulttimeout(default)
 
@@ -149,12 +155,13 @@ def _unreachable(url: str) -> str:
 # ---- any image folder --------------------------------------------------------------------------------------------------
 
 
-def _folder(root: Path) -> Dataset:
+def _folder(root: Path, notify: Notify) -> Dataset:
     for split in ("train", "test"):
         if not (root / split).is_dir():
             raise UserError(f"--dataset folder:{root}: {root / split} is not a folder; wanted: {_LAYOUT}")
     name = f"folder:{root.resolve().name}"
-    return stored(name, _listing_key(root), lambda: _read_folder(root))
+    with refusing(f"--dataset folder:{root}"):
+        return stored(name, _listing_key(root), lambda: _read_folder(root), notify)
 
 
 _LAYOUT = "DIR/train/<class>/* and DIR/test/<class>/* with two classes or more, the same in both"
@@ -167,8 +174,9 @@ def _read_folder(root: Path) -> Images:
     for split in ("train", "test"):
         try:
             splits[split] = ImageFolder(str(root / split))
-        except (FileNotFoundError, OSError) as error:
-            raise UserError(f"--dataset folder:{root}: {split}: {error}; wanted: {_LAYOUT}") from None
+        except OSError as error:
+            said = shortened(plain(error), 300)
+            raise UserError(f"--dataset folder:{root}: {split}: {said}; wanted: {_LAYOUT}") from None
     train, test = splits["train"], splits["test"]
     if train.classes != test.classes:
         odd = sorted(set(train.classes) ^ set(test.classes))
@@ -192,11 +200,10 @@ def _decode_one(path: str) -> NDArray[np.uint8]:
     """Decode and resize one image file: (3, 32, 32)."""
     from PIL import Image
 
-    try:
-        with Image.open(path) as opened:
-            image = opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"--dataset: {path} cannot be read as an image: {error}") from None
+    from learning.pictures import read_picture
+
+    with refusing(f"--dataset: {path} cannot be read as an image"):
+        image = read_picture(Path(path))
     if image.size != (SIDE, SIDE):
         image = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return np.asarray(image).transpose(2, 0, 1)
@@ -213,8 +220,10 @@ def _listing_key(root: Path) -> str:
             raise UserError(f"--dataset folder:{root}: {str(path)!r} is not named in UTF-8; rename it") from None
 
     add(str(root.resolve()), root)
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for number, (folder, subfolders, names) in enumerate(os.walk(root, followlinks=True)):
         subfolders.sort()
+        if number > MOST_FOLDERS:  # links in a circle, which would be followed for ever
+            raise UserError(f"--dataset folder:{root}: more than {MOST_FOLDERS} folders; do links lead back into it?")
         for name in sorted(names):
             file = Path(folder) / name
             info = file.stat() if file.exists() else file.lstat()  # a broken link: decoding it says so

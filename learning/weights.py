@@ -5,7 +5,10 @@ Written: safetensors, weights and statistics in float32, no counters.
 """
 
 import hashlib
-import pickle
+import io
+import pickletools
+import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +16,18 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from experiment.errors import UserError
 from experiment.files import absolute, replace_file
+from experiment.foreign import GIB, check_unpacked, parsed_json, plain, read_bytes, refusing, shortened
 from learning.data import Dataset
 from learning.parameters import COUNTER, Layout, ModelState, arrays_of, named_arrays
 from learning.resnet import ResNet18Light, fresh_model
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
+MOST_BYTES = GIB
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -76,47 +81,94 @@ def save_model(path: Path, layout: Layout, state: ModelState) -> str:
 
 
 def _from_file(path: Path, layout: Layout) -> ModelState:
-    tensors = _read(path)
+    with refusing(f"--weights {path}", "give a safetensors file or a PyTorch state dict, auto or fresh"):
+        tensors = _read(path)
+        problems = _problems(tensors, layout)
+        if problems:
+            more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
+            said = "; ".join(shortened(plain(problem), 200) for problem in problems[:4])
+            raise UserError(f"--weights {path}: not a ResNet18Light of this dataset: {said}{more}")
+        return layout.flatten([tensors[name].detach().to(torch.float32).numpy() for name in layout.names])
+
+
+def _problems(tensors: Mapping[str, Tensor], layout: Layout) -> list[str]:
+    """Why these are not the tensors of this model; shapes and kinds before any values are looked at."""
     wanted = dict(zip(layout.names, layout.shapes, strict=True))
     found = {name: tensor for name, tensor in tensors.items() if not name.endswith(COUNTER)}
     problems = [f"missing {name}" for name in wanted if name not in found]
     problems += [f"unexpected {name}" for name in found if name not in wanted]
-    problems += [
-        f"{name} is {tuple(found[name].shape)}, not {shape}"
-        for name, shape in wanted.items()
-        if name in found and tuple(found[name].shape) != shape
-    ]
-    problems += [
-        f"{name} has values that are not finite numbers"
-        for name in wanted
-        if name in found and not (found[name].is_floating_point() and bool(found[name].isfinite().all()))
-    ]
-    if problems:
-        more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise UserError(f"--weights {path}: not a ResNet18Light of this dataset: {'; '.join(problems[:4])}{more}")
-    return layout.flatten([found[name].detach().to(torch.float32).numpy() for name in layout.names])
+    for name, shape in wanted.items():
+        if name not in found:
+            continue
+        tensor = found[name]
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != "cpu":
+            problems.append(f"{name} is not a dense tensor of numbers")
+        elif tuple(tensor.shape) != shape:
+            problems.append(f"{name} is {tuple(tensor.shape)}, not {shape}")
+        elif tensor.dtype not in FLOATS or not bool(tensor.to(torch.float32).isfinite().all()):
+            problems.append(f"{name} has values that are not finite numbers")
+    return problems
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
-    """Name → tensor of a safetensors file or a PyTorch state dict."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(9)
-    except OSError as error:
-        raise UserError(f"--weights {path}: {error.strerror}; give a file, auto or fresh") from None
-    try:
-        if head[8:9] == b"{":  # a safetensors file: 8 bytes of length, then JSON
-            return safetensors.torch.load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).partition("\n")[0][:200]
-        raise UserError(f"--weights {path}: neither safetensors nor a PyTorch state dict: {reason}") from None
-    return _state_dict(content, path)
+    """Name → tensor of a safetensors file or a PyTorch state dict, of which nothing is unpacked that is larger than the file."""
+    content = read_bytes(path, MOST_BYTES)
+    if content[8:9] == b"{":  # a safetensors file: 8 bytes of length, then JSON
+        parsed_json(content[8 : 8 + int.from_bytes(content[:8], "little")])  # no tensor twice
+        return safetensors.torch.load(content)
+    return _named(_state_dict(_unpickled(content)))
 
 
-def _state_dict(content: Any, path: Path) -> Mapping[str, Tensor]:
+def _unpickled(content: bytes) -> Any:
+    """What a PyTorch file holds: a ZIP archive with a pickle and raw numbers; before 1.6, pickles in a row.
+
+    ``weights_only`` lets no code run, but lets a few bytes ask for any amount of memory. So the archive's members must be
+    stored as they are, and the pickle may name what a state dict of plain tensors needs, and nothing else.
+    """
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        _check_pickles(content, pickles=5)
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    check_unpacked(content)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
+        if len(pickles) != 1:
+            raise ValueError(f"the archive has {len(pickles)} data.pkl")
+        _check_pickles(archive.read(pickles[0]), pickles=1)
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def _check_pickles(content: bytes, pickles: int) -> None:
+    """Refuse pickles that name anything but what plain tensors are made of."""
+    with io.BytesIO(content) as opened:
+        for _ in range(pickles):
+            for opcode, argument, _at in pickletools.genops(opened):
+                if opcode.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"):
+                    raise ValueError(f"its pickle has the operation {opcode.name}")
+                if opcode.name == "GLOBAL":
+                    name = str(argument).replace(" ", ".")
+                    if name not in PLAIN and not re.fullmatch(r"torch\.\w+Storage", name):
+                        raise ValueError(f"its pickle names {name}, which no state dict of plain tensors needs")
+            if opened.tell() >= len(content):
+                return
+
+
+PLAIN = {
+    "collections.OrderedDict", "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor",
+    "torch._utils._rebuild_parameter", "torch.Size",
+}  # fmt: skip
+
+
+def _state_dict(content: Any) -> Mapping[Any, Tensor]:
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(isinstance(t, Tensor) for t in content.values()) or not content:
-        raise UserError(f"--weights {path}: holds a {type(content).__name__}, not a state dict of tensors")
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+        raise ValueError(f"holds a {type(content).__name__}, not a state dict of tensors")
+    return content
+
+
+def _named(tensors: Mapping[Any, Tensor]) -> Mapping[str, Tensor]:
+    """By their names in the model, without what data parallel training puts before them."""
+    found = {str(name).removeprefix("module."): tensor for name, tensor in tensors.items()}
+    if len(found) != len(tensors):
+        raise ValueError("a tensor is there twice, with and without module. before its name")
+    return found

@@ -20,16 +20,17 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from experiment.errors import UserError
+from experiment.foreign import MIB, read_bytes, reason, refusing, shortened
 
 DAYS = 365
 CA, SERVER, SERVER_KEY = "ca.crt", "server.crt", "server.key"
 MOST_CLIENTS = 10_000
+MOST_BYTES = MIB
 Private: TypeAlias = ec.EllipticCurvePrivateKey
 Public: TypeAlias = ec.EllipticCurvePublicKey
 
@@ -50,6 +51,10 @@ def make_keys(folder: Path, clients: int, names: list[str]) -> list[str]:
     """
     if not 1 <= clients <= MOST_CLIENTS:
         raise UserError(f"--clients {clients}: wanted 1 to {MOST_CLIENTS}")
+    if not names:
+        raise UserError("--san: wanted a host name or an address, one or more")
+    for name in names:
+        _name(name)
     authority, server = certificates(names)
     files = {CA: authority.certificate, "ca.key": authority.key, SERVER: server.certificate, SERVER_KEY: server.key}
     for client in range(clients):
@@ -65,12 +70,11 @@ def make_keys(folder: Path, clients: int, names: list[str]) -> list[str]:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name, content in files.items():
-            _write(folder / name, content)
-            written.append(folder / name)
+            _write(folder / name, content, written)
     except OSError as error:
         for file in written:
             file.unlink()
-        raise UserError(f"--out {folder}: {error.strerror}") from None
+        raise UserError(f"--out {folder}: {reason(error)}") from None
     return list(files)
 
 
@@ -128,11 +132,18 @@ def certificates(names: list[str], days: int = DAYS) -> tuple[Certificate, Certi
 
 def _name(name: str) -> x509.GeneralName:
     try:
-        return x509.IPAddress(ipaddress.ip_address(name))
+        address = ipaddress.ip_address(name)
     except ValueError:
-        if not re.fullmatch(r"(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", name):
-            raise UserError(f"--san {name}: wanted a host name or an address") from None
+        if len(name) > LONGEST_HOST or not re.fullmatch(rf"(\*\.)?{_LABEL}(\.{_LABEL})*", name, re.ASCII):
+            raise UserError(f"--san {shortened(repr(name), 80)}: wanted a host name or an address") from None
         return x509.DNSName(name)
+    if not name.isascii() or "%" in name:
+        raise UserError(f"--san {shortened(repr(name), 80)}: wanted an address in plain digits, without a zone")
+    return x509.IPAddress(address)
+
+
+LONGEST_HOST = 253
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 
 
 def read_public(folder: Path, clients: int) -> list[Public]:
@@ -154,7 +165,9 @@ def read_private(file: Path) -> Private:
         UserError: it is not there, is none, or others may read it.
     """
     key: Private = _checked(file, lambda data: serialization.load_ssh_private_key(data, password=None), Private)
-    if os.name == "posix" and file.stat().st_mode & 0o077:
+    with refusing(f"--key {file}"):
+        mode = file.stat().st_mode
+    if os.name == "posix" and mode & 0o077:
         raise UserError(f"{file}: other users may read this private key; chmod 600 it")
     return key
 
@@ -165,20 +178,16 @@ def read(file: Path) -> bytes:
     Raises:
         UserError: it is not there.
     """
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"--keys: {file}: {error.strerror}; `python server.py keys --help` says how it is made"
-        ) from None
+    with refusing(f"--keys: {file}", "`python server.py keys --help` says how it is made"):
+        return read_bytes(file, MOST_BYTES)
 
 
 def _checked(file: Path, load, kind):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     content = read(file)
     try:
         key = load(content)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise UserError(f"{file}: not a key ({error})") from None
+    except Exception as error:
+        raise UserError(f"{file}: not a key ({reason(error)})") from None
     if not isinstance(key, kind):
         raise UserError(f"{file}: not an elliptic-curve key")
     return key
@@ -188,7 +197,8 @@ def _private(key: Private, form: serialization.PrivateFormat) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
 
 
-def _write(file: Path, content: bytes) -> None:
+def _write(file: Path, content: bytes, written: list[Path]) -> None:
     handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    written.append(file)  # half a one, too, must go
     with os.fdopen(handle, "wb") as opened:
         opened.write(content)

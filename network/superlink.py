@@ -46,8 +46,9 @@ class Credentials:
         for name in (CA, SERVER, SERVER_KEY):
             read(path / name)
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path / SERVER, path / SERVER_KEY)
-        except (ssl.SSLError, OSError) as error:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(path / SERVER, path / SERVER_KEY, password="")  # a key with one must not ask for it
+        except (ssl.SSLError, OSError, ValueError) as error:
             raise UserError(f"--keys {path}: {SERVER} and {SERVER_KEY} do not go together ({error})") from None
         return cls(path, read_public(path, clients))
 
