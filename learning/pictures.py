@@ -15,6 +15,7 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MOST_PIXELS = 64 * 1024 * 1024
 """A photograph has 12 to 50 million; decoded, so many take 200 MB."""
 MOST_BYTES = 512 * MIB
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # our own count is the smaller one
 
 
 def read_picture(path: Path) -> Image.Image:
@@ -23,12 +24,13 @@ def read_picture(path: Path) -> Image.Image:
     Raises:
         OSError, ValueError, or whatever Pillow raises: it is no such file, has too many pixels, or is damaged.
     """
-    with os.fdopen(open_regular(path, MOST_BYTES), "rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own count is the smaller one
+    with os.fdopen(open_regular(path, MOST_BYTES), "rb") as file:
         try:
             opened = Image.open(file, formats=FORMATS)
         except UnidentifiedImageError:
             raise ValueError(f"none of the formats {', '.join(FORMATS)}") from None
+        except Image.DecompressionBombError as error:
+            raise ValueError(f"{error}; at most {MOST_PIXELS} are decoded") from None
         with opened:
             width, height = opened.size
             if width * height > MOST_PIXELS:

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from experiment.errors import UserError
-from experiment.foreign import MIB, read_bytes, reason, refusing, shortened
+from experiment.foreign import MIB, plain, read_bytes, reason, refusing, shortened
 
 DAYS = 365
 CA, SERVER, SERVER_KEY = "ca.crt", "server.crt", "server.key"
@@ -135,10 +135,10 @@ def _name(name: str) -> x509.GeneralName:
         address = ipaddress.ip_address(name)
     except ValueError:
         if len(name) > LONGEST_HOST or not re.fullmatch(rf"(\*\.)?{_LABEL}(\.{_LABEL})*", name, re.ASCII):
-            raise UserError(f"--san {shortened(repr(name), 80)}: wanted a host name or an address") from None
+            raise UserError(f"--san {shortened(plain(name), 80)}: wanted a host name or an address") from None
         return x509.DNSName(name)
     if not name.isascii() or "%" in name:
-        raise UserError(f"--san {shortened(repr(name), 80)}: wanted an address in plain digits, without a zone")
+        raise UserError(f"--san {shortened(plain(name), 80)}: wanted an address in plain digits, without a zone")
     return x509.IPAddress(address)
 
 
