@@ -22,6 +22,7 @@ from experiment.processes import Chatter, end_now, end_on_signals
 if __name__ == "__main__":
     end_on_signals()  # before the imports, which take seconds
 
+import contextlib
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,9 +32,10 @@ from typing import TYPE_CHECKING, TypeVar
 from experiment.cli import Command, parse_command
 from experiment.config import Experiment
 from experiment.console import console_on, notice, say_error
-from experiment.engine import cluster_address, start_ray
+from experiment.engine import cluster_address, running_ray
 from experiment.errors import RunError, UserError
 from experiment.foreign import refusing
+from experiment.own_ray import set_login
 from experiment.plan import Plan, plan_of
 from experiment.records import LOG, RunFolder, check_finished, is_finished, read_environment, read_summary, taken_up
 
@@ -88,13 +90,16 @@ def simulate(experiment: Experiment, client_app: ClientApp | None = None, stoppe
         UserError: it cannot be; nothing was written.
         RunError: it failed on the way; the finished rounds are in the run folder.
     """
+    told = set_login(experiment.ray_address)
     import ray  # noqa: F401  # alone: two imports at once only hold each other up
 
-    with Chatter() as chatter, ThreadPoolExecutor(1) as aside:
+    with Chatter() as chatter, ThreadPoolExecutor(1) as aside, contextlib.ExitStack() as engine:
+        if told:
+            notice(console_on(chatter.out), told)
         work = functools.partial(_setup, experiment, stopped.path if stopped else None)
         preparing = aside.submit(_prepared, work, chatter)
         try:
-            resources = start_ray(experiment)
+            ray_up = engine.enter_context(running_ray(experiment))
         finally:
             refused = preparing.exception()
         if refused is not None:
@@ -105,7 +110,7 @@ def simulate(experiment: Experiment, client_app: ClientApp | None = None, stoppe
         folder = stopped or RunFolder.of(setup.experiment)
         with told_of_failure(folder.path / LOG, folder.path, folder.discard if not stopped else None):
             chatter.keep_in(folder.path / LOG)
-            run_one(setup, folder, resources, client_app, chatter)
+            run_one(setup, folder, ray_up, client_app, chatter)
         folder.release()
 
 
@@ -136,7 +141,10 @@ def run_study(plan: Plan, client_app: ClientApp | None = None) -> None:
     from experiment.runner import run_all, told_of_failure
     from experiment.study import StudyFolder, jobs_of, study_path
 
+    told = set_login(plan.experiments()[0].ray_address)
     with Chatter() as chatter:
+        if told:
+            notice(console_on(chatter.out), told)
         jobs, sources = _prepared(lambda sources: (jobs_of(plan, study_path(plan), sources), sources), chatter)
         address = plan.experiments()[0].ray_address
         if address:

@@ -12,7 +12,8 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -20,6 +21,7 @@ import psutil
 from experiment.config import Experiment
 from experiment.errors import RunError, UserError
 from experiment.machine import cpu_count
+from experiment.own_ray import Watch, check_login, check_loopback, folders_for_ray, watch_cluster, watch_processes
 from experiment.processes import end_now, end_on_signals
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ CLUSTER_SECONDS = 5.0
 
 
 def run_on_ray(
-    resources: dict[str, int | float],
+    ray: Ray,
     clients: int,
     client_app: ClientApp,
     serve: Callable[[Grid], None],
@@ -45,12 +47,12 @@ def run_on_ray(
     """Run ``serve`` as the server of a simulated network, on the Ray that is running.
 
     Args:
-        resources: what each client's actor takes of Ray, from ``start_ray``.
+        ray: the Ray that is running, from ``running_ray``.
         clients: how many clients the network has.
         client_app: what each client runs; importable where the actors are.
         serve: the server; runs in a thread of this process.
-        failed: called in that thread when ``serve`` raises; it must end the process, since the engine itself would wait
-            for clients that still train.
+        failed: called in that thread when ``serve`` raises, and in another when Ray dies; it must end the process, since the
+            engine itself would wait for clients that still train.
 
     Raises:
         RunError: the engine itself failed.
@@ -67,12 +69,17 @@ def run_on_ray(
         try:
             serve(grid)
         except BaseException as error:  # told to the user, whatever it is
-            failed(error)
+            dead = ray.watch.missing()  # then that is why: no client is to blame
+            failed(RunError(dead) if dead else error)
             raise
+        finally:
+            ray.watch.end()  # the engine ends Ray
         hanging.start()
 
+    ray.watch.start(failed)
+    backend = {"client_resources": ray.resources, "init_args": {}}
     try:
-        run_simulation(server_app, client_app, clients, backend_config={"client_resources": resources, "init_args": {}})
+        run_simulation(server_app, client_app, clients, backend_config=backend)
     except Exception as error:
         raise RunError(f"Flower's simulation engine failed: {error}; the run folder's log.txt says more") from error
     finally:
@@ -87,18 +94,45 @@ def _end_clients() -> None:
                 process.kill()
 
 
-def start_ray(experiment: Experiment) -> dict[str, int | float]:
-    """Start Ray, or join the cluster at ``--ray-address``; returns what each client's actor takes of it.
+@dataclass(frozen=True)
+class Ray:
+    """A Ray that is up."""
+
+    resources: dict[str, int | float]
+    """What each client's actor takes of it."""
+    watch: Watch
+    """Knows whether it still lives."""
+
+
+@contextlib.contextmanager
+def running_ray(experiment: Experiment) -> Iterator[Ray]:
+    """Start Ray, or join the cluster at ``--ray-address``; when the context ends, it is left again, and nothing of ours remains.
 
     A dead actor is restarted (Flower would hand it further clients for ever); what it was doing is reported as failed.
 
     Raises:
-        UserError: no cluster at the address.
+        UserError: no cluster at the address, or not with this login.
         RunError: Ray did not start.
     """
     import ray
 
     address = cluster_address(experiment.ray_address) if experiment.ray_address else ""
+    nowhere: contextlib.AbstractContextManager[dict[str, str]] = contextlib.nullcontext({})
+    with nowhere if address else folders_for_ray() as folders:
+        try:
+            _init(experiment, address, folders)
+            yield Ray(
+                actor_resources(experiment, ray.cluster_resources()),
+                watch_cluster(address) if address else watch_processes(),
+            )
+        finally:
+            ray.shutdown()  # if the engine has not done it
+
+
+def _init(experiment: Experiment, address: str, folders: dict[str, str]) -> None:
+    import ray
+
+    check_login()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     python_path = ":".join(path for path in sys.path if path)
     try:
@@ -109,9 +143,13 @@ def start_ray(experiment: Experiment) -> dict[str, int | float]:
             os.environ["PYTHONPATH"] = python_path  # inherited; a runtime_env would discard the processes Ray has ready
             cpus = math.ceil(actor_count(experiment) * experiment.client_cpus)
             preload = {"preload_python_modules": list(PRELOADED)}
-            ray.init("local", num_cpus=cpus, include_dashboard=False, _system_config=preload, **quiet)
+            here = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
+            ray.init("local", num_cpus=cpus, _system_config=preload, **here, **folders, **quiet)
+            check_loopback()
     except SystemExit as ended:  # Ray answers SIGTERM while it starts
         end_now(128 + int(ended.code or 0))
+    except RunError:
+        raise
     except Exception as error:
         reason = str(error).partition("\n")[0]
         if experiment.ray_address:
@@ -121,7 +159,6 @@ def start_ray(experiment: Experiment) -> dict[str, int | float]:
         raise RunError(f"Ray did not start: {reason}") from error
     finally:
         end_on_signals()  # Ray has put handlers of its own over ours
-    return actor_resources(experiment, ray.cluster_resources())
 
 
 def cluster_address(asked: str) -> str:

@@ -5,6 +5,7 @@ import ctypes
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -56,11 +57,32 @@ def end_now(code: int) -> None:
     os._exit(code)
 
 
-def scratch_folder() -> Path:
-    """A new temporary folder, this user's alone, that is gone when this process ends, however it ends (but for SIGKILL)."""
-    folder = Path(tempfile.mkdtemp(prefix="oleander-"))
+def scratch_folder(parent: str | None = None) -> Path:
+    """A new temporary folder, this user's alone, that is gone when this process ends, however it ends.
+
+    Args:
+        parent: where it is made (default: TMPDIR, or the system's place for such).
+    """
+    folder = Path(tempfile.mkdtemp(prefix="oleander-", dir=parent))
     _SCRATCH.append(folder)
+    with contextlib.suppress(OSError):  # no guardian: then only SIGKILL leaves the folder behind
+        _tell_guardian(folder)
     return folder
+
+
+def _tell_guardian(folder: Path) -> None:
+    """Name a folder to the process that removes it if this one cannot any more (``experiment/guardian.py``)."""
+    if not _GUARDIAN:
+        _GUARDIAN.append(
+            subprocess.Popen(
+                [sys.executable, "-I", "-S", str(Path(__file__).with_name("guardian.py"))], stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,
+            )
+        )  # fmt: skip
+    told = _GUARDIAN[0].stdin
+    assert told is not None
+    told.write(os.fsencode(folder.absolute()).hex().encode() + b"\n")
+    told.flush()
 
 
 def remove_scratch(folder: Path) -> None:
@@ -76,8 +98,9 @@ def _freeze_children() -> list[psutil.Process]:
     (Once its raylet is gone, Ray ends this process with an exit code of its own, within a moment.)
     """
     frozen: dict[int, psutil.Process] = {}
+    guardians = {guardian.pid for guardian in _GUARDIAN}  # they end by themselves, once this process is gone
     for _ in range(20):
-        found = [p for p in psutil.Process().children(recursive=True) if p.pid not in frozen]
+        found = [p for p in psutil.Process().children(recursive=True) if p.pid not in frozen and p.pid not in guardians]
         if not found:
             break
         for process in found:
@@ -156,6 +179,8 @@ def _duplicate(number: int) -> TextIO:
 
 
 _SCRATCH: list[Path] = []
+
+_GUARDIAN: list[subprocess.Popen[bytes]] = []
 
 _ENDING = threading.Lock()
 _ENDER: list[int] = []

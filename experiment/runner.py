@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from clients.app import app
 from experiment.console import console_on, error_line
-from experiment.engine import actor_count, run_on_ray, start_ray
+from experiment.engine import Ray, actor_count, run_on_ray, running_ray
 from experiment.errors import RunError, UserError
 from experiment.federation import federate
 from experiment.files import appending
@@ -26,9 +26,7 @@ from experiment.study import Job, StudyFolder
 from strategies._roster import SimulatedRoster
 
 
-def run_one(
-    setup: Setup, folder: RunFolder, resources: dict[str, int | float], client_app: ClientApp | None, chatter: Chatter
-) -> None:
+def run_one(setup: Setup, folder: RunFolder, ray: Ray, client_app: ClientApp | None, chatter: Chatter) -> None:
     """Run an experiment and print its table."""
     finished: list[Future[None]] = []
     here = not setup.experiment.ray_address
@@ -43,7 +41,7 @@ def run_one(
         finished.append(closing.submit(close, federate(grid, setup, folder, listener, clients_are_here=here)))
 
     with listener.progress, ThreadPoolExecutor(1) as closing:  # draws the figures while the engine winds down
-        _on_engine(resources, setup.experiment.clients, client_app, serve, listener.progress, folder.path, chatter)
+        _on_engine(ray, setup.experiment.clients, client_app, serve, listener.progress, folder.path, chatter)
         finished[0].result()
 
 
@@ -87,15 +85,14 @@ def run_all(
                 done.result()
             closed[:] = [closing.submit(close, run, summary)]
 
-    with listener.progress, ThreadPoolExecutor(1) as closing:
-        resources = start_ray(largest)
-        _on_engine(resources, nodes, client_app, serve, listener.progress, folder.path, chatter)
+    with listener.progress, ThreadPoolExecutor(1) as closing, running_ray(largest) as ray:
+        _on_engine(ray, nodes, client_app, serve, listener.progress, folder.path, chatter)
         for done in closed:
             done.result()
 
 
 def _on_engine(
-    resources: dict[str, int | float], clients: int, client_app: ClientApp | None, serve: Callable[[Grid], None],
+    ray: Ray, clients: int, client_app: ClientApp | None, serve: Callable[[Grid], None],
     progress: Progress, folder: Path, chatter: Chatter,
 ) -> None:  # fmt: skip
     def failed(error: BaseException) -> None:
@@ -106,7 +103,7 @@ def _on_engine(
             console_on(chatter.error).print(error_line(error, folder), soft_wrap=True)
         end_now(error.exit_code if isinstance(error, UserError) else RunError.exit_code)
 
-    run_on_ray(resources, clients, client_app or app, serve, failed)
+    run_on_ray(ray, clients, client_app or app, serve, failed)
 
 
 @contextlib.contextmanager
