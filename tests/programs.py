@@ -1,9 +1,13 @@
 """Runs the programs as a user does: in a process of their own."""
 
+import atexit
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -45,3 +49,29 @@ def assert_nothing_left_of(folder: Path) -> None:
         except psutil.Error:
             continue
     assert not left
+
+
+def wait_for_rounds(process: subprocess.Popen, out: Path, rounds: int, seconds: float = 200) -> None:
+    """Until a run that goes on has recorded so many rounds, the start among them."""
+    deadline = time.monotonic() + seconds
+    file = out / "rounds.jsonl"
+    while not file.exists() or len(file.read_text().splitlines()) < rounds:
+        assert process.poll() is None, f"ended with {process.returncode}"
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def kill_tree(process: subprocess.Popen) -> None:
+    """Kill a program and all that it started."""
+    with contextlib.suppress(psutil.Error):
+        for child in [*psutil.Process(process.pid).children(recursive=True), process]:
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+    process.wait(20)
+
+
+def short_folder() -> Path:
+    """A new folder whose path is short enough for sockets; pytest's are not. Gone when the tests end."""
+    folder = Path(tempfile.mkdtemp(prefix="ol", dir="/tmp"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
