@@ -154,7 +154,8 @@ def _init(experiment: Experiment, address: str, folders: dict[str, str]) -> None
         reason = str(error).partition("\n")[0]
         if experiment.ray_address:
             raise UserError(
-                f"--ray-address {experiment.ray_address}: no Ray cluster there ({reason}); {_START_ONE}"
+                f"--ray-address {experiment.ray_address}: no Ray cluster there, or one that wants another token "
+                f"(RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH): {reason}; {_START_ONE}"
             ) from None
         raise RunError(f"Ray did not start: {reason}") from error
     finally:

@@ -112,7 +112,10 @@ def folders_for_ray() -> Iterator[dict[str, str]]:
     arguments = {"_temp_dir": str(folder / "r")}  # Ray opens this folder to everybody; the one around it is closed
     if folder.parent != Path(tempfile.gettempdir()):
         spilling = scratch_folder()
-        arguments["_object_spilling_directory"] = str(spilling)
+        arguments["object_spilling_directory"] = str(spilling)
+    os.environ.setdefault(
+        "TORCHINDUCTOR_CACHE_DIR", str((spilling or folder) / "torch")
+    )  # else a folder in TMPDIR that stays
     try:
         yield arguments
     finally:

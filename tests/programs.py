@@ -38,17 +38,24 @@ def summary(folder: Path) -> dict:
     return json.loads((folder / "summary.json").read_text())
 
 
-def assert_nothing_left_of(folder: Path) -> None:
-    """No process is left whose environment names this folder."""
+def assert_nothing_left_of(folder: Path, seconds: float = 15) -> None:
+    """No process is left whose environment names this folder, within some time."""
     time.sleep(1.0)
-    left = []
+    deadline = time.monotonic() + seconds
+    while (left := _processes_of(folder)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left
+
+
+def _processes_of(folder: Path) -> list[list[str]]:
+    found = []
     for process in psutil.process_iter():
         try:
             if process.environ().get("OLEANDER_TEST") == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
-                left.append(process.cmdline())
+                found.append(process.cmdline())
         except psutil.Error:
             continue
-    assert not left
+    return found
 
 
 def wait_for_rounds(process: subprocess.Popen, out: Path, rounds: int, seconds: float = 200) -> None:
@@ -56,7 +63,7 @@ def wait_for_rounds(process: subprocess.Popen, out: Path, rounds: int, seconds: 
     deadline = time.monotonic() + seconds
     file = out / "rounds.jsonl"
     while not file.exists() or len(file.read_text().splitlines()) < rounds:
-        assert process.poll() is None, f"ended with {process.returncode}"
+        assert process.poll() is None, f"ended with {process.returncode}: {process.stderr and process.stderr.read()}"
         assert time.monotonic() < deadline
         time.sleep(0.1)
 

@@ -97,7 +97,7 @@ def test_a_path_too_long_for_a_socket_leaves_only_large_objects_in_tmpdir(enviro
     environment.setattr(tempfile, "tempdir", str(long))
     environment.setenv("XDG_RUNTIME_DIR", str(short))
     with folders_for_ray() as folders:
-        sockets, spilling = Path(folders["_temp_dir"]), Path(folders["_object_spilling_directory"])
+        sockets, spilling = Path(folders["_temp_dir"]), Path(folders["object_spilling_directory"])
         assert sockets.parent.parent == short and spilling.parent == long
         assert sockets.parent.stat().st_mode & 0o077 == spilling.stat().st_mode & 0o077 == 0
         assert len(os.fsencode(str(short) + SOCKET_IN_FOLDER)) <= LONGEST_SOCKET

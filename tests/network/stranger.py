@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 
 METHODS = (
@@ -86,23 +86,23 @@ def by_grpc(host: str, port: int, token: str) -> set[str]:
     return answers
 
 
-def joins(*words: str) -> bool:
-    """Whether a program of Ray's gets in: it says ``is in``, or ``Ray runtime started``."""
+@contextlib.contextmanager
+def joined(*words: str, seconds: float = 60) -> Iterator[bool]:
+    """Whether a program of Ray's gets in: it says ``is in``, or ``Ray runtime started``. It runs until the context ends."""
     with tempfile.TemporaryFile("w+") as said:
         program = subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT, start_new_session=True)
-        deadline = time.monotonic() + 45
-        while program.poll() is None and time.monotonic() < deadline:
+        deadline, inside = time.monotonic() + seconds, False
+        while not inside and program.poll() is None and time.monotonic() < deadline:
             time.sleep(0.2)
             said.seek(0)
-            if re.search("is in|Ray runtime started", said.read()):
-                break
+            inside = re.search("is in|Ray runtime started", said.read()) is not None
+        said.seek(0)
+        text = said.read()
+        yield re.search("is in|Ray runtime started", text) is not None
         with contextlib.suppress(ProcessLookupError):
             os.killpg(program.pid, signal.SIGKILL)
         program.wait()
-        said.seek(0)
-        text = said.read()
     print(text, file=sys.stderr)
-    return re.search("is in|Ray runtime started", text) is not None
 
 
 def main(marker: str, gcs: str, host: str, ports: list[str]) -> None:
@@ -115,10 +115,8 @@ def main(marker: str, gcs: str, host: str, ports: list[str]) -> None:
         answers[port] = {"http": sorted(by_http(host, port)), "grpc": sorted(by_grpc(host, port, token))}
     ray = str(Path(sys.executable).with_name("ray"))
     start = (ray, "start", f"--address={host}:{gcs}", "--num-cpus=1", "--disable-usage-stats", "--block")
-    with ThreadPoolExecutor() as both:
-        driver = both.submit(joins, sys.executable, "-c", DRIVER, f"{host}:{gcs}", marker)
-        node = both.submit(joins, *start)
-    print(json.dumps({"answers": answers, "driver": driver.result(), "node": node.result()}))
+    with joined(*start) as node, joined(sys.executable, "-c", DRIVER, f"{host}:{gcs}", marker) as driver:
+        print(json.dumps({"answers": answers, "driver": driver, "node": node}))
 
 
 if __name__ == "__main__":
