@@ -107,16 +107,17 @@ def joined(*words: str, seconds: float = 60) -> Iterator[bool]:
 
 def main(marker: str, gcs: str, host: str, ports: list[str]) -> None:
     token, answers = os.environ.get("RAY_AUTH_TOKEN", ""), {}
-    for port in map(int, ports):
+    ray = str(Path(sys.executable).with_name("ray"))
+    start = (ray, "start", f"--address={host}:{gcs}", "--num-cpus=1", "--disable-usage-stats", "--block")
+    with joined(*start) as node, joined(sys.executable, "-c", DRIVER, f"{host}:{gcs}", marker) as driver:
+        pass
+    for port in map(int, ports):  # after the joining: an empty request is the end of an open GCS
         try:
             socket.create_connection((host, port), timeout=5).close()
         except OSError:
             continue
         answers[port] = {"http": sorted(by_http(host, port)), "grpc": sorted(by_grpc(host, port, token))}
-    ray = str(Path(sys.executable).with_name("ray"))
-    start = (ray, "start", f"--address={host}:{gcs}", "--num-cpus=1", "--disable-usage-stats", "--block")
-    with joined(*start) as node, joined(sys.executable, "-c", DRIVER, f"{host}:{gcs}", marker) as driver:
-        print(json.dumps({"answers": answers, "driver": driver, "node": node}))
+    print(json.dumps({"answers": answers, "driver": driver, "node": node}))
 
 
 if __name__ == "__main__":
