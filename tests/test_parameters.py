@@ -1,0 +1,76 @@
+"""A model as numbers, tensor by tensor: which vector a tensor is in, where, and under what name."""
+
+import numpy as np
+import pytest
+import torch
+
+from learning.parameters import Layout, ModelState, arrays_of, load_arrays, named_arrays
+
+
+def model() -> torch.nn.Module:
+    """Weights of 6 + 2, 2, 2 and statistics of 2, 2, with a counter, in the order of the state dict; no two numbers alike."""
+    made = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    with torch.no_grad():
+        for i, tensor in enumerate(made.state_dict().values()):
+            tensor.copy_((torch.arange(tensor.numel()).reshape(tensor.shape) + 10 * i).to(tensor.dtype))
+    return made
+
+
+NAMES = ("0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var")
+
+
+def test_a_layout_names_what_is_sent_in_the_order_of_the_state_dict():
+    layout = Layout.of(model())
+    assert layout.names == NAMES and layout.shapes == ((2, 3), (2,), (2,), (2,), (2,), (2,))
+    assert layout.is_weight == (True, True, True, True, False, False)
+    assert (layout.sizes, layout.weight_count, layout.statistic_count) == ((6, 2, 2, 2, 2, 2), 12, 4)
+    assert layout.variances.tolist() == [False, False, True, True]
+
+
+def test_weights_and_statistics_lie_in_vectors_of_their_own_one_tensor_after_the_other():
+    layout = Layout.of(model())
+    state = layout.flatten(arrays_of(model()))
+    assert state.weights.tolist() == [0, 1, 2, 3, 4, 5, 10, 11, 20, 21, 30, 31]
+    assert state.statistics.tolist() == [40, 41, 50, 51]
+    assert [array.tolist() for array in state.sent()] == [state.weights.tolist(), state.statistics.tolist()]
+    for array, shape, own in zip(layout.unflatten(state), layout.shapes, arrays_of(model()), strict=True):
+        assert array.shape == shape and array.dtype == np.float32
+        np.testing.assert_array_equal(array, own)
+    named = named_arrays(layout, state)
+    assert tuple(named) == NAMES and named["1.running_var"].tolist() == [50, 51]
+
+
+def test_a_number_is_traced_to_its_tensor():
+    layout = Layout.of(model())
+    assert [layout.tensor_at(i, weight=True) for i in (0, 5, 6, 7, 8, 11)] == [
+        "0.weight", "0.weight", "0.bias", "0.bias", "1.weight", "1.bias",
+    ]  # fmt: skip
+    assert [layout.tensor_at(i, weight=False) for i in (0, 1, 2, 3)] == ["1.running_mean"] * 2 + ["1.running_var"] * 2
+
+
+def test_what_is_loaded_is_a_copy_and_counters_begin_again():
+    made = model()
+    sent = [array + 1 for array in arrays_of(made)]
+    load_arrays(made, sent)
+    assert made[1].num_batches_tracked == 0
+    sent[0][:] = -1
+    assert made[0].weight.tolist() == [[1, 2, 3], [4, 5, 6]]
+    own = arrays_of(made)
+    own[0][:] = -1
+    assert made[0].weight.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize("count", [5, 7])
+def test_another_number_of_tensors_is_not_taken(count):
+    arrays = (arrays_of(model()) * 2)[:count]
+    with pytest.raises(ValueError):
+        load_arrays(model(), arrays)
+    with pytest.raises(ValueError):
+        Layout.of(model()).flatten(arrays)
+
+
+def test_a_model_without_statistics_has_none():
+    layout = Layout.of(torch.nn.Linear(3, 2))
+    assert layout.statistic_count == 0 and layout.variances.shape == (0,) and layout.variances.dtype == bool
+    state = layout.flatten(arrays_of(torch.nn.Linear(3, 2)))
+    assert isinstance(state, ModelState) and state.statistics.shape == (0,)
