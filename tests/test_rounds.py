@@ -4,23 +4,25 @@ import time
 
 import numpy as np
 import pytest
+from flwr.app import Error, Message
 
-from experiment.errors import RunError
+import tests.played_network as played
+from experiment.config import Experiment
+from experiment.errors import RunError, UserError
 from learning.parameters import ModelState
+from strategies import RuleError, pipeline_of
 from strategies.flower import PipelineStrategy
+from strategies.krum import krum
+from tests.cohorts import random_cohort
 from tests.played_network import Network, changed, run
 
 pytestmark = pytest.mark.usefixtures("task")
 
 
 def moved_by(weights, statistics):
-    """A client whose update is this, whatever the others' are."""
+    """A client whose local model is this."""
 
-    def arrays(content):
-        client_step = content["step"] if "step" in content else 0
-        return [np.asarray(weights, np.float32) + client_step, np.asarray(statistics, np.float32)]
-
-    return changed(arrays=arrays)
+    return changed(arrays=[np.asarray(weights, np.float32), np.asarray(statistics, np.float32)])
 
 
 def of_length(norm, statistics=(0, 0, 0, 0)):
@@ -65,28 +67,22 @@ def test_what_is_averaged_is_the_change_and_it_is_added_to_the_model_that_was_se
     np.testing.assert_allclose(outcome.norms_before, np.sqrt(6) * np.array([1, 2, 3, 9, 10]), rtol=1e-6)
 
 
-def test_a_clients_influence_is_by_the_examples_that_the_server_knows_of():
-    """Not by their number in the round, nor equal where shards are not."""
-    import tests.played_network as played
+def test_a_clients_influence_is_by_the_examples_that_the_server_knows_of(monkeypatch):
+    """Not equal where shards are not; who claims more, or fewer, than its shard has is refused."""
+    sizes = [10, 20, 30]
 
-    sizes, original = [10, 20, 30], PipelineStrategy.__init__
+    class Sized(PipelineStrategy):
+        def __init__(self, experiment, pipeline, layout, start, _shard_sizes, *others):
+            super().__init__(experiment, pipeline, layout, start, sizes, *others)
 
-    def with_sizes(strategy, *arguments, **named):
-        original(strategy, *arguments, **named)
-        strategy.shard_sizes = sizes
-
+    monkeypatch.setattr(played, "PipelineStrategy", Sized)
     faults = {i: changed(**{"num-examples": size}) for i, size in enumerate(sizes)}
-    monkey = pytest.MonkeyPatch()
-    monkey.setattr(played.PipelineStrategy, "__init__", with_sizes)
-    try:
-        _, (outcome,) = run(Network(3, faults), clients=3, clients_per_round=3, rounds=1)
-        for claimed in (9, 11, 19, 21):
-            lying = faults | {0: changed(**{"num-examples": claimed})}
-            with pytest.raises(RunError, match=f"client 0: it claims {claimed} examples, but its shard has 10"):
-                run(Network(3, lying), clients=3, clients_per_round=3, rounds=1)
-    finally:
-        monkey.undo()
+    _, (outcome,) = run(Network(3, faults), clients=3, clients_per_round=3, rounds=1)
     assert outcome.influence == pytest.approx([1 / 6, 2 / 6, 3 / 6])
+    for claimed in (0, 1, 9, 11, 20):
+        lying = faults | {0: changed(**{"num-examples": claimed})}
+        with pytest.raises(RunError, match=f"client 0: it claims {claimed} examples, but its shard has 10"):
+            run(Network(3, lying), clients=3, clients_per_round=3, rounds=1)
 
 
 def test_losses_and_images_are_the_clients_own_by_rising_id():
@@ -140,3 +136,59 @@ def test_an_aggregate_that_overflows_ends_the_run_and_the_last_good_model_stays(
     far = {i: moved_by(np.full(6, 3e38), np.full(4, -3e38)) for i in range(5)}
     with pytest.raises(RunError, match="client 0: its update overflows"):
         run(Network(5, far), clients=5, clients_per_round=5, rounds=1, after=twice)
+
+
+# ---- what is said of those who are left out --------------------------------------------------------------------------
+
+
+def failing(reason):
+    return lambda message, _content: Message(Error(code=2, reason=reason), reply_to=message)
+
+
+OF_A_NODE = "<class 'ray.exceptions.RayTaskError'>:<'Exception ClientAppException occurred. Message: {}'>"
+CAUSES = {
+    "gone": ("<Node Unavailable>", "it is gone: no sign of life"),
+    "killed": ("<class 'x'>:<'ActorDiedError: …'>", "its process died in the middle of its work (killed, or out of memory)"),
+    "killed, as Ray says": ("RayActorError", "its process died in the middle of its work (killed, or out of memory)"),
+    "its worker": ("WorkerCrashedError", "its process died in the middle of its work (killed, or out of memory)"),
+    "silent": ("", "it failed without a word"),
+    "blank": (" \n \n", "it failed without a word"),
+    "in Ray": (OF_A_NODE.format("out of cheese"), "it raised: out of cheese"),
+    "in Ray, two lines": (OF_A_NODE.format("out of\n\n  cheese "), "it raised: out of … cheese"),
+    "in Ray, three lines": (OF_A_NODE.format("first\nmiddle\nlast"), "it raised: first … last"),
+    "as nodes give it": ("<class 'ValueError'>:<'no\nway'>", "it raised: no … way"),
+    "in its own words": ("plain words", "it raised: plain words"),
+    "in colours": ("\x1b[36mplain\x1b[0m words", "it raised: plain words"),
+    "at length": ("x" * 1000, f"it raised: {'x' * 389}"),
+}
+
+
+@pytest.mark.parametrize("case", CAUSES)
+def test_why_a_client_was_left_out_is_said_in_one_sentence(case):
+    reason, words = CAUSES[case]
+    _, (outcome,) = run(
+        Network(6, {2: failing(reason)}), clients_per_round=6, rounds=1, on_bad_reply="drop", round_timeout=20
+    )
+    said = outcome.dropped[2]
+    assert said == words if case != "at length" else said.startswith(words) and len(said) <= 412
+
+
+def test_a_run_that_ends_by_a_client_says_how_it_would_not():
+    with pytest.raises(RunError) as error:
+        run(Network(6, {2: failing("plain words")}), clients_per_round=6, rounds=1)
+    assert str(error.value) == (
+        "round 1, client 2: it raised: plain words (--on-bad-reply drop leaves such clients out and goes on)"
+    )
+
+
+def test_krum_names_the_least_number_of_clients():
+    for f in (0, 1, 2, 5):
+        with pytest.raises(RuleError, match=rf"n = 2 and f = {f} \(so n >= {2 * f + 3}\)"):
+            krum(random_cohort(2), assumed_malicious=f)
+
+
+@pytest.mark.parametrize("rule", ["krum", "multi_krum"])
+def test_a_rule_that_is_tried_on_fewer_clients_than_it_needs_is_refused_before_anything_starts(rule):
+    with pytest.raises(UserError, match=f"^--strategy clip.{rule}: Krum needs"):
+        pipeline_of(Experiment(strategy=f"clip+{rule}", clients=9, clients_per_round=6, assumed_malicious=2))
+    assert pipeline_of(Experiment(strategy=f"clip+{rule}", clients=9, clients_per_round=7, assumed_malicious=2)).name
