@@ -38,7 +38,7 @@ class Target:
     tests: list[str]
 
 
-MODEL = ["test_learning.py", "test_training.py"]
+MODEL = ["test_learning.py", "test_training.py", "test_parameters.py"]
 FOLDERS = {
     "strategies": Target(
         ["*.py"],
@@ -52,7 +52,10 @@ FOLDERS = {
     ),
     "experiment": Target(
         ["intervals.py", "sweeps.py", "plan.py", "resume.py", "records.py"],
-        ["test_plan.py", "test_resume.py", "test_records.py", "test_intervals.py", "test_standing.py"],
+        [
+            "test_plan.py", "test_sweeps.py", "test_resume.py", "test_records.py", "test_standing.py", "test_exclusion.py",
+            "test_study.py::test_interval_is_students",
+        ],
     ),
     "network": Target(["filter.py", "roster.py"], ["network/test_roster.py", "network/test_gate.py", "network/test_hello.py"]),
 }  # fmt: skip
@@ -69,15 +72,22 @@ def main() -> None:
         __doc__, folders=(list(FOLDERS), f"of {known}"), sample=(0, "mutants of each folder; 0: all"), seed=(0, "draws the sample"),
         children=(2, "mutants at the same time"), tests=("", "a commit whose tests are taken; empty: those that are here"),
         survivors=(1, "1: print the survivors' diffs, 0: leave them out"),
+        again=("", "a file of --json: of its mutants, try those again that were not killed; the code must be the same"),
     )  # fmt: skip
     if unknown := [name for name in told.folders if name not in FOLDERS]:
         raise SystemExit(f"--folders {' '.join(unknown)}: known are {known}")
-    found = {name: measured(name, told.tests, told.sample, told.seed, told.children) for name in told.folders}
+    before = json.loads(Path(told.again).read_text(encoding="utf-8"))["found"] if told.again else {}
+    found = {
+        name: measured(name, told.tests, told.sample, told.seed, told.children, before.get(name, {}))
+        for name in told.folders
+    }
     for name, results in found.items():
         for mutant, result in results.items() if told.survivors else ():
             if result["status"] in ("survived", "untested"):
                 print(f"\n{name}: {mutant} {result['status']}\n{result['diff']}")
-    show("Mutants", ("folder", "mutants", *COLUMNS, "score"), [row(name, list(r.values())) for name, r in found.items()])
+    show(
+        "Mutants", ("folder", "mutants", *COLUMNS, "score"), [row(name, list(r.values())) for name, r in found.items()]
+    )
     write(told.json, found=found)
 
 
@@ -88,8 +98,10 @@ def row(name: str, results: list[dict[str, str]]) -> list[object]:
     return [name, len(results), *counts.values(), f"{100 * score:.0f} %"]
 
 
-def measured(name: str, tests: str, sample: int, seed: int, children: int) -> dict[str, dict[str, str]]:
-    """Mutant → its status, and its diff where it was not killed."""
+def measured(
+    name: str, tests: str, sample: int, seed: int, children: int, before: dict[str, dict[str, str]]
+) -> dict[str, dict[str, str]]:
+    """Mutant → its status, and its diff where it was not killed; those killed ``before`` are not tried again."""
     with tempfile.TemporaryDirectory(prefix="oleander-mutation-") as scratch:
         folder = Path(scratch) / "copy"
         copy_to(folder, tests)
@@ -100,15 +112,22 @@ def measured(name: str, tests: str, sample: int, seed: int, children: int) -> di
             raise SystemExit(f"{name}: mutmut made no mutants; MUTMUT_DEBUG=1 shows why")
         if 0 < sample < len(names):
             names = sorted(random.Random(seed).sample(names, sample))
+        if before:
+            names = sorted(mutant for mutant, old in before.items() if old["status"] != "killed")
         mutmut(folder, "run", "--max-children", str(children), *names)
-        codes = {mutant: code for file in mutated(folder) for mutant, code in verdicts(file).items() if mutant in set(names)}
-        return {mutant: result(folder, mutant, code) for mutant, code in codes.items()}
+        codes = {
+            mutant: code for file in mutated(folder) for mutant, code in verdicts(file).items() if mutant in set(names)
+        }
+        return before | {mutant: result(folder, mutant, code) for mutant, code in codes.items()}
 
 
 def copy_to(folder: Path, tests: str) -> None:
     """This checkout's files, tests included or those of another commit."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
     )
     for name in map(os.fsdecode, filter(None, listed.stdout.split(b"\0"))):
         if (ROOT / name).is_file() and not (tests and name.startswith("tests/")):
@@ -121,12 +140,14 @@ def copy_to(folder: Path, tests: str) -> None:
 
 
 def configure(folder: Path, name: str) -> None:
-    """mutmut's own table in the copy's pyproject.toml."""
+    """The table that mutmut reads, in the copy's pyproject.toml."""
     target = FOLDERS[name]
-    tests = [f"tests/{test}" for test in target.tests if (folder / "tests" / test).is_file()]
+    tests = [f"tests/{test}" for test in target.tests if (folder / "tests" / test.partition("::")[0]).is_file()]
     settings = {
         "source_paths": PACKAGES,
-        "only_mutate": [str(file.relative_to(folder)) for pattern in target.files for file in (folder / name).glob(pattern)],
+        "only_mutate": [
+            str(file.relative_to(folder)) for pattern in target.files for file in (folder / name).glob(pattern)
+        ],
         "also_copy": UNTOUCHED,
         "pytest_add_cli_args": ["-n0", "-p", "no:cacheprovider", "-k", SLOW],
         "pytest_add_cli_args_test_selection": tests,

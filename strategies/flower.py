@@ -220,8 +220,9 @@ class PipelineStrategy(Strategy):
 
     def _apply(self, server_round: int, aggregate: Aggregate) -> int:
         """Add the aggregate to the global model; returns how many variances had to be clamped at 0."""
-        weights = (self.state.weights.astype(np.float64) + aggregate.delta).astype(np.float32)
-        statistics = (self.state.statistics.astype(np.float64) + aggregate.statistics).astype(np.float32)
+        with np.errstate(over="ignore"):  # looked at below
+            weights = (self.state.weights.astype(np.float64) + aggregate.delta).astype(np.float32)
+            statistics = (self.state.statistics.astype(np.float64) + aggregate.statistics).astype(np.float32)
         negative = self.layout.variances & (statistics < 0)
         statistics[negative] = 0.0
         if not (np.isfinite(weights).all() and np.isfinite(statistics).all()):

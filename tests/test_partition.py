@@ -45,7 +45,9 @@ def test_all_of_the_training_set_can_be_dealt(how):
     data = dataset()
     shards = partition(data, replace(SETTINGS, partition=how, clients=10, iid_rate=1.0))
     assert sorted(np.concatenate(shards).tolist()) == list(range(500))
-    with pytest.raises(UserError, match=r"^clients x samples_per_client = 10 x 51 = 510 images, but the training set has 500 "):
+    with pytest.raises(
+        UserError, match=r"^clients x samples_per_client = 10 x 51 = 510 images, but the training set has 500 "
+    ):
         partition(data, replace(SETTINGS, partition=how, clients=10, samples_per_client=51))
 
 

@@ -119,7 +119,7 @@ def red_columns(stamp) -> list[int]:
 def test_dbas_parts_go_from_left_to_right_by_attacker_in_a_square_of_the_size_that_is_set(size):
     attack = attack_of(replace(SETTINGS, attack="dba", patch_size=size))
     columns = [red_columns(attack.part(attacker)) for attacker in range(3)]
-    assert sum(columns, []) == list(range(32 - size, 32))
+    assert [column for part in columns for column in part] == list(range(32 - size, 32))
     stamped = attack.trigger(torch.zeros(1, 3, 32, 32))[0, 0]
     assert stamped[32 - size :, 32 - size :].all() and int(stamped.sum()) == size * size
 
@@ -156,7 +156,9 @@ def test_all_tampers_are_applied_one_after_the_other():
     add = lambda sent: replace(sent, delta=sent.delta + 1)  # noqa: E731
     np.testing.assert_array_equal(Attack(tampers=(double, add)).tamper(update()).delta, update().delta * 2 + 1)
     np.testing.assert_array_equal(Attack(tampers=(add, double)).tamper(update()).delta, (update().delta + 1) * 2)
-    np.testing.assert_array_equal(Attack(tampers=(add, double, add)).tamper(update()).delta, (update().delta + 1) * 2 + 1)
+    np.testing.assert_array_equal(
+        Attack(tampers=(add, double, add)).tamper(update()).delta, (update().delta + 1) * 2 + 1
+    )
 
 
 def test_scaling_comes_after_the_tampers_before_it_and_keeps_the_trigger():

@@ -1,6 +1,9 @@
 """What a round does to the global model and what it reports of it; Flower's grid is played, Ray does not run."""
 
+import math
 import time
+from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -10,7 +13,8 @@ import tests.played_network as played
 from experiment.config import Experiment
 from experiment.errors import RunError, UserError
 from learning.parameters import ModelState
-from strategies import RuleError, pipeline_of
+from learning.updates import Aggregate
+from strategies import Pipeline, RuleError, pipeline_of
 from strategies.flower import PipelineStrategy
 from strategies.krum import krum
 from tests.cohorts import random_cohort
@@ -127,15 +131,112 @@ def test_training_began_when_the_first_client_did():
     assert late <= strategy.training_began_at <= time.time()
 
 
-def test_an_aggregate_that_overflows_ends_the_run_and_the_last_good_model_stays():
-    state = ModelState(np.full(6, 3e38, np.float32), np.zeros(4, np.float32))
-    network = Network(5, {i: moved_by(np.full(6, 3.1e38), np.full(4, 3e38)) for i in range(5)})
+def test_an_update_that_overflows_is_a_bad_reply_in_weights_and_in_statistics():
+    state = ModelState(np.full(6, 3e38, np.float32), np.full(4, 3e38, np.float32))
+    for fault in (moved_by(np.full(6, -3e38), np.full(4, 3e38)), moved_by(np.full(6, 3e38), np.full(4, -3e38))):
+        with pytest.raises(RunError, match="round 1, client 0: its update overflows"):
+            run(Network(5, {0: fault}), clients=5, clients_per_round=5, rounds=1, after=state)
+    network = Network(5, {i: moved_by(np.full(6, 3.1e38), np.full(4, 3.1e38)) for i in range(5)})
     strategy, _ = run(network, clients=5, clients_per_round=5, rounds=1, after=state)
-    assert strategy.state.weights[0] == np.float32(3.1e38)
-    twice = ModelState(state.weights, np.full(4, 3e38, np.float32))
-    far = {i: moved_by(np.full(6, 3e38), np.full(4, -3e38)) for i in range(5)}
-    with pytest.raises(RunError, match="client 0: its update overflows"):
-        run(Network(5, far), clients=5, clients_per_round=5, rounds=1, after=twice)
+    assert strategy.state.weights.tolist() == [np.float32(3.1e38)] * 6
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("part", ["delta", "statistics"])
+def test_an_aggregate_that_overflows_ends_the_run_with_the_rounds_number(part, monkeypatch):
+    def rule(cohort):
+        good = Aggregate(np.zeros(6, np.float32), np.zeros(4, np.float32), np.full(6, 1 / 6))
+        return replace(good, **{part: np.full_like(getattr(good, part), 3e38)})
+
+    monkeypatch.setattr(played, "pipeline_of", lambda _: Pipeline("mine", (), rule))
+    state = ModelState(np.full(6, 3e38, np.float32), np.full(4, 3e38, np.float32))
+    with pytest.raises(RunError, match=r"^round 3: the aggregate overflows float32; "):
+        run(Network(6), clients_per_round=6, rounds=5, done=2, after=state)
+
+
+def test_a_rule_that_cannot_aggregate_a_round_names_it_and_who_was_left_out(monkeypatch):
+    def rule(cohort):
+        raise RuleError("too few")
+
+    monkeypatch.setattr(played, "pipeline_of", lambda _: Pipeline("mine", (), rule))
+    with pytest.raises(RunError, match=r"^round 1: too few; client 2 was left out: it raised: no$"):
+        run(Network(6, {2: failing("no")}), clients_per_round=6, rounds=1, on_bad_reply="drop")
+
+
+def test_a_reply_that_nobody_asked_for_holds_back_none_that_come_after_it(monkeypatch):
+    """The first client's reply comes twice, and one comes from a client that was not drawn, before all others."""
+    expected, (honest,) = run(Network(6), rounds=1)
+    original = PipelineStrategy.aggregate_train
+
+    def with_extra(strategy, server_round, replies):
+        first, *others = replies
+        twice, strange = (Message(first.content, reply_to=first) for _ in range(2))
+        twice.metadata.__dict__["_src_node_id"] = first.metadata.src_node_id
+        strange.metadata.__dict__["_src_node_id"] = 7
+        return original(strategy, server_round, [strange, first, twice, *others])
+
+    monkeypatch.setattr(PipelineStrategy, "aggregate_train", with_extra)
+    strategy, (outcome,) = run(Network(6), rounds=1)
+    assert replace(outcome, seconds={}) == replace(honest, seconds={})
+    np.testing.assert_array_equal(strategy.state.weights, expected.state.weights)
+
+
+class Told(played.Quiet):
+    """A watcher that keeps what it is told."""
+
+    waiting: ClassVar[list[int]] = []
+    done: ClassVar[list[tuple[int, int]]] = []
+
+    def waiting_for(self, clients):
+        Told.waiting.append(clients)
+
+    def client_done(self, client_id, images):
+        Told.done.append((client_id, images))
+
+
+def test_the_watcher_is_told_who_is_done_and_how_many_are_not(monkeypatch):
+    monkeypatch.setattr(played, "Quiet", Told)
+    Told.waiting.clear(), Told.done.clear()
+    faults = {i: changed(images=10.0 + i) for i in range(6)} | {2: failing("no"), 4: lambda message, content: None}
+    run(Network(6, faults), clients_per_round=6, rounds=1, on_bad_reply="drop")
+    assert Told.waiting == [6, 5, 4, 3, 2, 1, 0]
+    assert Told.done == [(0, 10), (1, 11), (3, 13), (5, 15)]
+
+
+def test_metrics_that_are_missing_are_named_or_unknown():
+    def without(*names):
+        return lambda message, content: played.honest(message, {k: v for k, v in content.items() if k not in names})
+
+    _, (outcome,) = run(Network(6, dict.fromkeys(range(6), without("loss", "images"))), clients_per_round=6, rounds=1)
+    assert all(math.isnan(loss) for loss in outcome.losses) and outcome.images == 0
+    with pytest.raises(RunError, match="it claims None examples"):
+        run(Network(6, {0: without("num-examples")}), clients_per_round=6, rounds=1)
+
+
+@pytest.mark.parametrize("missing", ["arrays", "metrics"])
+def test_a_reply_without_arrays_or_without_metrics_is_none(missing):
+    def fault(message, content):
+        reply = played.honest(message, content)
+        del reply.content[missing]
+        return reply
+
+    with pytest.raises(RunError, match="client 0: its reply has no arrays or no metrics"):
+        run(Network(6, {0: fault}), clients_per_round=6, rounds=1)
+
+
+def test_statistics_that_are_wrong_are_called_statistics():
+    for statistics, words in (
+        (np.zeros(3, np.float32), r"its statistics have shape \(3,\), not \(4,\)"),
+        (np.zeros(4), r"its statistics are float64"),
+        (
+            np.array([0, np.nan, 0, 0], np.float32),
+            r"its statistics have 1 values that are not finite .* from bn.running_mean on",
+        ),
+        (np.array([0, 0, np.inf, np.nan], np.float32), r"its statistics have 2 values .* from bn.running_var on"),
+    ):
+        fault = changed(arrays=lambda content, statistics=statistics: [content["arrays"][0], statistics])
+        with pytest.raises(RunError, match=f"client 0: {words}"):
+            run(Network(6, {0: fault}), clients_per_round=6, rounds=1)
 
 
 # ---- what is said of those who are left out --------------------------------------------------------------------------
@@ -148,7 +249,10 @@ def failing(reason):
 OF_A_NODE = "<class 'ray.exceptions.RayTaskError'>:<'Exception ClientAppException occurred. Message: {}'>"
 CAUSES = {
     "gone": ("<Node Unavailable>", "it is gone: no sign of life"),
-    "killed": ("<class 'x'>:<'ActorDiedError: …'>", "its process died in the middle of its work (killed, or out of memory)"),
+    "killed": (
+        "<class 'x'>:<'ActorDiedError: …'>",
+        "its process died in the middle of its work (killed, or out of memory)",
+    ),
     "killed, as Ray says": ("RayActorError", "its process died in the middle of its work (killed, or out of memory)"),
     "its worker": ("WorkerCrashedError", "its process died in the middle of its work (killed, or out of memory)"),
     "silent": ("", "it failed without a word"),

@@ -10,8 +10,8 @@ import torch
 
 from learning.data import Dataset, to_pixels
 from learning.evaluation import PROBE, Cores, Scores, evaluate, probe_hash, stamped_hash
-from learning.remembered import recall_scores, remember_scores, scores_key
 from learning.parameters import ModelState
+from learning.remembered import recall_scores, remember_scores, scores_key
 
 CPU = torch.device("cpu")
 
@@ -122,7 +122,7 @@ def test_a_stamped_hash_is_of_the_target_and_every_stamped_image_of_another_clas
 
 def test_a_trigger_is_known_by_the_first_images_of_all_classes():
     data = dataset()
-    assert PROBE < len(data.test_labels)
+    assert len(data.test_labels) > PROBE
     expected = hashlib.sha256(b"target -1" + says(7)(to_pixels(data.test_images[:PROBE])).numpy().tobytes()).hexdigest()
     assert probe_hash(data, says(7)) == expected != probe_hash(data, says(8))
 
@@ -135,7 +135,10 @@ def test_scores_are_known_by_weights_and_statistics_and_not_by_where_one_ends(mo
 
     base = key([1, 2], [3])
     assert base == key([1, 2], [3]) and len(base) == 64
-    assert len({base, key([1, 3], [3]), key([1, 2], [4]), key([1, 2], [3], target=1), key([1, 2], [3], trigger=says(8))}) == 5
+    assert (
+        len({base, key([1, 3], [3]), key([1, 2], [4]), key([1, 2], [3], target=1), key([1, 2], [3], trigger=says(8))})
+        == 5
+    )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert recall_scores(base) is None
     remember_scores(base, Scores(0.25, 0.5, 1.5))

@@ -91,7 +91,13 @@ def test_every_word_of_the_states_header_counts(tmp_path):
     assert {"round", "outcome", "start", "dataset_sha256", "trigger_sha256", "sha256"} <= header.keys()
     outcome = json.loads(header["outcome"]) | {"clamped_variances": 4}
     changes = [{name: value[:-1] + chr(ord(value[-1]) ^ 1)} for name, value in header.items()]
-    changes += [{"round": "2"}, {"round": "0"}, {"outcome": json.dumps(outcome)}, {"outcome": "null"}, {"start": "another"}]
+    changes += [
+        {"round": "2"},
+        {"round": "0"},
+        {"outcome": json.dumps(outcome)},
+        {"outcome": "null"},
+        {"start": "another"},
+    ]
     changes += [{name: None} for name in header] + [{"more": "x"}]
     for change in changes:
         stopped = stopped_after(tmp_path / f"run{len(list(tmp_path.iterdir()))}", 1, 1)
@@ -115,7 +121,7 @@ def test_statistics_and_weights_are_not_taken_for_each_other(tmp_path):
 def test_records_that_nobody_kept_a_state_for_are_refused_and_half_a_line_is_none(tmp_path):
     path = stopped_after(tmp_path / "run", 1, 1)
     (path / "state.safetensors").unlink()
-    with pytest.raises(UserError, match="has finished rounds, but state.safetensors is not there"):
+    with pytest.raises(UserError, match=r"has finished rounds, but state\.safetensors is not there"):
         standing_of(path, LAYOUT)
     (path / "rounds.jsonl").write_text('{"round": 0, "mta"')
     assert standing_of(path, LAYOUT) is None
@@ -139,5 +145,7 @@ def test_a_refusal_says_how_to_run_it_again(tmp_path):
     (path / "rounds.jsonl").unlink()
     with pytest.raises(UserError) as error:
         standing_of(path, LAYOUT)
-    assert str(error.value).startswith(f"--resume {path}: rounds.jsonl was changed since state.safetensors was written; ")
+    assert str(error.value).startswith(
+        f"--resume {path}: rounds.jsonl was changed since state.safetensors was written; "
+    )
     assert str(error.value).endswith(f"only run again (--scenario {path / 'config.toml'})")

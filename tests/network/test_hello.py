@@ -84,10 +84,14 @@ def bumped(version: str, part: int) -> str:
     return ".".join(parts)
 
 
-@pytest.mark.parametrize(("package", "part"), [("oleander", 0), ("oleander", 1), ("oleander", 2), ("flwr", 0), ("flwr", 1)])
+@pytest.mark.parametrize(
+    ("package", "part"), [("oleander", 0), ("oleander", 1), ("oleander", 2), ("flwr", 0), ("flwr", 1)]
+)
 def test_versions_that_do_not_fit_are_refused_in_each_part_that_counts(setup, package, part):
     other = bumped(versions()[package], part)
-    assert f"client 1 has {package} {other}, the server {versions()[package]}" == why(setup, 1, versions=with_version(package, other))
+    assert f"client 1 has {package} {other}, the server {versions()[package]}" == why(
+        setup, 1, versions=with_version(package, other)
+    )
 
 
 def test_a_patch_release_of_flower_is_let_in_and_other_last_bits_are_said(setup):
@@ -120,6 +124,8 @@ def test_who_is_missing_and_who_is_here_is_said_by_number(setup):
     assert said == ["waiting for clients; nobody is here yet; missing: 0, 1, 2. To start one: start 0"]
     said.clear()
     nodes.join(101, 1)
-    with pytest.raises(RunError, match=r"the clients \[0, 2\] did not join within 0.1 s \(--round-timeout, --min-clients\)"):
+    with pytest.raises(
+        RunError, match=r"the clients \[0, 2\] did not join within 0.1 s \(--round-timeout, --min-clients\)"
+    ):
         roster.nodes(nodes)
     assert said[-1] == "waiting for clients; here: 1; missing: 0, 2. To start one: start 0"
