@@ -57,7 +57,7 @@ FOLDERS = {
             "test_study.py::test_interval_is_students",
         ],
     ),
-    "network": Target(["filter.py", "roster.py"], ["network/test_roster.py", "network/test_gate.py", "network/test_hello.py"]),
+    "network": Target(["filter.py", "roster.py"], ["network/test_roster.py", "network/test_gate.py", "network/test_hello.py", "network/test_passed_on.py"]),
 }  # fmt: skip
 SLOW = "not (killed_in_round or exits_with or compiler or cifar or test_toy or never_answers or bf16)"
 """Tests that start programs or draw thousands of images are left out."""

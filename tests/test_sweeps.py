@@ -63,7 +63,7 @@ def test_axes_that_cannot_be_are_refused_in_these_words(axes, words_):
 def test_axes_that_can_be_are_let_through():
     check_axes([], "mine")
     check_axes([Axis("lr", [0.1, 0.2]), Axis("gamma", [0.1])], "mine")
-    with pytest.raises(UserError, match="mine: sweep.*learning_rate"):
+    with pytest.raises(UserError, match=r"mine: sweep.*learning_rate"):
         check_axes([Axis("learning_rate", [1])], "mine")
 
 
@@ -151,12 +151,8 @@ def test_points_are_x_each_with_its_own_settings_and_swept_ones_are_lines(tmp_pa
     ]
     assert (found.x_title, found.ordered) == ("", False)
     lined = chart(tmp_path, text, "--sweep", "malicious=0,1")
-    assert [(c.x, c.series, c.published.given) for c in lined.cells] == [
-        ("A", "0", False),
-        ("B", "0", False),
-        ("A", "1", False),
-        ("B", "1", False),
-    ]
+    assert [(c.x, c.series) for c in lined.cells] == [("A", "0"), ("B", "0"), ("A", "1"), ("B", "1")]
+    assert not any(c.published.given for c in lined.cells)
     assert lined.series_title == "malicious clients"
 
 
