@@ -42,7 +42,10 @@ MODEL = ["test_learning.py", "test_training.py", "test_parameters.py"]
 FOLDERS = {
     "strategies": Target(
         ["*.py"],
-        ["test_strategies.py", "test_sums.py", "test_rules.py", "test_server_strategy.py", "test_bad_replies.py", "test_rounds.py"],
+        [
+            "test_strategies.py", "test_sums.py", "test_server_strategy.py", "test_bad_replies.py", "test_rounds.py",
+            "test_waiting.py",
+        ],
     ),
     "attacks": Target(["*.py"], ["test_attacks.py", "test_poisoning.py"]),
     "clients": Target(["training.py", "malicious.py", "benign.py"], [*MODEL, "test_poisoning.py"]),
@@ -57,7 +60,10 @@ FOLDERS = {
             "test_study.py::test_interval_is_students",
         ],
     ),
-    "network": Target(["filter.py", "roster.py"], ["network/test_roster.py", "network/test_gate.py", "network/test_hello.py", "network/test_passed_on.py"]),
+    "network": Target(
+        ["filter.py", "roster.py"],
+        [f"network/{test}" for test in ("test_roster.py", "test_hello.py", "test_gate.py", "test_passed_on.py")],
+    ),
 }  # fmt: skip
 SLOW = "not (killed_in_round or exits_with or compiler or cifar or test_toy or never_answers or bf16)"
 """Tests that start programs or draw thousands of images are left out."""

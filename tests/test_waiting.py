@@ -1,0 +1,116 @@
+"""Nodes and replies that come late, under another's name, or not at all; Flower's grid is played, Ray does not run."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+from flwr.app import Message, RecordDict
+
+from experiment.errors import RunError
+from strategies import _roster
+from strategies._grid import StreamingGrid
+from tests.played_network import Network, changed, run
+
+pytestmark = pytest.mark.usefixtures("task")
+
+
+class Slow(Network):
+    """Nodes that are not online, and replies that are not there, when they are first looked for."""
+
+    def __init__(self, clients, looks=0, pulls=0, **named):
+        super().__init__(clients, **named)
+        self.looks, self.pulls, self.forgotten, self.held = looks, pulls, [], {}
+
+    def get_node_ids(self):
+        self.looks -= 1
+        online = list(self.client_of)
+        return online if self.looks < 0 else online[:3]
+
+    def pull_messages(self, ids):
+        found = []
+        for key in ids:
+            self.held[key] = self.held.get(key, 0) + 1
+            if key in self.replies and self.held[key] > self.pulls * self._place(key):
+                found.append(self.replies.pop(key))
+        return found
+
+    def _place(self, key):
+        return int(key[1:]) % 3  # one in three at once, the others one after the other
+
+    def forget(self, ids):
+        self.forgotten += ids
+
+
+def test_clients_that_join_late_are_waited_for_and_asked_once():
+    expected, _ = run(Network(6))
+    network = Slow(6, looks=3)
+    strategy, outcomes = run(network, round_timeout=20)
+    np.testing.assert_array_equal(strategy.state.weights, expected.state.weights)
+    assert sorted(client for kind, client in network.asked if kind == "query") == list(range(6)) and len(outcomes) == 3
+
+
+def test_replies_that_come_one_after_the_other_are_all_taken():
+    expected, _ = run(Network(6), clients_per_round=6)
+    network = Slow(6, pulls=2)
+    strategy, _ = run(network, clients_per_round=6, round_timeout=20)
+    np.testing.assert_array_equal(strategy.state.weights, expected.state.weights)
+    assert not network.forgotten
+
+
+def test_what_has_not_come_in_time_is_given_up_and_forgotten():
+    network = Slow(6, faults={2: lambda message, content: None, 4: lambda message, content: None})
+    began = time.monotonic()
+    _, (outcome,) = run(network, clients_per_round=6, rounds=1, round_timeout=0.5, on_bad_reply="drop")
+    assert set(outcome.dropped.values()) == {"no reply within 0.5 s"} and list(outcome.dropped) == [2, 4]
+    assert time.monotonic() - began >= 0.5
+    asked = [index for index, (kind, client) in enumerate(network.asked) if kind == "train" and client in (2, 4)]
+    assert sorted(network.forgotten) == sorted(f"m{index}" for index in asked)
+
+
+def test_without_a_time_limit_a_reply_is_waited_for():
+    network = Slow(3, pulls=2)
+    grid = StreamingGrid(network, restarts=True)
+    queries = [Message(RecordDict(), dst_node_id=node, message_type="query") for node in network.client_of]
+    replies = list(grid.send_and_receive(queries))
+    assert sorted(reply.content["identity"]["partition-id"] for reply in replies) == [0, 1, 2]
+
+
+def test_a_reply_counts_for_the_node_that_was_asked_whoever_it_says_it_is_from():
+    """Client 1 says that its reply is client 0's, and is heard before it."""
+    network = Network(3)
+    node_of = {client: node for node, client in network.client_of.items()}
+
+    def lies(message, content):
+        reply = changed(loss=7.0)(message, content)
+        reply.metadata.__dict__["_src_node_id"] = node_of[0]
+        return reply
+
+    network.faults, network.order = {1: lies}, list.reverse
+    _, (outcome,) = run(network, clients=3, clients_per_round=3, rounds=1)
+    assert (outcome.client_ids, outcome.losses) == ([0, 1, 2], [0.5, 7.0, 0.5])
+
+
+def test_who_is_waited_for_is_said_once(monkeypatch, capsys):
+    monkeypatch.setattr(_roster, "WAIT_QUIETLY_SECONDS", -1.0)
+    with pytest.raises(RunError, match=r"^the clients \[3, 4, 5\] did not join within 0\.3 s$"):
+        run(Slow(6, looks=10**6))
+    assert capsys.readouterr().out == "waiting for the clients [3, 4, 5] of 6 to join\n"
+
+
+def test_nobody_is_told_of_a_moments_wait(capsys):
+    run(Slow(6, looks=2), round_timeout=20)
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("clients", "nodes", "last"), [(3, 0, 2), (3, 5, 4)])
+def test_the_numbers_that_a_node_may_have_are_named(clients, nodes, last):
+    network = Network(max(clients, nodes))
+    network.client_of[next(iter(network.client_of))] = 9
+    with pytest.raises(RunError, match=rf"^a node says it is client 9; clients are 0 to {last}$"):
+        run(network, clients=clients, clients_per_round=3, nodes=nodes)
+
+
+def test_a_loss_that_is_no_number_is_kept_as_it_is():
+    _, (outcome,) = run(Network(6, {1: changed(loss=math.nan)}), clients_per_round=6, rounds=1)
+    assert math.isnan(outcome.losses[1]) and outcome.losses[0] == 0.5
