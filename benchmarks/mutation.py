@@ -4,9 +4,10 @@ mutmut changes one thing at a time (an operator, a number, an argument, a condit
 function; a change that no test notices has survived. It works on a copy, in one process of tests that imports PyTorch once and
 is forked for each change. Only tests in process count, those of ``FOLDERS``, and decorated functions are not changed.
 
-    python -m benchmarks.mutation strategies attacks          # the survivors' diffs, a table, the score
-    python -m benchmarks.mutation network --sample 150        # only so many, drawn with --seed
-    python -m benchmarks.mutation strategies --tests cfbb80e  # with the tests of another commit
+    pip install -e '.[test,mutation]'
+    python -m benchmarks.mutation --folders strategies attacks          # the survivors' diffs, a table, the score
+    python -m benchmarks.mutation --folders network --sample 150        # only so many, drawn with --seed
+    python -m benchmarks.mutation --folders strategies --tests cfbb80e  # with the tests of another commit
 
 Not everything that survives is a gap: a change may be none (``max(x, 0)`` of what is never negative), or be of a message's words.
 """
@@ -120,7 +121,7 @@ def measured(
             names = sorted(random.Random(seed).sample(names, sample))
         if before:
             names = sorted(mutant for mutant, old in before.items() if old["status"] != "killed")
-        mutmut(folder, "run", "--max-children", str(children), *names)
+        mutmut(folder, "run", "--max-children", str(children), *names, must=True)
         codes = {
             mutant: code for file in mutated(folder) for mutant, code in verdicts(file).items() if mutant in set(names)
         }
@@ -167,13 +168,17 @@ def configure(folder: Path, name: str) -> None:
         file.write(f"\n[tool.mutmut]\n{table}")
 
 
-def mutmut(folder: Path, *words: str) -> str:
-    """What mutmut prints; our own threads are one each, so that its processes do not wait for each other."""
+def mutmut(folder: Path, *words: str, must: bool = False) -> str:
+    """What mutmut prints; where it ``must`` go well and does not, the end. NumPy's and PyTorch's threads are one each."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = [str(Path(sys.executable).with_name("mutmut")), *words]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    command = Path(sys.executable).with_name("mutmut")
+    if not command.is_file():
+        raise SystemExit("mutmut is not installed: pip install -e '.[test,mutation]'")
+    done = subprocess.run([command, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if os.environ.get("MUTMUT_DEBUG"):
         print(done.stdout[-20_000:], done.stderr[-5_000:], file=sys.stderr)
+    if must and done.returncode:  # such as tests that fail with nothing changed
+        raise SystemExit(f"mutmut {words[0]} failed:\n{done.stdout[-3000:]}\n{done.stderr[-2000:]}")
     return done.stdout
 
 

@@ -1,6 +1,5 @@
 """What a round does to the global model and what it reports of it; Flower's grid is played, Ray does not run."""
 
-import math
 import time
 from dataclasses import replace
 from typing import ClassVar
@@ -80,7 +79,7 @@ def test_a_clients_influence_is_by_the_examples_that_the_server_knows_of(monkeyp
             super().__init__(experiment, pipeline, layout, start, sizes, *others)
 
     monkeypatch.setattr(played, "PipelineStrategy", Sized)
-    faults = {i: changed(**{"num-examples": size}) for i, size in enumerate(sizes)}
+    faults = {i: changed(**{"num-examples": size, "images": 2.0 * size}) for i, size in enumerate(sizes)}
     _, (outcome,) = run(Network(3, faults), clients=3, clients_per_round=3, rounds=1)
     assert outcome.influence == pytest.approx([1 / 6, 2 / 6, 3 / 6])
     for claimed in (0, 1, 9, 11, 20):
@@ -90,9 +89,9 @@ def test_a_clients_influence_is_by_the_examples_that_the_server_knows_of(monkeyp
 
 
 def test_losses_and_images_are_the_clients_own_by_rising_id():
-    faults = {i: changed(loss=0.5 + i, images=20.0 + i) for i in range(6)}
+    faults = {i: changed(loss=0.5 + i) for i in range(6)}
     _, (outcome,) = run(Network(6, faults, order=list.reverse), clients_per_round=6, rounds=1)
-    assert outcome.losses == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5] and outcome.images == 6 * 20 + 15
+    assert outcome.losses == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5] and outcome.images == 6 * 20
 
 
 def test_who_is_left_out_leaves_the_others_their_own_numbers():
@@ -197,20 +196,18 @@ class Told(played.Quiet):
 def test_the_watcher_is_told_who_is_done_and_how_many_are_not(monkeypatch):
     monkeypatch.setattr(played, "Quiet", Told)
     Told.waiting.clear(), Told.done.clear()
-    faults = {i: changed(images=10.0 + i) for i in range(6)} | {2: failing("no"), 4: lambda message, content: None}
+    faults = {2: failing("no"), 4: lambda message, content: None}
     run(Network(6, faults), clients_per_round=6, rounds=1, on_bad_reply="drop")
     assert Told.waiting == [6, 5, 4, 3, 2, 1, 0]
-    assert Told.done == [(0, 10), (1, 11), (3, 13), (5, 15)]
+    assert Told.done == [(0, 20), (1, 20), (3, 20), (5, 20)]
 
 
-def test_metrics_that_are_missing_are_named_or_unknown():
-    def without(*names):
-        return lambda message, content: played.honest(message, {k: v for k, v in content.items() if k not in names})
+def test_a_reply_that_does_not_say_how_many_examples_it_has_is_none():
+    def silent(message, content):
+        return played.honest(message, {name: value for name, value in content.items() if name != "num-examples"})
 
-    _, (outcome,) = run(Network(6, dict.fromkeys(range(6), without("loss", "images"))), clients_per_round=6, rounds=1)
-    assert all(math.isnan(loss) for loss in outcome.losses) and outcome.images == 0
-    with pytest.raises(RunError, match="it claims None examples"):
-        run(Network(6, {0: without("num-examples")}), clients_per_round=6, rounds=1)
+    with pytest.raises(RunError, match="client 0: it claims None examples"):
+        run(Network(6, {0: silent}), clients_per_round=6, rounds=1)
 
 
 @pytest.mark.parametrize("missing", ["arrays", "metrics"])

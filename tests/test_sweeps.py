@@ -208,7 +208,6 @@ def test_repeats_are_the_flags_else_the_most_that_a_part_asks_for(tmp_path):
         ("include = []\n", "include is a list of scenarios, and stands alone but for description and repeats"),
         ("include = [3]\n", "include is a list of scenarios, and stands alone but for description and repeats"),
         ('[[point]]\nlabel = "a"\nround_timeout = 3\n', "[[point]]: round_timeout is set for the whole study"),
-        ('scenario = "a b"\nrepeats = 2\n', "scenario = 'a b': wanted letters, digits and . + - _, once in a study"),
     ],
 )
 def test_tables_that_cannot_be_are_refused_in_these_words(tmp_path, text, words_):

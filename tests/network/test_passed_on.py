@@ -59,12 +59,6 @@ def test_replies_and_their_parts_are_heard_in_full_too():
     assert [len(heard) > 10 for _, _, heard, _ in world.asked[1:]] == [True, True] and world.asked[-1][2] == body
 
 
-def test_health_is_asked_without_a_body():
-    world = Echo()
-    assert world.ask("/health", method="GET").content == b"\x00answer\xff"
-    assert world.asked[0][:3] == ("GET", "http://superlink/health", b"")
-
-
 def test_headers_that_are_the_requests_own_are_passed_on_and_those_of_its_connection_are_not():
     world = Echo()
     own = {"x-signature": "abc", "content-type": "application/x-protobuf", "user-agent": "flower"}
