@@ -160,6 +160,7 @@ def configure(folder: Path, name: str) -> None:
         "pytest_add_cli_args_test_selection": tests,
         "process_isolation": "forkserver",  # neither PyTorch's threads nor ours outlive a fork
         "timeout_constant": 10.0,
+        "timeout_multiplier": 5.0,  # on a busy machine a slow test is no sign of an endless loop
         "use_git_change_detection": False,
         "debug": bool(os.environ.get("MUTMUT_DEBUG")),
     }
