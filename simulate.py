@@ -17,13 +17,18 @@ for _name, _value in {  # before the imports that read them
 }.items():
     os.environ.setdefault(_name, _value)
 
+from experiment.output import hold_up_nothing
 from experiment.processes import Chatter, end_now, end_on_signals
+from experiment.proxies import talk_to_nobody_else
 
 if __name__ == "__main__":
+    talk_to_nobody_else()
+    hold_up_nothing()
     end_on_signals()  # before the imports, which take seconds
 
 import contextlib
 import functools
+import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -50,8 +55,8 @@ Prepared = TypeVar("Prepared")
 
 def main(arguments: list[str], client_app: ClientApp | None = None) -> int:
     """Run what the arguments ask for; returns the exit code: 0, 1 (the run failed) or 2 (it cannot be)."""
-    if sys.stdout is not None:
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without µ must not end a run
+    if isinstance(sys.stdout, io.TextIOWrapper):  # where main() is called by another program
+        sys.stdout.reconfigure(errors="replace")  # a terminal without µ must not end a run
     try:
         if not arguments or "--list" in arguments:
             from experiment.report import print_list

@@ -6,9 +6,13 @@ how, comes from the server; where its images are is its own (``--dataset``, ``--
 
 import sys
 
+from experiment.output import hold_up_nothing
 from experiment.processes import end_on_signals
+from experiment.proxies import talk_to_nobody_else
 
 if __name__ == "__main__":
+    hold_up_nothing()
+    talk_to_nobody_else()
     end_on_signals()  # before the imports, which take seconds
 
 from network.client import main

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
@@ -11,6 +11,7 @@ from rich.segment import Segment
 
 from experiment.errors import RunError, UserError
 from experiment.foreign import plain, shortened
+from experiment.output import Outlet
 
 WIDTH_WHEN_PIPED = 126
 LONGEST_ERROR = 2000
@@ -29,8 +30,9 @@ class PlainConsole(Console):
                 yield Segment(lines, segment.style)
 
 
-def console_on(file: TextIO | None = None, *, stderr: bool = False) -> Console:
+def console_on(to: TextIO | Outlet | None = None, *, stderr: bool = False) -> Console:
     """A console that wraps at the terminal's width, or at a fixed one where there is none."""
+    file = cast(TextIO | None, to)
     console = PlainConsole(file=file, stderr=stderr, highlight=False)
     if not console.is_terminal:
         console = PlainConsole(file=file, stderr=stderr, highlight=False, width=WIDTH_WHEN_PIPED)

@@ -10,11 +10,12 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import IO, Self, TextIO
+from typing import IO, Self
 
 import psutil
 
 from experiment.files import appending
+from experiment.output import Outlet, Standard, open_what_is_closed, say_last, say_the_rest
 
 
 def end_on_signals() -> None:
@@ -28,7 +29,7 @@ def end_on_signals() -> None:
             signal.signal(other, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the ending
         name = signal.Signals(number).name
         kept = "; finished rounds are in the run folder" if _KEPT else ""
-        os.write(_KEPT.get(2, 2), f"\nended by {name}{kept}\n".encode())
+        say_last(2, f"\nended by {name}{kept}\n", _KEPT.get(2, 2))
         end_now(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -48,12 +49,13 @@ def end_now(code: int) -> None:
     frozen = _freeze_children()
     terminal = _KEPT.get(1, 1)
     if os.isatty(terminal):
-        os.write(terminal, b"\x1b[?25h")  # the progress bar had hidden the cursor
+        say_last(1, "\x1b[?25h", terminal)  # the progress bar had hidden the cursor
     for process in frozen:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     for folder in list(_SCRATCH):
         remove_scratch(folder)
+    say_the_rest(END_SECONDS, _TERMINAL)
     os._exit(code)
 
 
@@ -132,26 +134,39 @@ class Chatter:
     """Sends whatever this process and what it starts write to stdout and stderr to a file; ``out`` and ``error`` are the real two.
 
     Ray writes from C++ and from processes of its own, so the file descriptors themselves are turned round. Until
-    ``keep_in`` says where it belongs, the chatter is held in a file without a name.
+    ``keep_in`` says where it belongs, the chatter is held in a file without a name. The real two hold up nothing and never
+    fail (``output.Outlet``).
     """
 
-    out: TextIO
-    error: TextIO
+    out: Outlet
+    error: Outlet
 
     def __enter__(self) -> Self:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        open_what_is_closed()
+        _flush()
         self._kept = {1: os.dup(1), 2: os.dup(2)}
         _KEPT.update(self._kept)
-        self.out, self.error = _duplicate(1), _duplicate(2)
+        self._turned = [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, Standard)]
+        self._own: list[Outlet] = []
+        self.out, self.error = self._outlet(1), self._outlet(2)
+        _TERMINAL.extend(self._own)
         self._held = tempfile.TemporaryFile("w+b")  # closed in __exit__
         self._turn_to(self._held)
+        for stream in self._turned:
+            stream.turned = True
         return self
+
+    def _outlet(self, number: int) -> Outlet:
+        """The program's own, so that what it said before comes first; else a new one."""
+        for stream in self._turned:
+            if stream.number == number:
+                return stream.outlet
+        self._own.append(Outlet(os.dup(number), getattr(sys.stdout, "encoding", None)))
+        return self._own[-1]
 
     def keep_in(self, log: Path) -> None:
         """Append what was held to this file, and all that comes from now on."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         self._held.seek(0)
         with appending(log) as file:
             shutil.copyfileobj(self._held, file)
@@ -159,14 +174,17 @@ class Chatter:
             self._turn_to(file)
 
     def __exit__(self, *_: object) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
+        for stream in self._turned:
+            stream.turned = False
         for number, duplicate in self._kept.items():
             os.dup2(duplicate, number)
             os.close(duplicate)
         _KEPT.clear()
-        for file in (self.out, self.error, self._held):
-            file.close()
+        _TERMINAL.clear()
+        for outlet in self._own:
+            outlet.close()
+        self._held.close()
 
     @staticmethod
     def _turn_to(file: IO[bytes]) -> None:
@@ -174,9 +192,17 @@ class Chatter:
             os.dup2(file.fileno(), number)
 
 
-def _duplicate(number: int) -> TextIO:
-    return os.fdopen(os.dup(number), "w", encoding=sys.stdout.encoding, errors="replace", buffering=1)
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError):  # full, gone or closed
+            stream.flush()
 
+
+END_SECONDS = 3.0
+"""How long a process that ends itself waits for its last lines to be taken."""
+
+_TERMINAL: list[Outlet] = []
+"""Chatter's own ways to the terminal, where ``sys.stdout`` and ``sys.stderr`` are not its."""
 
 _SCRATCH: list[Path] = []
 

@@ -8,7 +8,6 @@ import http.client
 import os
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import urllib.error
@@ -24,6 +23,8 @@ from experiment.errors import UserError
 from experiment.files import absolute
 from experiment.foreign import plain, reason, refusing, shortened
 from experiment.machine import cpu_count
+from experiment.programs import module_path, python
+from experiment.proxies import for_a_download
 from learning import toy
 from learning.cache import Notify
 from learning.data import SIDE, Dataset, Images, stored
@@ -68,8 +69,9 @@ def _draw_toy() -> Images:
     """Draw in a process of its own: its workers import the module that started them, and ours imports torch."""
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "toy.npz"
-        command = [sys.executable, "-m", "learning.toy", str(file), str(min(cpu_count(), 8))]
-        drawn = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False)
+        command = python("-m", "learning.toy", str(file), str(min(cpu_count(), 8)))
+        env = os.environ | {"PYTHONPATH": module_path()}
+        drawn = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         if drawn.returncode:
             raise UserError(f"--dataset toy: drawing it failed: {drawn.stderr.strip()[-300:]}")
         with np.load(file) as arrays:
@@ -86,7 +88,8 @@ def _cifar10(data_dir: Path, notify: Notify) -> Dataset:
             return stored("cifar10", _listing_key(files), lambda: _read_cifar10(data_dir), notify)
         except _Damaged:
             pass  # a download mends it, or says why it cannot
-    _download(data_dir)
+    with for_a_download():
+        _download(data_dir)
     return stored("cifar10", _listing_key(files), lambda: _read_cifar10(data_dir), notify)
 
 

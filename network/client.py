@@ -17,6 +17,7 @@ import tyro
 from experiment.errors import RunError, UserError
 from experiment.files import absolute
 from experiment.processes import remove_scratch, scratch_folder
+from experiment.proxies import talk_to_nobody_else
 from network.address import Address, is_loopback, parse_address
 from network.stock import serve_stock
 from network.visit import ClientFlags, Patience, Told, credentials, say
@@ -46,6 +47,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(flags: ClientFlags) -> int:
+    talk_to_nobody_else()
     address = parse_address(flags.server, "--server")
     if flags.client_id < 0:
         raise UserError(f"--client-id {flags.client_id}: wanted 0 or more")

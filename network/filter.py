@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from network.door import Guest
 from network.internals import FLEET, HEALTH, PullMessagesResponse, PushMessagesRequest, PushObjectRequest, signed_by
 from network.orders import Orders, Teller
 
@@ -55,9 +56,10 @@ class Filter:
         """Node → bytes that it has sent of its last reply."""
         room = ROOM if orders.keys else max(ROOM, orders.connections // 4)
         self.room: dict[bytes, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(room))
+        self.asking, self.asked, self.well = asyncio.Lock(), float("-inf"), 0
         self.client = httpx.AsyncClient(
             base_url=orders.upstream, timeout=None, trust_env=False,  # no proxy between the two
-            verify=ssl.create_default_context(cafile=orders.ca) if orders.ca else False,
+            verify=_trusting(orders.ca) if orders.ca else False,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=orders.connections),
         )  # fmt: skip
 
@@ -68,6 +70,8 @@ class Filter:
         request = Request(scope, receive)
         try:
             response = await self.answer(request)
+            if self.is_a_stranger(request):
+                response.headers["connection"] = "close"  # one answer each; the next has its turn
         except RefusedError as refused:
             who = request.client.host if request.client else "somebody"
             self.tell.refused(f"{request.method} {request.url.path[:80]} from {who}: {refused.why}")
@@ -84,10 +88,11 @@ class Filter:
         """
         path = request.url.path
         if request.method == "GET" and path == HEALTH:
-            return await self.passed_on(request, b"")
+            return await self.health()
         if request.method != "POST" or path not in FLEET or request.url.query:
             raise RefusedError(403, "not for clients")
         key = self.key_of(request)
+        self.note_signer(request, key)
         if path.endswith("/push-object"):
             async with self.room[key]:
                 body = await self.body(request, min(self.orders.limit, PART))
@@ -111,6 +116,33 @@ class Filter:
         if key not in self.keys:
             raise RefusedError(401, "signed by a key that this run does not know")
         return key
+
+    def note_signer(self, request: Request, key: bytes) -> None:
+        """Whoever signs has a place of its own at the door; without keys, with any key that its node has made up."""
+        guest: Guest | None = getattr(request.state, "guest", None)
+        if guest is None:
+            return
+        if not self.keys:
+            key = guest.key or signed_by(request.headers.get) or b""
+        if key:
+            request.state.places.sign(guest, key)
+
+    @staticmethod
+    def is_a_stranger(request: Request) -> bool:
+        """Whether its connection has not signed anything."""
+        guest: Guest | None = getattr(request.state, "guest", None)
+        return guest is not None and guest.key is None
+
+    async def health(self) -> Response:
+        """Whether the SuperLink is well, asked once a second at most, however many want to know."""
+        async with self.asking:
+            if time.monotonic() - self.asked > 1.0:
+                try:
+                    self.well = (await self.client.get(HEALTH, timeout=5)).status_code
+                except httpx.TransportError:
+                    self.well = 503
+                self.asked = time.monotonic()
+        return Response(b"", self.well)
 
     async def body(self, request: Request, limit: int) -> bytes:
         """The request's body, if it is not too large and comes in time."""
@@ -206,6 +238,13 @@ def _put_right(reply: Any, asked: Any) -> None:
         reply.ClearField("content")
     else:
         reply.content.SetInParent()  # what it holds is in its parts
+
+
+def _trusting(ca: str) -> ssl.SSLContext:
+    """(``create_default_context`` would write its secrets to the environment's SSLKEYLOGFILE.)"""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cafile=ca)
+    return context
 
 
 def _is_a_tree(tree: Any) -> bool:

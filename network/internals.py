@@ -120,6 +120,8 @@ MOST_OF_A_RECORD = 256 * 1024
 
 STALLED_SECONDS = 60.0
 """How long the next part of a reply that was announced may take, 5 MB at most; so long a silent client holds up a round."""
+KNOCK_SECONDS, KNOCK_AGAIN_SECONDS = 60.0, 0.5
+"""How long a client whose connection is cut off asks again, and how often."""
 LOOK_SECONDS = 2.0
 """How often, while parts are awaited, it is looked whether their senders are still there."""
 
@@ -343,6 +345,49 @@ class NodeRefusedError(Exception):
         self.unknown_key = self.status == httpx.codes.UNAUTHORIZED
 
 
+class _Direct(httpx.HTTPTransport):
+    """The way to the server, by nobody else's proxy, kept open; and what has once got in knocks again when it is cut off.
+
+    The gate throws out strangers to let others in, and a connection is a stranger's until its first request is read: then the
+    request was not taken, and is sent again. Certificates that do not fit and a server that is not there are told at once.
+    """
+
+    def __init__(self, verify: Any) -> None:
+        """``verify`` as httpx takes it."""
+        super().__init__(verify=verify, trust_env=False, limits=httpx.Limits(keepalive_expiry=None))
+        self.known = False
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Ask; again for KNOCK_SECONDS, where it has answered before and there is somebody."""
+        deadline = time.monotonic() + KNOCK_SECONDS
+        while True:
+            try:
+                response = super().handle_request(request)
+            except (httpx.NetworkError, httpx.ConnectTimeout, httpx.RemoteProtocolError) as error:
+                if not self.known or time.monotonic() > deadline or not _cut_off(error):
+                    raise
+                time.sleep(KNOCK_AGAIN_SECONDS)
+            else:
+                self.known = self.known or response.is_success
+                return response
+
+
+def _cut_off(error: httpx.TransportError) -> bool:
+    """Whether there was somebody, who hung up."""
+    words = str(error)
+    nobody = isinstance(error, httpx.ConnectError) and not any(how in words for how in ("EOF", "reset", "Errno 104"))
+    return not nobody and "CERTIFICATE" not in words
+
+
+class _Fleet(FleetHttpClient):
+    """Flower's client of a server; its own goes by the environment's proxies, raises at odd ones, and follows redirects."""
+
+    def __init__(self, base_url: str, *, interceptors: Any = (), verify: Any = True, **_: Any) -> None:
+        """As ``ProtobufClient``'s, whose place it takes."""
+        self._base_url, self._interceptors, self._retry_invoker = base_url.rstrip("/"), tuple(interceptors), None
+        self._client = httpx.Client(transport=_Direct(verify), timeout=30.0, trust_env=False)
+
+
 class Node:
     """A node of the network: joins, takes messages, answers them, and says every few seconds that it is alive."""
 
@@ -353,7 +398,7 @@ class Node:
             (key, key.public_key()) if key else generate_key_pairs()
         )
         private, self._public = pair
-        self._fleet = FleetHttpClient.from_server_address(
+        self._fleet = _Fleet.from_server_address(
             address, ca is None, ca,
             interceptors=[RuntimeVersionHttpInterceptor(component_name="SuperNode"),
                           NodeAuthHttpInterceptor(private, self._public)],

@@ -1,6 +1,7 @@
 """What a server and its gate say to each other: lines of JSON, ``Orders`` to the gate's standard input, events from its output."""
 
 import json
+import sys
 import time
 from dataclasses import dataclass, field
 
@@ -25,7 +26,7 @@ class Orders:
     limit: int
     """Bytes that one reply of a client may have."""
     connections: int
-    """How many there may be at a time."""
+    """How many those who sign may hold at a time, where any signature counts."""
     certificate: str = ""
     private_key: str = ""
     keys: list[str] = field(default_factory=list)
@@ -40,7 +41,8 @@ class Teller:
 
     def event(self, kind: str, text: str = "") -> None:
         """Tell the process that started this one."""
-        print(json.dumps({"event": kind, "text": text}), flush=True)
+        sys.stdout.write(json.dumps({"event": kind, "text": text}) + "\n")
+        sys.stdout.flush()
 
     def refused(self, text: str) -> None:
         """Tell of a request that was not passed on."""

@@ -6,12 +6,15 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from clients.farewell import read_farewell
 from experiment.files import absolute
+from experiment.programs import flower, flower_programs, module_path
+from experiment.proxies import without_proxies
 from network.address import Address, free_port
 from network.visit import Patience, Told, credentials, key_file, say
 
@@ -26,7 +29,7 @@ def serve_stock(
         f"{name}={value if isinstance(value, int) else _quoted(value)}" for name, value in node_config.items()
     )
     command = [
-        str(Path(sys.executable).parent / "flower-supernode"), "--superlink", str(address), "--host", "127.0.0.1",
+        *flower("flower-supernode"), "--superlink", str(address), "--host", "127.0.0.1",
         "--port", str(free_port()), "--node-config", words,
     ]  # fmt: skip
     if flags.keys:
@@ -39,12 +42,14 @@ def serve_stock(
         ]
     else:
         command.append("--insecure")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    env = os.environ | {"FLWR_HOME": str(scratch / "flwr"), "PATH": path, "FLWR_DISABLE_UPDATE_CHECK": "1",
-                        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1"}  # fmt: skip
+    env = without_proxies(os.environ) | {
+        "FLWR_HOME": str(scratch / "flwr"), "PATH": flower_programs(scratch / "bin"), "PYTHONPATH": module_path(),
+        "FLWR_DISABLE_UPDATE_CHECK": "1", "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    }  # fmt: skip
     while True:
-        say(flags, shlex.join(command))
-        node = subprocess.Popen(command, env=env)
+        say(flags, shlex.join(["flower-supernode", *command[command.index("--superlink") :]]))
+        node = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        threading.Thread(target=_pass_on, args=[node.stdout], daemon=True).start()
         try:
             while node.poll() is None:
                 if told := read_farewell(mailbox):
@@ -55,6 +60,13 @@ def serve_stock(
             _end(node)
         shutil.rmtree(scratch / "flwr", ignore_errors=True)
         patience.wait(f"flower-supernode ended with {node.returncode}")
+
+
+def _pass_on(said: IO[bytes]) -> None:
+    """What Flower's programs say, by way of this one's output, which holds nobody up."""
+    for line in said:
+        sys.stdout.write(line.decode("utf-8", "replace"))
+        sys.stdout.flush()
 
 
 def _quoted(value: str) -> str:

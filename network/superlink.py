@@ -6,7 +6,6 @@ import json
 import os
 import ssl
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,13 +17,14 @@ import tomli_w
 from experiment.errors import RunError, UserError
 from experiment.files import absolute
 from experiment.processes import remove_scratch, scratch_folder
+from experiment.programs import ROOT, flower, flower_programs, how_it_ended, module_path
+from experiment.proxies import talk_to_nobody_else, without_proxies
 from network.address import Address, free_port, is_loopback
 from network.filter import SMALL
 from network.gate import start_gate
 from network.keys import CA, SERVER, SERVER_KEY, Public, certificates, read, read_public
 from network.orders import Orders
 
-ROOT = Path(__file__).parent.parent
 START_SECONDS = 60.0
 
 
@@ -100,14 +100,17 @@ class Network:
         Raises:
             RunError: they did not start.
         """
+        talk_to_nobody_else()
         self.scratch = scratch_folder()
         self._closing = False
         self._open = threading.Event()
         self._failure = ""
-        self.gate = start_gate(self._orders(), self.environment() | {"PYTHONPATH": str(ROOT)})
+        self._said = self.scratch / "gate.txt"
+        with self._said.open("wb") as said:
+            self.gate = start_gate(self._orders(), self.environment(), said)
         threading.Thread(target=self._listen, daemon=True).start()
         if not self._open.wait(START_SECONDS) or self._failure:
-            failure = self._failure or f"no network after {START_SECONDS:g} s"
+            failure = self._failure or f"no network after {START_SECONDS:g} s; {self.log} has what the SuperLink said"
             self.__exit__()
             raise RunError(failure)
         return self
@@ -127,13 +130,13 @@ class Network:
         """For Flower's programs: a home of this run's own, with the way to its SuperLink."""
         ours = {
             "FLWR_HOME": str(self.scratch),
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-            "NO_PROXY": "127.0.0.1",
+            "PATH": flower_programs(self.scratch / "bin"),
+            "PYTHONPATH": module_path(),
             "FLWR_TELEMETRY_ENABLED": "0",
             "FLWR_DISABLE_UPDATE_CHECK": "1",
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         }
-        return dict(os.environ) | ours
+        return without_proxies(os.environ) | ours
 
     def trusted(self) -> dict[int, int] | None:
         """Node id → client id by the clients' keys, made known to the SuperLink now; None without keys."""
@@ -148,7 +151,7 @@ class Network:
         """Flower's node authentication wants TLS, on loopback too: its certificate is made for this run."""
         from network.internals import public_bytes
 
-        command = [str(Path(sys.executable).parent / "flower-superlink"), "--host", self.inner.host,
+        command = [*flower("flower-superlink"), "--host", self.inner.host,
                    "--port", str(self.inner.port), "--disable-runtime-dependency-installation",
                    "--isolation", "subprocess" if self.stock else "process"]  # fmt: skip
         orders = Orders(
@@ -190,10 +193,18 @@ class Network:
                 elif event["event"] == "died":
                     self._failure = event["text"]
         if not self._closing:
-            self._failure = self._failure or "the gate ended"
+            self._failure = self._failure or self._why_the_gate_ended()
             if self._open.is_set():
                 self.died(self._failure)
             self._open.set()
+
+    def _why_the_gate_ended(self) -> str:
+        """What it said itself, which is kept in the log: its own file goes with the run."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.gate.wait(5)
+        with contextlib.suppress(OSError), self.log.open("ab") as log:
+            log.write(b"\n---- what the gate said\n" + self._said.read_bytes())
+        return f"the gate ended ({how_it_ended(self.gate.returncode, self._said)}); {self.log} has the rest"
 
 
 # ---- stock --------------------------------------------------------------------------------------------------------------
@@ -208,7 +219,7 @@ def run_stock(network: Network, scenario: Path, flags: str, roster: Path, out: C
 
     def flwr(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(Path(sys.executable).parent / "flwr"), *words],
+            [*flower("flwr"), *words],
             env=network.environment(),
             capture_output=True,
             text=True,
@@ -234,7 +245,7 @@ def run_stock(network: Network, scenario: Path, flags: str, roster: Path, out: C
 
 
 def _log_of(network: Network, run: str) -> Iterator[str]:
-    command = [str(Path(sys.executable).parent / "flwr"), "log", run, "here", "--stream"]
+    command = [*flower("flwr"), "log", run, "here", "--stream"]
     with subprocess.Popen(
         command, env=network.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as stream:
