@@ -59,7 +59,8 @@ if TYPE_CHECKING:
 
 
 ENDING_SECONDS = 9.0
-"""How long the end of a run that has failed may take: the clients' farewell, the SuperLink's end, the gate's."""
+"""How long the end of a run that has failed may take: the clients' farewell, the scores of the round before (``--resume``
+works them out else), the SuperLink's end, the gate's."""
 
 
 @dataclass(frozen=True)
@@ -242,14 +243,22 @@ def _federated(
     from experiment.report import finish_run
 
     listener = ProgressListener(console, setup.experiment)
-    try:
-        with listener.progress:
-            summary = federate(grid, setup, folder, listener, roster=roster)
-        finish_run(folder, summary)
-    except Exception as error:
+    failures: list[Exception] = []
+
+    def over(error: Exception) -> None:
+        if failures:
+            return  # the clients have heard
+        failures.append(error)
         failed(error)
         with contextlib.suppress(Exception):  # what fails in telling is nothing beside what has failed
             roster.dismiss(grid, f"the run failed: {error}", 1, patience)
+
+    try:
+        with listener.progress:
+            summary = federate(grid, setup, folder, listener, roster=roster, failed=over)
+        finish_run(folder, summary)
+    except Exception as error:
+        over(error)
         raise
     roster.dismiss(grid, "the run is finished", 0, patience)
     return summary

@@ -1,5 +1,7 @@
 """The server's side of a run, from its first round to its last, whatever network its clients are in."""
 
+from collections.abc import Callable
+
 import psutil
 from flwr.serverapp import Grid
 
@@ -26,6 +28,7 @@ def federate(
     roster: Roster | None = None,
     clients_are_here: bool = False,
     began: float | None = None,
+    failed: Callable[[Exception], None] = lambda error: None,
 ) -> Summary:
     """Run all rounds that are not done yet, record each as it ends, and write the final model.
 
@@ -37,6 +40,7 @@ def federate(
         roster: knows which nodes are clients (default: those of the simulation engine).
         clients_are_here: whether clients train on this machine's cores, so that evaluation keeps to those they leave idle.
         began: when the run began, in seconds since the epoch (default: when this process did).
+        failed: is told of an error before the scores of the round before are waited for; it may end the process meanwhile.
 
     Raises:
         RunError: a bad reply, too few clients for the rule, or an aggregate that overflows.
@@ -77,6 +81,9 @@ def federate(
             grid, strategy.initial_arrays(), num_rounds=experiment.rounds - done, timeout=experiment.round_timeout,
             evaluate_fn=recorder.score_round,
         )  # fmt: skip
+    except Exception as error:
+        failed(error)
+        raise
     finally:
         recorder.close()  # a round whose clients failed leaves the one before it on record
     sha256 = save_model(folder.path / "model.safetensors", setup.layout, strategy.state)
