@@ -306,3 +306,16 @@ def test_a_rule_that_is_tried_on_fewer_clients_than_it_needs_is_refused_before_a
     with pytest.raises(UserError, match=f"^--strategy clip.{rule}: Krum needs"):
         pipeline_of(Experiment(strategy=f"clip+{rule}", clients=9, clients_per_round=6, assumed_malicious=2))
     assert pipeline_of(Experiment(strategy=f"clip+{rule}", clients=9, clients_per_round=7, assumed_malicious=2)).name
+
+
+def test_a_round_of_one_client_can_be_averaged():
+    assert pipeline_of(Experiment(clients_per_round=1)).name == "fedavg"
+    assert pipeline_of(Experiment(clients_per_round=1, strategy="clip+median")).name == "clip+median"
+
+
+@pytest.mark.parametrize(("length", "cut"), [(389, False), (390, True)])
+def test_a_clients_words_are_cut_off_where_they_are_longer_than_anybody_is_shown(length, cut):
+    _, (outcome,) = run(
+        Network(6, {2: failing("x" * length)}), clients_per_round=6, rounds=1, on_bad_reply="drop", round_timeout=20
+    )
+    assert outcome.dropped[2] == "it raised: " + "x" * 389 + "…" * cut
