@@ -1,4 +1,4 @@
-"""How many small changes of the code the tests notice: mutation testing with mutmut, folder by folder; minutes to an hour each.
+"""How many small changes of the code the tests notice: mutation testing with mutmut, folder by folder.
 
 mutmut changes one thing at a time (an operator, a number, an argument, a condition) and runs the tests that reach the changed
 function; a change that no test notices has survived. It works on a copy, in one process of tests that imports PyTorch once and
