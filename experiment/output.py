@@ -67,6 +67,9 @@ class Outlet(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Let it wait for the writer; what waits too long makes room."""
+        return len(text) if _ENDED else self._add(text)
+
+    def _add(self, text: str) -> int:
         with self._changed:
             if text and not self._gone and not self.closed:
                 self._waiting.append(text.encode(self._encoding, "replace"))
@@ -198,10 +201,15 @@ def say_the_rest(seconds: float = LAST_SECONDS, also: Iterable[Outlet] = ()) -> 
         outlet.drain(deadline - time.monotonic())
 
 
+def say_no_more() -> None:
+    """What threads print from here on is of the ending, no news: that the processes which are being ended have died."""
+    _ENDED.append(True)
+
+
 def say_last(number: int, text: str, descriptor: int) -> None:
     """A few words of a process that ends itself: after what waits already; where nothing waits, if they can be said at once."""
     if _OUTLETS:
-        _OUTLETS[number - 1].write(text)
+        _OUTLETS[number - 1]._add(text)
         return
     with contextlib.suppress(OSError, ValueError):
         if _has_room(descriptor, 100):
@@ -224,3 +232,4 @@ def _has_room(descriptor: int, milliseconds: int) -> bool:
 
 
 _OUTLETS: list[Outlet] = []
+_ENDED: list[bool] = []

@@ -15,7 +15,7 @@ from typing import IO, Self
 import psutil
 
 from experiment.files import appending
-from experiment.output import Outlet, Standard, open_what_is_closed, say_last, say_the_rest
+from experiment.output import Outlet, Standard, open_what_is_closed, say_last, say_no_more, say_the_rest
 
 
 def end_on_signals() -> None:
@@ -46,6 +46,7 @@ def end_now(code: int) -> None:
             return  # a signal's handler, in the midst of the ending itself
         threading.Event().wait()  # for the one that came first
     _ENDER.append(threading.get_ident())
+    say_no_more()
     frozen = _freeze_children()
     terminal = _KEPT.get(1, 1)
     if os.isatty(terminal):

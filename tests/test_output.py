@@ -172,12 +172,15 @@ def test_an_error_comes_after_what_was_printed_before_it():
 
 
 def test_an_end_by_itself_says_its_last_line_first(tmp_path):
-    """``end_now`` leaves Python at once; what was queued is out before."""
+    """``end_now`` leaves Python at once; what was queued is out before, and of the ending itself nothing is told."""
     words = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from experiment.output import hold_up_nothing; hold_up_nothing()\n"
         "from experiment.console import say_error; from experiment.errors import RunError\n"
         "from experiment.processes import end_now\n"
+        "import experiment.processes as processes\n"
+        "frozen = processes._freeze_children\n"
+        "processes._freeze_children = lambda: [print('a process died', file=sys.stderr), frozen()][1]\n"
         "say_error(RunError('it failed')); end_now(RunError.exit_code)"
     )
     ended = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=False)
