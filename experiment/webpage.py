@@ -57,7 +57,7 @@ def write_run_page(folder: Path, summary: Summary) -> Path:
     return _write(folder, "run.html", run=run, figures=figures, title=summary.scenario)
 
 
-def write_study_page(folder: Path, study: StudyResult, drawn: Sequence[Path]) -> Path:
+def write_study_page(folder: Path, study: StudyResult, drawn: Sequence[Path] = ()) -> Path:
     """Write report.html of a study whose charts are ``drawn`` into these SVG files; returns the file."""
     runs = [_run(path, read_summary(path)) for path in study.folders()]
     warnings = counted([run["warnings"] for run in runs])
