@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import unicodedata
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -232,6 +233,8 @@ HOSTILE = (
     "\x1b[31mred\x1b]0;title\x07 \x9b2J \u202egpj.exe \r\n[/] [link=file:///x]l[/link] "
     "<script>alert(1)</script> \"'><img src=x onerror=1> $\\frac{1}$ {{7*7}}"
 )
+HOSTILE_NAME = "".join(c for c in HOSTILE if unicodedata.category(c) != "Cc")
+"""What a setting may hold at all: with control characters it is refused."""
 ALIEN = replace(
     SUMMARY, scenario=HOSTILE, attack=HOSTILE, strategy=HOSTILE, dataset=HOSTILE, augment=HOSTILE, start=HOSTILE, device=HOSTILE,
     model_sha256=HOSTILE, dataset_sha256=HOSTILE, seconds=SUMMARY.seconds | {HOSTILE: 1.0},
@@ -280,7 +283,7 @@ def hostile_run(path, environment=None):
     told = {"packages": {HOSTILE: HOSTILE}, "commit": HOSTILE, "gpu": HOSTILE, "command": HOSTILE, "cpu": HOSTILE, "cpus": HOSTILE,
             "python": HOSTILE}  # fmt: skip
     settings = Experiment(
-        scenario="mine", description=HOSTILE, rounds=1, attack=HOSTILE, weights=HOSTILE, data_dir=HOSTILE
+        scenario="mine", description=HOSTILE, rounds=1, attack=HOSTILE_NAME, weights=HOSTILE_NAME, data_dir=HOSTILE_NAME
     )
     folder.write_settings(settings, told)
     folder.release()

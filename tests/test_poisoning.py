@@ -250,7 +250,7 @@ def test_what_cannot_be_combined_or_read_is_refused_with_its_reason(tmp_path):
         (lambda: patch(blended, patch_size=6), "--attack: patch is a second trigger; one attack has one trigger"),
         (lambda: dba(blended, malicious=2, patch_size=6), r"--attack: dba splits triggers that are a picture \(patch, blend\)"),
         (lambda: blend(Attack(), blend_image=str(tmp_path / "none.png"), blend_alpha=0.5), "none.png: No such file or directory; "),
-        (lambda: blend(Attack(), blend_image=str(tmp_path / "no.png"), blend_alpha=0.5), "no.png: not an image that .*; give any "),
+        (lambda: blend(Attack(), blend_image=str(tmp_path / "no.png"), blend_alpha=0.5), "no.png: none of the formats .*; give any "),
     ):  # fmt: skip
         with pytest.raises(UserError, match=f"^{words}" if words.startswith("--") else words):
             refused()

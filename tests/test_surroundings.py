@@ -25,6 +25,8 @@ NAMES = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", 
 def environment(monkeypatch):
     """A copy of the environment that a test may spoil."""
     monkeypatch.setattr(os, "environ", os.environ.copy())
+    for name in ("NO_PROXY", "no_proxy"):  # server.py sets them when it is imported, as other tests do
+        os.environ.pop(name, None)
     return os.environ
 
 
