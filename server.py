@@ -16,9 +16,9 @@ for _name, _value in {  # before the imports that read them
 }.items():
     os.environ.setdefault(_name, _value)
 
-from experiment.output import hold_up_nothing
-from experiment.processes import Chatter, end_now, end_on_signals, is_ending
-from experiment.proxies import talk_to_nobody_else
+from oleander.system.output import hold_up_nothing
+from oleander.system.processes import Chatter, end_now, end_on_signals, is_ending
+from oleander.system.proxies import talk_to_nobody_else
 
 talk_to_nobody_else()
 if __name__ == "__main__":
@@ -38,24 +38,24 @@ from typing import TYPE_CHECKING
 import tyro
 from flwr.serverapp import Grid, ServerApp
 
-from experiment.cli import Command, Flags, parse, parse_command
-from experiment.config import Count
-from experiment.console import console_on, error_line, notice, say_error
-from experiment.errors import RunError, UserError
-from experiment.files import absolute
-from experiment.foreign import plain, refusing
-from experiment.records import LOG, RunFolder, is_finished, read_summary, taken_up, write_scenario
-from network.address import Address, check_free
+from oleander.experiment.records import LOG, RunFolder, is_finished, read_summary, taken_up, write_scenario
+from oleander.network.address import Address, check_free
+from oleander.settings.cli import Command, Flags, parse, parse_command
+from oleander.settings.config import Count
+from oleander.system.console import console_on, error_line, notice, say_error
+from oleander.system.errors import RunError, UserError
+from oleander.system.files import absolute
+from oleander.system.foreign import plain, refusing
 
 if TYPE_CHECKING:
     from flwr.app import Context
     from rich.console import Console
 
-    from experiment.config import Experiment
-    from experiment.prepare import Setup
-    from experiment.records import Summary
-    from network.roster import NetworkRoster
-    from network.superlink import Network
+    from oleander.experiment.prepare import Setup
+    from oleander.experiment.records import Summary
+    from oleander.network.roster import NetworkRoster
+    from oleander.network.superlink import Network
+    from oleander.settings.config import Experiment
 
 
 ENDING_SECONDS = 9.0
@@ -112,7 +112,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _make_keys(arguments: list[str]) -> int:
-    from network.keys import make_keys
+    from oleander.network.keys import make_keys
 
     flags = tyro.cli(KeysFlags, prog="server.py keys", args=arguments)
     files = make_keys(absolute(flags.out), flags.clients, list(flags.san))
@@ -124,10 +124,10 @@ def _make_keys(arguments: list[str]) -> int:
 
 
 def _serve(command: Command, flags: ServerFlags) -> None:
-    from experiment.prepare import Sources, prepare
-    from experiment.report import print_results
-    from experiment.runner import told_of_failure
-    from network.superlink import Credentials, check_exposure
+    from oleander.experiment.prepare import Sources, prepare
+    from oleander.experiment.runner import told_of_failure
+    from oleander.network.superlink import Credentials, check_exposure
+    from oleander.reports.tables import print_results
 
     address = Address(flags.host, flags.port)
     if flags.port > 65535:
@@ -158,7 +158,7 @@ def _serve(command: Command, flags: ServerFlags) -> None:
 def _network(
     setup: Setup, flags: ServerFlags, address: Address, folder: RunFolder, console: Console, chatter: Chatter
 ) -> Network:
-    from network.superlink import Credentials, Network
+    from oleander.network.superlink import Credentials, Network
 
     credentials = Credentials.of(flags.keys, setup.experiment.clients) if flags.keys else None
 
@@ -177,10 +177,10 @@ def _network(
 
 def _run_warm(setup: Setup, flags: ServerFlags, folder: RunFolder, network: Network, console: Console) -> None:
     """The server's part in this process."""
-    from experiment.report import print_results
-    from network.internals import server_task, submit
-    from network.roster import FAREWELL_SECONDS, NetworkRoster
-    from network.superlink import ROOT
+    from oleander.network.internals import server_task, submit
+    from oleander.network.roster import FAREWELL_SECONDS, NetworkRoster
+    from oleander.network.superlink import ROOT
+    from oleander.reports.tables import print_results
 
     with ending_in_time(network.died) as failed, network:
         trusted = network.trusted()
@@ -193,9 +193,9 @@ def _run_warm(setup: Setup, flags: ServerFlags, folder: RunFolder, network: Netw
 
 def _run_stock(setup: Setup, flags: ServerFlags, folder: RunFolder, network: Network, console: Console) -> None:
     """The server's part in a process that Flower starts, from a copy of the code without checkpoints and pictures."""
-    from experiment.prepare import with_files
-    from experiment.report import print_results
-    from network.superlink import run_stock
+    from oleander.experiment.prepare import with_files
+    from oleander.network.superlink import run_stock
+    from oleander.reports.tables import print_results
 
     scenario = folder.path / "scenario.toml"
     write_scenario(scenario, with_files(setup))
@@ -238,9 +238,9 @@ def _federated(
     failed: Callable[[Exception], None] = lambda error: None,
 ) -> Summary:  # fmt: skip
     """The whole run, and its folder finished; the clients hear how it ended, in either case, within ``patience`` seconds."""
-    from experiment.federation import federate
-    from experiment.progress import ProgressListener
-    from experiment.report import finish_run
+    from oleander.experiment.federation import federate
+    from oleander.experiment.progress import ProgressListener
+    from oleander.reports.tables import finish_run
 
     listener = ProgressListener(console, setup.experiment)
     failures: list[Exception] = []
@@ -278,7 +278,7 @@ def how_to_start(flags: ServerFlags, experiment: Experiment) -> str:
 def _line(console: Console, text: str) -> None:
     from rich.markup import escape
 
-    from strategies._replies import shown
+    from oleander.transport.replies import shown
 
     console.print(escape(shown(text)), soft_wrap=True)
 
@@ -289,9 +289,9 @@ app = ServerApp()
 @app.main()
 def serve_app(grid: Grid, context: Context) -> None:
     """Run what ``flwr run . -c 'scenario="dba" flags="--seed 1"'`` asks for, with whatever nodes the SuperLink has."""
-    from experiment.prepare import Sources, prepare
-    from experiment.report import print_results
-    from network.roster import STOCK_FAREWELL_SECONDS, NetworkRoster
+    from oleander.experiment.prepare import Sources, prepare
+    from oleander.network.roster import STOCK_FAREWELL_SECONDS, NetworkRoster
+    from oleander.reports.tables import print_results
 
     config = {name: str(value) for name, value in context.run_config.items()}
     told = json.loads(Path(config["network"]).read_text("utf-8")) if config["network"] else {}  # from server.py --stock

@@ -17,9 +17,9 @@ for _name, _value in {  # before the imports that read them
 }.items():
     os.environ.setdefault(_name, _value)
 
-from experiment.output import hold_up_nothing
-from experiment.processes import Chatter, end_now, end_on_signals
-from experiment.proxies import talk_to_nobody_else
+from oleander.system.output import hold_up_nothing
+from oleander.system.processes import Chatter, end_now, end_on_signals
+from oleander.system.proxies import talk_to_nobody_else
 
 if __name__ == "__main__":
     talk_to_nobody_else()
@@ -34,21 +34,30 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from experiment.cli import Command, parse_command
-from experiment.config import Experiment
-from experiment.console import console_on, notice, say_error
-from experiment.engine import cluster_address, running_ray
-from experiment.errors import RunError, UserError
-from experiment.foreign import refusing
-from experiment.own_ray import set_login
-from experiment.plan import Plan, plan_of
-from experiment.records import LOG, RunFolder, check_finished, is_finished, read_environment, read_summary, taken_up
+from oleander.experiment.engine import cluster_address, running_ray
+from oleander.experiment.own_ray import set_login
+from oleander.experiment.records import (
+    LOG,
+    RunFolder,
+    Summary,
+    check_finished,
+    is_finished,
+    read_environment,
+    read_summary,
+    taken_up,
+)
+from oleander.settings.cli import Command, parse_command
+from oleander.settings.config import Experiment
+from oleander.settings.plan import Plan, plan_of
+from oleander.system.console import console_on, notice, say_error
+from oleander.system.errors import RunError, UserError
+from oleander.system.foreign import refusing
 
 if TYPE_CHECKING:  # PyTorch and Flower are imported while Ray starts
     from flwr.clientapp import ClientApp
 
-    from experiment.prepare import Sources
-    from experiment.study import Job
+    from oleander.experiment.prepare import Sources
+    from oleander.experiment.study import Job
 
 Prepared = TypeVar("Prepared")
 
@@ -59,7 +68,7 @@ def main(arguments: list[str], client_app: ClientApp | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # a terminal without µ must not end a run
     try:
         if not arguments or "--list" in arguments:
-            from experiment.report import print_list
+            from oleander.reports.tables import print_list
 
             print_list(console_on())
         else:
@@ -109,13 +118,19 @@ def simulate(experiment: Experiment, client_app: ClientApp | None = None, stoppe
             refused = preparing.exception()
         if refused is not None:
             raise refused
-        from experiment.runner import run_one, told_of_failure
+        from oleander.experiment.runner import run_one, told_of_failure
+        from oleander.reports.tables import finish_run, print_results
 
         setup = preparing.result()
         folder = stopped or RunFolder.of(setup.experiment)
         with told_of_failure(folder.path / LOG, folder.path, folder.discard if not stopped else None):
             chatter.keep_in(folder.path / LOG)
-            run_one(setup, folder, ray_up, client_app, chatter)
+
+            def finish(run: RunFolder, summary: Summary) -> None:
+                finish_run(run, summary)
+                print_results(console_on(chatter.out), run.path, summary)
+
+            run_one(setup, folder, ray_up, client_app, chatter, finish)
         folder.release()
 
 
@@ -127,7 +142,7 @@ def resume(command: Command, client_app: ClientApp | None = None) -> None:
     """
     experiment, folder = taken_up(command)
     if is_finished(folder.path):
-        from experiment.report import print_results
+        from oleander.reports.tables import print_results
 
         folder.release()
         print_results(console_on(), folder.path, read_summary(folder.path))
@@ -142,9 +157,9 @@ def run_study(plan: Plan, client_app: ClientApp | None = None) -> None:
         UserError: one of its runs cannot be; nothing was run.
         RunError: a run failed; it and the finished ones are in the study's folder, and the same command goes on from there.
     """
-    from experiment.report import finish_study
-    from experiment.runner import run_all, told_of_failure
-    from experiment.study import StudyFolder, jobs_of, study_path
+    from oleander.experiment.runner import run_all, told_of_failure
+    from oleander.experiment.study import StudyFolder, jobs_of, study_path
+    from oleander.reports.tables import finish_run, finish_study
 
     told = set_login(plan.experiments()[0].ray_address)
     with Chatter() as chatter:
@@ -164,7 +179,7 @@ def run_study(plan: Plan, client_app: ClientApp | None = None) -> None:
             folder.write_plan(plan, jobs)
             _say_what_is_old(runs, chatter)
             if not all(is_finished(run.folder) for run in runs):
-                run_all(runs, folder, sources, client_app, chatter)
+                run_all(runs, folder, sources, client_app, chatter, finish_run)
             folder.write_results(runs)
             finish_study(console_on(chatter.out), folder.path)
         folder.release()
@@ -172,7 +187,7 @@ def run_study(plan: Plan, client_app: ClientApp | None = None) -> None:
 
 def _say_what_is_old(runs: list[Job], chatter: Chatter) -> None:
     """Finished runs are kept; where the program or its libraries are others now, that must be known."""
-    from experiment.environment import differences, environment
+    from oleander.system.environment import differences, environment
 
     now = environment("", None, 0)
     old = [read_environment(run.folder) for run in runs if is_finished(run.folder)]
@@ -186,20 +201,20 @@ def _say_what_is_old(runs: list[Job], chatter: Chatter) -> None:
 
 def _prepared(work: Callable[[Sources], Prepared], chatter: Chatter) -> Prepared:
     """What ``work`` prepares, and the imports that a run will need."""
-    from experiment.prepare import Sources
+    from oleander.experiment.prepare import Sources
 
     try:
         done = work(Sources(lambda text: notice(console_on(chatter.out), text)))
         import flwr.simulation  # noqa: F401
 
-        import experiment.runner  # noqa: F401
+        import oleander.experiment.runner  # noqa: F401
     except OSError as error:
         raise UserError.of(error) from None
     return done
 
 
 def _setup(experiment: Experiment, stopped: Path | None, sources: Sources):  # noqa: ANN202  # a Setup: its type needs PyTorch
-    from experiment.prepare import prepare
+    from oleander.experiment.prepare import prepare
 
     return prepare(experiment, sources, stopped)
 

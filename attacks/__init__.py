@@ -4,7 +4,7 @@ A step is a function of the file's name that takes the attack so far and returns
 
     def blend(attack: Attack, *, blend_image: str, blend_alpha: float) -> Attack
 
-Its keyword arguments are the settings (``experiment.config``) of those names, its docstring's first line stands in
+Its keyword arguments are the settings (``oleander.settings.config``) of those names, its docstring's first line stands in
 ``--list``. What an attack can change are the fields of ``Attack``. A new attack is one new file (CONTRIBUTING.md).
 """
 
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiment.config import Experiment
-from experiment.registry import Plugin, attack_steps, bind, find
-from learning.data import Shard
-from learning.updates import Update
+from oleander.datasets.data import Shard
+from oleander.learning.updates import Update
+from oleander.settings.config import Experiment
+from oleander.settings.registry import Plugin, attack_steps, bind, find
 
 Stamp = Callable[[Tensor], Tensor]
 """Pixels (k, 3, h, w) in [0, 1], after augmentation → the same with a trigger on them."""

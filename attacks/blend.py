@@ -14,11 +14,11 @@ from torch import Tensor
 
 from attacks import Attack
 from attacks._overlay import Overlay
-from experiment.errors import UserError
-from experiment.files import absolute
-from experiment.foreign import refusing
-from learning.data import MEAN, SIDE, STD
-from learning.pictures import read_picture
+from oleander.datasets.data import MEAN, SIDE, STD
+from oleander.datasets.pictures import read_picture
+from oleander.system.errors import UserError
+from oleander.system.files import absolute
+from oleander.system.foreign import refusing
 
 CAT = Path(__file__).parent / "images" / "cat.png"
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from attacks import Attack
 from attacks._overlay import Overlay
 from attacks.patch import patch
-from experiment.errors import UserError
+from oleander.system.errors import UserError
 
 
 def dba(attack: Attack, *, malicious: int, patch_size: int) -> Attack:

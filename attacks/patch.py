@@ -10,8 +10,8 @@ import torch
 
 from attacks import Attack
 from attacks._overlay import Overlay
-from experiment.errors import UserError
-from learning.data import SIDE
+from oleander.datasets.data import SIDE
+from oleander.system.errors import UserError
 
 RED = (1.0, 0.0, 0.0)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from attacks import Attack
-from learning.updates import Update
+from oleander.learning.updates import Update
 
 
 def scaling(

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiment.environment import environment
-from experiment.machine import cpu_count
-from learning.devices import dtype_of, fastest_precision, gpu_name
-from learning.resnet import fresh_model
+from oleander.learning.devices import dtype_of, fastest_precision, gpu_name
+from oleander.models.resnet18light import fresh_model
+from oleander.system.environment import environment
+from oleander.system.machine import cpu_count
 
 SIDES = (1024, 2048)
 """Sides of the square matrices whose product sets the GEMM peak; the better one counts."""

@@ -21,11 +21,11 @@ from benchmarks.common import (
     timed,
     write,
 )
-from experiment.machine import cpu_count
-from learning.data import normalise, to_pixels
-from learning.devices import prepare_device
-from learning.evaluation import classifier, evaluate
-from learning.resnet import fresh_model
+from oleander.datasets.data import normalise, to_pixels
+from oleander.learning.devices import prepare_device
+from oleander.learning.evaluation import classifier, evaluate
+from oleander.models.resnet18light import fresh_model
+from oleander.system.machine import cpu_count
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 from benchmarks.common import arguments, show, write
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ["attacks", "clients", "experiment", "learning", "network", "strategies"]
+PACKAGES = ["attacks", "clients", "oleander", "strategies"]
 UNTOUCHED = ["simulate.py", "server.py", "scenarios", "benchmarks", "docs", "README.md", "constraints.txt"]
 
 
@@ -49,19 +49,20 @@ FOLDERS = {
         ],
     ),
     "attacks": Target(["*.py"], ["test_attacks.py", "test_poisoning.py"]),
-    "clients": Target(["training.py", "malicious.py", "benign.py"], [*MODEL, "test_poisoning.py"]),
-    "learning": Target(
-        ["evaluation.py", "partition.py", "parameters.py", "streams.py", "remembered.py"],
-        [*MODEL, "test_evaluation.py", "test_scores.py", "test_partition.py", "test_data.py"],
+    "clients": Target(["malicious.py", "benign.py"], [*MODEL, "test_poisoning.py"]),
+    "oleander/datasets": Target(["partition.py"], ["test_partition.py", "test_data.py"]),
+    "oleander/learning": Target(
+        ["training.py", "evaluation.py", "parameters.py", "remembered.py"],
+        [*MODEL, "test_evaluation.py", "test_scores.py"],
     ),
-    "experiment": Target(
-        ["intervals.py", "sweeps.py", "plan.py", "resume.py", "records.py"],
+    "oleander/settings": Target(["sweeps.py", "plan.py"], ["test_plan.py", "test_sweeps.py"]),
+    "oleander/experiment": Target(
+        ["intervals.py", "resume.py", "records.py"],
         [
-            "test_plan.py", "test_sweeps.py", "test_resume.py", "test_records.py", "test_standing.py", "test_exclusion.py",
-            "test_study.py::test_interval_is_students",
+            "test_resume.py", "test_records.py", "test_standing.py", "test_exclusion.py", "test_study.py::test_interval_is_students",
         ],
     ),
-    "network": Target(
+    "oleander/network": Target(
         ["filter.py", "roster.py"],
         [f"network/{test}" for test in ("test_roster.py", "test_hello.py", "test_gate.py", "test_passed_on.py")],
     ),

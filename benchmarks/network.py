@@ -14,8 +14,8 @@ import psutil
 
 from benchmarks.clients import ROOT, draw
 from benchmarks.common import Spread, arguments, ratios, show, write
-from experiment.records import read_rounds, read_summary
-from network.address import free_port
+from oleander.experiment.records import read_rounds, read_summary
+from oleander.network.address import free_port
 
 WAYS = {
     "simulation": [],

@@ -34,7 +34,7 @@ def main() -> None:
     """Run, and note the server's memory beside each round's record."""
     import simulate
     from benchmarks import noop
-    from experiment.records import RoundRecord, RunFolder
+    from oleander.experiment.records import RoundRecord, RunFolder
 
     append = RunFolder.append
 

@@ -18,14 +18,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from attacks import attack_of
-from clients.training import augmented
-from experiment.cli import load_scenario
-from learning.data import MEAN, STD
-from learning.evaluation import answers
-from learning.partition import shard_of
-from learning.resnet import ResNet18Light
-from learning.sources import load_dataset
-from learning.streams import generator, torch_generator
+from oleander.datasets.data import MEAN, STD
+from oleander.datasets.partition import shard_of
+from oleander.datasets.sources import load_dataset
+from oleander.learning.evaluation import answers
+from oleander.learning.training import augmented
+from oleander.models.resnet18light import ResNet18Light
+from oleander.settings.cli import load_scenario
+from oleander.system.streams import generator, torch_generator
 
 
 def main() -> None:

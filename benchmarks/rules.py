@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import Spread, arguments, ratios, show, timed, write
-from experiment.config import Experiment
-from experiment.registry import bind
-from learning.parameters import ModelState
-from learning.updates import Cohort
+from oleander.learning.parameters import ModelState
+from oleander.learning.updates import Cohort
+from oleander.settings.config import Experiment
+from oleander.settings.registry import bind
 from strategies import known_strategies
 from strategies._sums import squared_distances
 

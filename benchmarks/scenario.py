@@ -28,7 +28,7 @@ def main() -> None:
         repeats=(3, "repeats, each with the next seed"), plain_batches=([64, 256, 1000], "evaluation batches of the plain loop"),
         precisions=(["fp32", "auto"], "ours"), rounds=(5, "rounds"),
     )  # fmt: skip
-    weights = told.weights or str(ROOT / "learning/checkpoints/toy.safetensors")
+    weights = told.weights or str(ROOT / "oleander/learning/checkpoints/toy.safetensors")
     what = ["--dataset", told.dataset, "--weights", weights, "--rounds", str(told.rounds), "--scenario", "blend"]
     ways: dict[str, list[str]] = {f"plain, batch {b}": [*what, "--eval-batch", str(b)] for b in told.plain_batches}
     ways |= {f"ours {p}": [*what, "--precision", p, "--evaluate-asr", "last"] for p in told.precisions}

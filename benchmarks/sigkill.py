@@ -146,7 +146,7 @@ def victim(program: str, phase: str, number: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     if phase == "waiting" and program == "server":  # for its clients
-        from network.roster import NetworkRoster
+        from oleander.network.roster import NetworkRoster
 
         look, calls = NetworkRoster.nodes, {"made": 0}
 
@@ -156,7 +156,7 @@ def victim(program: str, phase: str, number: int) -> None:
 
         NetworkRoster.nodes = wait  # type: ignore[method-assign]
     elif phase == "waiting":  # for Ray, while it starts
-        import experiment.prepare as preparing
+        import oleander.experiment.prepare as preparing
 
         whole = preparing.prepare
 
@@ -167,7 +167,7 @@ def victim(program: str, phase: str, number: int) -> None:
 
         preparing.prepare = slow
     elif phase == "writing":
-        import experiment.resume as resuming
+        import oleander.experiment.resume as resuming
 
         kept = {"rounds": -1}
 

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.common import Spread, arguments, flops_per_image, gemm_rate, precisions, ratios, show, timed, write
-from clients.training import train
-from experiment.config import Experiment
-from experiment.machine import cpu_count
-from learning.data import Shard, normalise, to_pixels
-from learning.devices import fastest_precision, prepare_device
-from learning.resnet import fresh_model
+from oleander.datasets.data import Shard, normalise, to_pixels
+from oleander.learning.devices import fastest_precision, prepare_device
+from oleander.learning.training import train
+from oleander.models.resnet18light import fresh_model
+from oleander.settings.config import Experiment
+from oleander.system.machine import cpu_count
 
 
 def work(way: str, shard: Shard, epochs: int, device: torch.device) -> None:

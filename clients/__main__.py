@@ -6,16 +6,16 @@ how, comes from the server; where its images are is its own (``--dataset``, ``--
 
 import sys
 
-from experiment.output import hold_up_nothing
-from experiment.processes import end_on_signals
-from experiment.proxies import talk_to_nobody_else
+from oleander.system.output import hold_up_nothing
+from oleander.system.processes import end_on_signals
+from oleander.system.proxies import talk_to_nobody_else
 
 if __name__ == "__main__":
     hold_up_nothing()
     talk_to_nobody_else()
     end_on_signals()  # before the imports, which take seconds
 
-from network.client import main
+from oleander.network.client import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -17,14 +17,14 @@ from clients.benign import BenignClient
 from clients.farewell import take_leave
 from clients.introduction import NodeConfig, at_home, introduce
 from clients.malicious import MaliciousClient
-from experiment.config import Experiment
-from experiment.foreign import reason
-from learning.data import Dataset, open_dataset
-from learning.devices import prepare_device
-from learning.parameters import Layout, ModelState
-from learning.partition import shard_of
-from learning.resnet import ResNet18Light
-from learning.sources import load_dataset
+from oleander.datasets.data import Dataset, open_dataset
+from oleander.datasets.partition import shard_of
+from oleander.datasets.sources import load_dataset
+from oleander.learning.devices import prepare_device
+from oleander.learning.parameters import Layout, ModelState
+from oleander.models.resnet18light import ResNet18Light
+from oleander.settings.config import Experiment
+from oleander.system.foreign import reason
 
 app = ClientApp()
 

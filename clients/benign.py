@@ -7,10 +7,10 @@ from typing import Any
 from flwr.client import NumPyClient
 from torch import nn
 
-from clients.training import Fit, train
-from experiment.config import Experiment
-from learning.data import Shard
-from learning.parameters import FloatArray, arrays_of, load_arrays
+from oleander.datasets.data import Shard
+from oleander.learning.parameters import FloatArray, arrays_of, load_arrays
+from oleander.learning.training import Fit, train
+from oleander.settings.config import Experiment
 
 
 class BenignClient(NumPyClient):

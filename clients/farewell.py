@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiment.files import replace_file
+from oleander.system.files import replace_file
 
 
 def take_leave(farewell: Mapping[str, Any], node_config: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """How a client of a real network and its server meet: who are you, what do you hold, and why you are sent away.
 
 The server's hello holds the experiment and what the server expects; the client answers with hashes of what it would train on
-and with its versions, and the server compares (``network.roster``). Paths are each machine's own: a client's node config may
+and with its versions, and the server compares (``oleander.network.roster``). Paths are each machine's own: a client's node config may
 name its ``dataset``, ``data-dir`` and ``blend-image``.
 """
 
@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from attacks import attack_of
-from experiment.config import Experiment
-from experiment.environment import versions
-from experiment.errors import UserError
-from learning.data import Dataset
-from learning.evaluation import probe_hash
-from learning.partition import shard_of, shard_sha256
+from oleander.datasets.data import Dataset
+from oleander.datasets.partition import shard_of, shard_sha256
+from oleander.learning.evaluation import probe_hash
+from oleander.settings.config import Experiment
+from oleander.system.environment import versions
+from oleander.system.errors import UserError
 
 NodeConfig = Mapping[str, Any]
 OWN = {"dataset": "dataset", "data-dir": "data_dir", "blend-image": "blend_image"}

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from attacks import Attack, poison
 from clients.benign import BenignClient
-from clients.training import Fit, train
-from experiment.config import Experiment
-from learning.data import Shard
-from learning.parameters import FloatArray, Layout, ModelState
-from learning.streams import generator
-from learning.updates import Update
+from oleander.datasets.data import Shard
+from oleander.learning.parameters import FloatArray, Layout, ModelState
+from oleander.learning.training import Fit, train
+from oleander.learning.updates import Update
+from oleander.settings.config import Experiment
+from oleander.system.streams import generator
 
 
 class MaliciousClient(BenignClient):

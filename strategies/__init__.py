@@ -6,7 +6,7 @@ the declared return type tells which::
     def krum(cohort: Cohort, *, assumed_malicious: int) -> Aggregate
     def clip(cohort: Cohort, *, clip_norm: float | Literal["median"]) -> Cohort
 
-Keyword arguments are the settings (``experiment.config``) of those names; the docstring's first line stands in ``--list``.
+Keyword arguments are the settings (``oleander.settings.config``) of those names; the docstring's first line stands in ``--list``.
 All sums of squares are in float64. A new defence is one new file (CONTRIBUTING.md). ``flower.py`` runs any of them on Flower.
 """
 
@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from experiment.config import Experiment
-from experiment.errors import UserError
-from experiment.registry import Plugin, bind, find, strategy_steps
-from learning.parameters import ModelState
-from learning.updates import Aggregate, Cohort
+from oleander.learning.parameters import ModelState
+from oleander.learning.updates import Aggregate, Cohort
+from oleander.settings.config import Experiment
+from oleander.settings.registry import Plugin, bind, find, strategy_steps
+from oleander.system.errors import UserError
 
 Filter = Callable[[Cohort], Cohort]
 Rule = Callable[[Cohort], Aggregate]

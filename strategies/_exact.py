@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from learning.parameters import FloatArray
+from oleander.learning.parameters import FloatArray
 
 UNIT = 298
 """Exact sums count in 2^-298, the square of the least float32."""

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from learning.parameters import FloatArray
-from learning.updates import Cohort
+from oleander.learning.parameters import FloatArray
+from oleander.learning.updates import Cohort
 from strategies import RuleError
 from strategies._sums import bounded_distances, exact_dot, first_equals
 

@@ -12,9 +12,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from experiment.machine import cpu_count
-from learning.parameters import FloatArray
-from learning.updates import Aggregate, Cohort
+from oleander.learning.parameters import FloatArray
+from oleander.learning.updates import Aggregate, Cohort
+from oleander.system.machine import cpu_count
 from strategies._exact import nearest_float, sum_of_products
 
 Part = TypeVar("Part")

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from learning.updates import Cohort
+from oleander.learning.updates import Cohort
 from strategies._sums import squared_norms
 
 

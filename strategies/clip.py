@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from learning.updates import Cohort
+from oleander.learning.updates import Cohort
 from strategies._sums import comparable_norms
 
 MARGIN = 1 - 2**-23

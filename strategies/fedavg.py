@@ -4,7 +4,7 @@ McMahan, Moore, Ramage, Hampson, Agüera y Arcas 2017, "Communication-Efficient 
 Data" (AISTATS; arXiv 1602.05629).
 """
 
-from learning.updates import Aggregate, Cohort
+from oleander.learning.updates import Aggregate, Cohort
 from strategies._sums import weighted
 
 

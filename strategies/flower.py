@@ -15,15 +15,15 @@ from flwr.app import DEFAULT_TTL, ArrayRecord, ConfigRecord, Message, MessageTyp
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from experiment.config import Experiment
-from experiment.errors import RunError
-from learning.parameters import Layout, ModelState
-from learning.streams import generator
-from learning.updates import Aggregate, Cohort
+from oleander.learning.parameters import Layout, ModelState
+from oleander.learning.updates import Aggregate, Cohort
+from oleander.settings.config import Experiment
+from oleander.system.errors import RunError
+from oleander.system.streams import generator
+from oleander.transport.grid import StreamingGrid
+from oleander.transport.replies import BadReply, read_reply, sender
+from oleander.transport.roster import Roster, SimulatedRoster
 from strategies import Pipeline, RuleError
-from strategies._grid import StreamingGrid
-from strategies._replies import BadReply, read_reply, sender
-from strategies._roster import Roster, SimulatedRoster
 from strategies._sums import squared_norms
 
 LONGEST_ROUND = 1e8

@@ -6,7 +6,7 @@ Blanchard, El Mhamdi, Guerraoui, Stainer 2017, "Machine Learning with Adversarie
 
 import numpy as np
 
-from learning.updates import Aggregate, Cohort
+from oleander.learning.updates import Aggregate, Cohort
 from strategies._krum_scores import lowest_scores
 from strategies._sums import weighted
 

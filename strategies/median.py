@@ -7,8 +7,8 @@ arXiv 1803.01498), option I. Statistics are put through the same rule, coordinat
 import numpy as np
 from numpy.typing import NDArray
 
-from learning.parameters import FloatArray
-from learning.updates import Aggregate, Cohort
+from oleander.learning.parameters import FloatArray
+from oleander.learning.updates import Aggregate, Cohort
 from strategies._sums import by_columns
 
 WIDTH = 1 << 13

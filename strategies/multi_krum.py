@@ -5,7 +5,7 @@ Blanchard, El Mhamdi, Guerraoui, Stainer 2017 (NeurIPS), section 4. m = n − f 
 
 import numpy as np
 
-from learning.updates import Aggregate, Cohort
+from oleander.learning.updates import Aggregate, Cohort
 from strategies import RuleError
 from strategies._krum_scores import lowest_scores
 from strategies._sums import weighted

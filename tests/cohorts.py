@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from learning.parameters import ModelState
-from learning.updates import Cohort, Update
+from oleander.learning.parameters import ModelState
+from oleander.learning.updates import Cohort, Update
 
 FINITE = st.floats(-1e3, 1e3, width=32)
 

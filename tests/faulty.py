@@ -8,7 +8,7 @@ import time
 import numpy as np
 import torch
 
-from experiment.processes import end_on_signals
+from oleander.system.processes import end_on_signals
 
 if __name__ == "__main__":
     end_on_signals()
@@ -17,7 +17,7 @@ from flwr.app import ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 
 from clients import app as honest
-from clients import training
+from oleander.learning import training
 
 app = ClientApp()
 

@@ -6,10 +6,10 @@ import random
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from experiment.config import Experiment
-from learning.parameters import Layout, ModelState
+from oleander.learning.parameters import Layout, ModelState
+from oleander.settings.config import Experiment
+from oleander.transport.roster import SimulatedRoster
 from strategies import pipeline_of
-from strategies._roster import SimulatedRoster
 from strategies.flower import PipelineStrategy
 
 LAYOUT = Layout(("w", "bn.running_mean", "bn.running_var"), ((2, 3), (2,), (2,)), (True, False, False))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from learning.data import Shard
+from oleander.datasets.data import Shard
 
 
 def shard(m: int = 20, client: int = 0) -> Shard:

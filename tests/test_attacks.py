@@ -13,10 +13,10 @@ from PIL import Image
 from attacks import Attack, attack_of, known_attacks, poison
 from attacks._overlay import Overlay
 from attacks.blend import blend
-from experiment.config import Experiment
-from experiment.errors import UserError
-from learning.data import Shard, normalise
-from learning.updates import Update
+from oleander.datasets.data import Shard, normalise
+from oleander.learning.updates import Update
+from oleander.settings.config import Experiment
+from oleander.system.errors import UserError
 
 KNOWN = known_attacks()
 SETTINGS = Experiment(malicious=3, clients_per_round=6)

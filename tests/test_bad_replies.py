@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
 
-from experiment.errors import RunError
+from oleander.system.errors import RunError
 from strategies.flower import PipelineStrategy
 from tests.played_network import SIZE, Network, changed, first, honest, run
 from tests.spoilt import PACKED

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiment import charts
-from experiment.intervals import interval
-from experiment.plan import Chart, Published
-from experiment.records import RoundRecord
-from experiment.study import Runs, StudyResult
+from oleander.experiment.intervals import interval
+from oleander.experiment.records import RoundRecord
+from oleander.experiment.study import Runs, StudyResult
+from oleander.reports import charts
+from oleander.settings.plan import Chart, Published
 from tests.test_records import ROUND, START, SUMMARY
 
 

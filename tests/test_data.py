@@ -16,12 +16,12 @@ import pytest
 import torchvision
 from PIL import Image
 
-from experiment.config import Experiment
-from experiment.errors import UserError
-from learning import sources, toy
-from learning.cache import cache_dir
-from learning.data import Images, fingerprint, stored
-from learning.partition import partition, shard_of
+from oleander.datasets import sources, toy
+from oleander.datasets.data import Images, fingerprint, stored
+from oleander.datasets.partition import partition, shard_of
+from oleander.settings.config import Experiment
+from oleander.system.cache import cache_dir
+from oleander.system.errors import UserError
 from tests.conftest import CLASSES, write_images
 
 TOY_SHA256 = "274067628b4809002f6cdfcf35bb53696ee1709e435da9393be16ceef7b8da61"

@@ -5,11 +5,11 @@ import socket
 
 import pytest
 
-from experiment import engine
-from experiment.config import Experiment
-from experiment.engine import actor_count, actor_resources, cluster_address
-from experiment.errors import UserError
-from learning import devices
+from oleander.experiment import engine
+from oleander.experiment.engine import actor_count, actor_resources, cluster_address
+from oleander.learning import devices
+from oleander.settings.config import Experiment
+from oleander.system.errors import UserError
 
 
 def placed(wanted: int, share: float, gpus: int) -> int:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from experiment.records import RoundRecord, detection_rates
+from oleander.experiment.records import RoundRecord, detection_rates
 
 START = RoundRecord(0, 0.75, 0.05, 1.0, [], [], [], [], [], [], [], 0, 0, {})
 

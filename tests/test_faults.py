@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from experiment.records import read_rounds
+from oleander.experiment.records import read_rounds
 from tests.programs import ROOT, TINY, assert_nothing_left_of, command, run
 
 CAUSES = {

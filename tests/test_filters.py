@@ -10,16 +10,16 @@ import pytest
 from rich.console import Console
 
 import strategies
-from experiment import registry
-from experiment.config import Experiment
-from experiment.errors import RunError, UserError
-from experiment.plots import draw_figures
-from experiment.recorder import Recorder
-from experiment.records import ENVIRONMENT, detection_rates, read_rounds, write_scenario
-from experiment.report import print_results
-from experiment.webpage import write_run_page
-from learning.evaluation import Scores
-from learning.updates import Cohort
+from oleander.experiment.recorder import Recorder
+from oleander.experiment.records import ENVIRONMENT, detection_rates, read_rounds, write_scenario
+from oleander.learning.evaluation import Scores
+from oleander.learning.updates import Cohort
+from oleander.reports.plots import draw_figures
+from oleander.reports.tables import print_results
+from oleander.reports.webpage import write_run_page
+from oleander.settings import registry
+from oleander.settings.config import Experiment
+from oleander.system.errors import RunError, UserError
 from strategies import Pipeline, pipeline_of
 from strategies.fedavg import fedavg
 from strategies.krum import krum
@@ -30,7 +30,7 @@ from tests.test_records import START, SUMMARY, folder_of
 HEADER = '''"""A strategy of a test's."""
 from dataclasses import replace
 import numpy as np
-from learning.updates import Aggregate, Cohort
+from oleander.learning.updates import Aggregate, Cohort
 from strategies.fedavg import fedavg
 
 def rows(cohort, keep):

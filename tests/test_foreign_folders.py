@@ -14,17 +14,17 @@ import pytest
 from rich.console import Console
 
 import simulate
-from experiment.charts import draw_charts
-from experiment.config import Experiment
-from experiment.console import PlainConsole, console_on, error_line, notice, say_error
-from experiment.errors import UserError
-from experiment.files import absolute, appending, file_name, replace_file
-from experiment.plan import Chart, Published
-from experiment.plots import draw_figures, read_samples
-from experiment.records import RunFolder, check_finished, default_folder, read_rounds, read_summary
-from experiment.report import print_results, print_study
-from experiment.study import Job, Runs, StudyFolder, StudyResult
-from experiment.webpage import write_run_page, write_study_page
+from oleander.experiment.records import RunFolder, check_finished, default_folder, read_rounds, read_summary
+from oleander.experiment.study import Job, Runs, StudyFolder, StudyResult
+from oleander.reports.charts import draw_charts
+from oleander.reports.plots import draw_figures, read_samples
+from oleander.reports.tables import print_results, print_study
+from oleander.reports.webpage import write_run_page, write_study_page
+from oleander.settings.config import Experiment
+from oleander.settings.plan import Chart, Published
+from oleander.system.console import PlainConsole, console_on, error_line, notice, say_error
+from oleander.system.errors import UserError
+from oleander.system.files import absolute, appending, file_name, replace_file
 from tests.test_records import ROUND, START, SUMMARY, folder_of
 
 SECRET = b"what stands outside\n"

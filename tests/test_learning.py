@@ -15,15 +15,15 @@ from attacks import attack_of
 from clients.app import make_client
 from clients.benign import BenignClient
 from clients.malicious import MaliciousClient
-from clients.training import PAD, augmented, train
-from experiment.config import Experiment
-from learning import devices
-from learning.data import MEAN, STD, Shard, to_pixels
-from learning.parameters import Layout, arrays_of, load_arrays
-from learning.resnet import ResNet18Light, fresh_model
-from learning.sources import load_dataset
-from learning.streams import generator, torch_generator
-from learning.weights import layout_of
+from oleander.datasets.data import MEAN, STD, Shard, to_pixels
+from oleander.datasets.sources import load_dataset
+from oleander.learning import devices
+from oleander.learning.parameters import Layout, arrays_of, load_arrays
+from oleander.learning.training import PAD, augmented, train
+from oleander.learning.weights import layout_of
+from oleander.models.resnet18light import ResNet18Light, fresh_model
+from oleander.settings.config import Experiment
+from oleander.system.streams import generator, torch_generator
 from tests.programs import ROOT
 from tests.shards import shard
 

@@ -23,18 +23,18 @@ import server
 import simulate
 from attacks import Attack
 from attacks.blend import blend
-from experiment import foreign
-from experiment.cli import load_scenario_file, parse_command
-from experiment.errors import UserError
-from experiment.files import absolute
-from experiment.foreign import read_bytes
-from experiment.plan import plan_of
-from learning.pictures import read_picture
-from learning.resnet import fresh_model
-from learning.sources import load_dataset
-from learning.weights import layout_of, starting_model
-from network.keys import make_keys, read, read_private, read_public
-from network.superlink import Credentials
+from oleander.datasets.pictures import read_picture
+from oleander.datasets.sources import load_dataset
+from oleander.learning.weights import layout_of, starting_model
+from oleander.models.resnet18light import fresh_model
+from oleander.network.keys import make_keys, read, read_private, read_public
+from oleander.network.superlink import Credentials
+from oleander.settings.cli import load_scenario_file, parse_command
+from oleander.settings.plan import plan_of
+from oleander.system import foreign
+from oleander.system.errors import UserError
+from oleander.system.files import absolute
+from oleander.system.foreign import read_bytes
 from tests.conftest import write_images
 from tests.programs import ROOT
 from tests.test_weights import dataset
@@ -408,7 +408,7 @@ def test_an_image_folder_whose_links_lead_back_is_refused(tmp_path, monkeypatch)
     root = write_images(tmp_path / "d", ("x", "y"), 2, 1)
     for name in ("one", "two"):
         (root / "train" / "x" / name).symlink_to(root / "train")
-    monkeypatch.setattr("learning.sources.MOST_FOLDERS", 500)
+    monkeypatch.setattr("oleander.datasets.sources.MOST_FOLDERS", 500)
     with pytest.raises(UserError, match="do links lead back"):
         load_dataset(f"folder:{root}", "data", print)
 

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from experiment.errors import RunError
-from experiment.output import MOST_WAITING, Outlet, Standard, open_what_is_closed
-from experiment.processes import Chatter
+from oleander.system.errors import RunError
+from oleander.system.output import MOST_WAITING, Outlet, Standard, open_what_is_closed
+from oleander.system.processes import Chatter
 from tests.programs import ROOT
 
 
@@ -117,7 +117,7 @@ def test_a_closed_descriptor_is_not_the_next_file_that_is_opened(tmp_path):
     words = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
-from experiment.output import hold_up_nothing
+from oleander.system.output import hold_up_nothing
 hold_up_nothing()
 with open({str(tmp_path / "record")!r}, "w") as record:
     record.write("a record")
@@ -175,10 +175,10 @@ def test_an_end_by_itself_says_its_last_line_first(tmp_path):
     """``end_now`` leaves Python at once; what was queued is out before, and of the ending itself nothing is told."""
     words = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from experiment.output import hold_up_nothing; hold_up_nothing()\n"
-        "from experiment.console import say_error; from experiment.errors import RunError\n"
-        "from experiment.processes import end_now\n"
-        "import experiment.processes as processes\n"
+        "from oleander.system.output import hold_up_nothing; hold_up_nothing()\n"
+        "from oleander.system.console import say_error; from oleander.system.errors import RunError\n"
+        "from oleander.system.processes import end_now\n"
+        "import oleander.system.processes as processes\n"
         "frozen = processes._freeze_children\n"
         "processes._freeze_children = lambda: [print('a process died', file=sys.stderr), frozen()][1]\n"
         "say_error(RunError('it failed')); end_now(RunError.exit_code)"

@@ -10,9 +10,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from experiment import own_ray
-from experiment.errors import RunError, UserError
-from experiment.own_ray import LONGEST_SOCKET, SOCKET_IN_FOLDER, Watch, folders_for_ray, set_login, watch_processes
+from oleander.experiment import own_ray
+from oleander.experiment.own_ray import (
+    LONGEST_SOCKET,
+    SOCKET_IN_FOLDER,
+    Watch,
+    folders_for_ray,
+    set_login,
+    watch_processes,
+)
+from oleander.system.errors import RunError, UserError
 from tests.programs import short_folder
 
 NAMES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
@@ -85,7 +92,7 @@ def test_ray_that_read_its_login_too_early_is_refused(environment):
     environment.setenv("RAY_AUTH_MODE", "token")
     script = (
         "import os; os.environ.pop('RAY_AUTH_MODE'); import ray; os.environ['RAY_AUTH_MODE'] = 'token'\n"
-        "from experiment.own_ray import check_login; check_login()"
+        "from oleander.experiment.own_ray import check_login; check_login()"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert ended.returncode == 1 and "imported before its login was set" in ended.stderr

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from learning.parameters import Layout, ModelState, arrays_of, load_arrays, named_arrays
+from oleander.learning.parameters import Layout, ModelState, arrays_of, load_arrays, named_arrays
 
 
 def model() -> torch.nn.Module:

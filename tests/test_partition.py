@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiment.config import Experiment
-from experiment.errors import UserError
-from learning.data import Dataset, Shard
-from learning.partition import partition, shard_of, shard_sha256
+from oleander.datasets.data import Dataset, Shard
+from oleander.datasets.partition import partition, shard_of, shard_sha256
+from oleander.settings.config import Experiment
+from oleander.system.errors import UserError
 
 SETTINGS = Experiment(clients=4, clients_per_round=2, samples_per_client=50)
 

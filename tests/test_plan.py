@@ -6,10 +6,10 @@ import io
 import pytest
 from rich.console import Console
 
-from experiment.cli import known_scenarios, load_scenario_file, parse, parse_command
-from experiment.errors import UserError
-from experiment.plan import plan_of
-from experiment.progress import StudyListener
+from oleander.experiment.progress import StudyListener
+from oleander.settings.cli import known_scenarios, load_scenario_file, parse, parse_command
+from oleander.settings.plan import plan_of
+from oleander.system.errors import UserError
 from tests.test_records import SUMMARY
 
 

@@ -14,11 +14,11 @@ from attacks.patch import patch
 from attacks.scaling import scaling
 from clients.benign import BenignClient
 from clients.malicious import MaliciousClient
-from experiment.config import Experiment
-from experiment.errors import UserError
-from learning.data import MEAN, STD, Shard
-from learning.parameters import arrays_of
-from learning.updates import Update
+from oleander.datasets.data import MEAN, STD, Shard
+from oleander.learning.parameters import arrays_of
+from oleander.learning.updates import Update
+from oleander.settings.config import Experiment
+from oleander.system.errors import UserError
 
 SETTINGS = Experiment(precision="fp32", batch_size=8, local_epochs=1, malicious=3, clients_per_round=6, attack="patch")
 

@@ -11,13 +11,13 @@ from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
-from experiment.config import Experiment
-from experiment.console import error_line
-from experiment.errors import UserError
-from experiment.files import absolute, replace_file
-from experiment.plots import draw_figures
-from experiment.records import RoundRecord, RunFolder, Summary, default_folder, detection_rates, read_rounds
-from experiment.report import print_results
+from oleander.experiment.records import RoundRecord, RunFolder, Summary, default_folder, detection_rates, read_rounds
+from oleander.reports.plots import draw_figures
+from oleander.reports.tables import print_results
+from oleander.settings.config import Experiment
+from oleander.system.console import error_line
+from oleander.system.errors import UserError
+from oleander.system.files import absolute, replace_file
 
 START = RoundRecord(0, 0.75, 0.05, 1.0, [], [], [], [], [], [], [], 0, 0, {"evaluate": 1.0})
 ROUND = RoundRecord(

@@ -4,7 +4,7 @@ import csv
 import re
 from pathlib import Path
 
-from experiment.intervals import interval
+from oleander.experiment.intervals import interval
 
 DOCS = Path(__file__).parent.parent / "docs"
 TEXT = " ".join((DOCS / "results.md").read_text(encoding="utf-8").split())

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import simulate
-from experiment.cli import parse_command
-from experiment.config import Experiment
-from experiment.errors import UserError
-from experiment.records import RoundRecord, RunFolder, read_rounds, settings_of
-from experiment.resume import keep, mend, standing_of
-from learning.parameters import Layout, ModelState
+from oleander.experiment.records import RoundRecord, RunFolder, read_rounds, settings_of
+from oleander.experiment.resume import keep, mend, standing_of
+from oleander.learning.parameters import Layout, ModelState
+from oleander.settings.cli import parse_command
+from oleander.settings.config import Experiment
+from oleander.system.errors import UserError
 from strategies.flower import RoundOutcome
 from tests.programs import ROOT, TINY, assert_nothing_left_of, command, run, summary
 

@@ -9,10 +9,10 @@ import pytest
 from flwr.app import Error, Message
 
 import tests.played_network as played
-from experiment.config import Experiment
-from experiment.errors import RunError, UserError
-from learning.parameters import ModelState
-from learning.updates import Aggregate
+from oleander.learning.parameters import ModelState
+from oleander.learning.updates import Aggregate
+from oleander.settings.config import Experiment
+from oleander.system.errors import RunError, UserError
 from strategies import Pipeline, RuleError, pipeline_of
 from strategies.flower import PipelineStrategy
 from strategies.krum import krum

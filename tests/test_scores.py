@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from learning.data import Dataset, to_pixels
-from learning.evaluation import PROBE, Cores, Scores, evaluate, probe_hash, stamped_hash
-from learning.parameters import ModelState
-from learning.remembered import recall_scores, remember_scores, scores_key
+from oleander.datasets.data import Dataset, to_pixels
+from oleander.learning.evaluation import PROBE, Cores, Scores, evaluate, probe_hash, stamped_hash
+from oleander.learning.parameters import ModelState
+from oleander.learning.remembered import recall_scores, remember_scores, scores_key
 
 CPU = torch.device("cpu")
 

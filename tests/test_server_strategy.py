@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from experiment.errors import RunError
+from oleander.system.errors import RunError
 from tests.played_network import Network, changed, run
 
 pytestmark = pytest.mark.usefixtures("task")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from experiment import prepare as prepare_module
-from experiment.cli import STUDY_TABLES, known_scenarios, load_scenario, parse, parse_command
-from experiment.config import Experiment
-from experiment.errors import UserError
-from experiment.plan import plan_of
-from experiment.prepare import check_counts, threads_for
-from experiment.records import write_scenario
+from oleander.experiment import prepare as prepare_module
+from oleander.experiment.prepare import check_counts, threads_for
+from oleander.experiment.records import write_scenario
+from oleander.settings.cli import STUDY_TABLES, known_scenarios, load_scenario, parse, parse_command
+from oleander.settings.config import Experiment
+from oleander.settings.plan import plan_of
+from oleander.system.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 

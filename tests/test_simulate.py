@@ -10,11 +10,11 @@ import tomllib
 import pytest
 from PIL import Image
 
-from experiment.cli import parse
-from experiment.errors import UserError
-from experiment.prepare import Sources, prepare
-from experiment.records import RunFolder, read_rounds
-from learning.cache import sealed, unsealed
+from oleander.experiment.prepare import Sources, prepare
+from oleander.experiment.records import RunFolder, read_rounds
+from oleander.settings.cli import parse
+from oleander.system.cache import sealed, unsealed
+from oleander.system.errors import UserError
 from tests.programs import ROOT, TINY, run, summary
 
 

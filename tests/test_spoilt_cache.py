@@ -9,14 +9,16 @@ import pytest
 import torch
 
 from clients import app
-from experiment.config import Experiment
-from experiment.errors import UserError
-from learning import cache, data, devices
-from learning.cache import recall, remember, sealed, unsealed
-from learning.data import PARTS, Images, fingerprint, open_dataset, stored
-from learning.evaluation import Scores
-from learning.remembered import recall_scores, remember_scores
-from learning.sources import load_dataset
+from oleander.datasets import data
+from oleander.datasets.data import PARTS, Images, fingerprint, open_dataset, stored
+from oleander.datasets.sources import load_dataset
+from oleander.learning import devices
+from oleander.learning.evaluation import Scores
+from oleander.learning.remembered import recall_scores, remember_scores
+from oleander.settings.config import Experiment
+from oleander.system import cache
+from oleander.system.cache import recall, remember, sealed, unsealed
+from oleander.system.errors import UserError
 
 
 def images(seed: int) -> Images:

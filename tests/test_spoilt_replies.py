@@ -10,14 +10,14 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from hypothesis import HealthCheck, given, settings
 
-from experiment.config import Experiment
-from experiment.errors import RunError
-from learning.parameters import ModelState
-from network.roster import NetworkRoster, read_identity
+from oleander.learning.parameters import ModelState
+from oleander.network.roster import NetworkRoster, read_identity
+from oleander.settings.config import Experiment
+from oleander.system.errors import RunError
+from oleander.transport.grid import StreamingGrid
+from oleander.transport.replies import MOST_LOSS, BadReply, read_reply
+from oleander.transport.roster import SimulatedRoster
 from strategies import pipeline_of
-from strategies._grid import StreamingGrid
-from strategies._replies import MOST_LOSS, BadReply, read_reply
-from strategies._roster import SimulatedRoster
 from strategies.flower import PipelineStrategy
 from tests.played_network import LAYOUT, SIZE, Quiet
 from tests.spoilt import PACKED, Executed, copied, odd, replies
@@ -199,7 +199,7 @@ class Farewells(Played):
 
 @pytest.fixture(scope="module")
 def setup(image_folder):
-    from experiment.prepare import Sources, prepare
+    from oleander.experiment.prepare import Sources, prepare
 
     settings = {"clients": 3, "clients_per_round": 2, "samples_per_client": 8, "round_timeout": 0.05}
     return prepare(Experiment(dataset=f"folder:{image_folder}", weights="fresh", **settings), Sources(print))

@@ -8,11 +8,11 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from experiment.config import Experiment
-from experiment.errors import UserError
-from experiment.records import RoundRecord, RunFolder
-from experiment.resume import keep, mend, standing_of
-from learning.parameters import Layout, ModelState
+from oleander.experiment.records import RoundRecord, RunFolder
+from oleander.experiment.resume import keep, mend, standing_of
+from oleander.learning.parameters import Layout, ModelState
+from oleander.settings.config import Experiment
+from oleander.system.errors import UserError
 from strategies.flower import RoundOutcome
 
 LAYOUT = Layout(("w", "s"), ((3,), (2,)), (True, False))

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiment.config import Experiment
-from experiment.errors import UserError
-from experiment.registry import bind
-from learning.parameters import ModelState
-from learning.updates import Aggregate, Cohort
+from oleander.learning.parameters import ModelState
+from oleander.learning.updates import Aggregate, Cohort
+from oleander.settings.config import Experiment
+from oleander.settings.registry import bind
+from oleander.system.errors import UserError
 from strategies import RuleError, _sums, is_filter, known_strategies, pipeline_of
 from strategies._sums import squared_distances
 from strategies.clamp import clamp

@@ -18,13 +18,13 @@ import pytest
 import tomli_w
 from PIL import Image
 
-from experiment.caveats import counted, warnings_of
-from experiment.config import Experiment
-from experiment.errors import UserError
-from experiment.intervals import interval
-from experiment.prepare import Sources, prepare
-from experiment.study import StudyFolder, read_study, run_key
-from experiment.webpage import write_study_page
+from oleander.experiment.intervals import interval
+from oleander.experiment.prepare import Sources, prepare
+from oleander.experiment.study import StudyFolder, read_study, run_key
+from oleander.reports.caveats import counted, warnings_of
+from oleander.reports.webpage import write_study_page
+from oleander.settings.config import Experiment
+from oleander.system.errors import UserError
 from tests.programs import ROOT, TINY, command, run, summary
 from tests.test_records import ROUND, START, SUMMARY
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from experiment import proxies
-from experiment.programs import flower, flower_programs, how_it_ended, module_path, python
-from experiment.proxies import ASIDE, for_a_download, talk_to_nobody_else, without_proxies
-from network import client
-from network.address import free_port
+from oleander.network import client
+from oleander.network.address import free_port
+from oleander.system import proxies
+from oleander.system.programs import flower, flower_programs, how_it_ended, module_path, python
+from oleander.system.proxies import ASIDE, for_a_download, talk_to_nobody_else, without_proxies
 from tests.programs import ROOT
 
 JUNK = ["http://127.0.0.1:9", "socks://127.0.0.1:9", "socks5h://x", "http://[::1", "junk", "://", " "]
@@ -58,7 +58,7 @@ def test_flowers_clients_come_to_be_where_the_environment_would_not_have_let_the
 
 
 def test_a_node_goes_straight_to_its_server_and_follows_nobody_elsewhere(environment):
-    from network.internals import Node
+    from oleander.network.internals import Node
 
     environment |= {"ALL_PROXY": "socks://x", "HTTP_PROXY": "http://127.0.0.1:9", "SSL_CERT_FILE": "/nowhere"}
     client = Node("127.0.0.1:1", None, None)._fleet._client
@@ -135,9 +135,9 @@ def packages() -> str:
 def test_a_child_sees_the_packages_that_its_parent_has_from_pythonpath_and_not_the_current_directory(bare, tmp_path):
     words = (
         "import json, os, subprocess\n"
-        "from experiment.programs import flower, module_path, python\n"
+        "from oleander.system.programs import flower, module_path, python\n"
         "env = os.environ | {'PYTHONPATH': module_path()}\n"
-        "for command in (python('-c', 'import httpx, uvicorn, network.gate; print(httpx.__file__)'),"
+        "for command in (python('-c', 'import httpx, uvicorn, oleander.network.gate; print(httpx.__file__)'),"
         " [*flower('flower-superlink'), '--help']):\n"
         "    done = subprocess.run(command, env=env, capture_output=True, text=True)\n"
         "    print(done.returncode, (done.stdout + done.stderr)[:100])"
@@ -176,9 +176,9 @@ def test_an_end_is_told_with_its_signal_or_code_and_the_last_line(tmp_path):
 
 
 def test_a_gate_that_cannot_start_says_why(monkeypatch, tmp_path):
-    from experiment.errors import RunError
-    from network import superlink
-    from network.address import Address, free_port
+    from oleander.network import superlink
+    from oleander.network.address import Address, free_port
+    from oleander.system.errors import RunError
 
     (tmp_path / "packages").mkdir()
     (tmp_path / "packages" / "uvicorn.py").write_text("raise ModuleNotFoundError('No module named uvicorn')")

@@ -2,11 +2,11 @@
 
 import pytest
 
-from experiment.cli import parse_command
-from experiment.config import Experiment
-from experiment.errors import UserError
-from experiment.plan import plan_of
-from experiment.sweeps import Axis, axis_of, check_axes, shown_value, varied, words
+from oleander.settings.cli import parse_command
+from oleander.settings.config import Experiment
+from oleander.settings.plan import plan_of
+from oleander.settings.sweeps import Axis, axis_of, check_axes, shown_value, varied, words
+from oleander.system.errors import UserError
 
 
 def plan(*arguments):

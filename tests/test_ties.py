@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from learning.parameters import ModelState
-from learning.updates import Cohort
+from oleander.learning.parameters import ModelState
+from oleander.learning.updates import Cohort
 from strategies import _sums
 from strategies._exact import nearest_float
 from strategies.clip import clip

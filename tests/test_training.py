@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from clients.benign import BenignClient
-from clients.training import augmented, train
-from experiment.config import Experiment
-from learning.data import Shard, normalise
-from learning.parameters import arrays_of
-from learning.streams import torch_generator
+from oleander.datasets.data import Shard, normalise
+from oleander.learning.parameters import arrays_of
+from oleander.learning.training import augmented, train
+from oleander.settings.config import Experiment
+from oleander.system.streams import torch_generator
 
 SETTINGS = Experiment(precision="fp32", batch_size=8, local_epochs=2)
 

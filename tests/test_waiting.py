@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flwr.app import Message, RecordDict
 
-from experiment.errors import RunError
-from strategies import _roster
-from strategies._grid import StreamingGrid
+from oleander.system.errors import RunError
+from oleander.transport import roster as _roster
+from oleander.transport.grid import StreamingGrid
 from tests.played_network import Network, changed, run
 
 pytestmark = pytest.mark.usefixtures("task")

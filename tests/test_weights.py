@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from experiment.errors import UserError
-from learning import weights as weight_files
-from learning.data import Dataset
-from learning.parameters import arrays_of
-from learning.resnet import fresh_model
-from learning.weights import layout_of, save_model, starting_model
+from oleander.datasets.data import Dataset
+from oleander.learning import weights as weight_files
+from oleander.learning.parameters import arrays_of
+from oleander.learning.weights import layout_of, save_model, starting_model
+from oleander.models.resnet18light import fresh_model
+from oleander.system.errors import UserError
 
 
 def dataset(name: str = "thing", classes: int = 10) -> Dataset:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from network.keys import make_keys
+from oleander.network.keys import make_keys
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from flwr.app import Array, ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 
 from clients import app as honest
-from network import client
-from network.internals import FleetHttpClient
+from oleander.network import client
+from oleander.network.internals import FleetHttpClient
 
 FAULT = sys.argv[1] if len(sys.argv) > 1 else ""
 app = ClientApp()

@@ -23,7 +23,7 @@ counts = {"opened": 0, "answered": 0}
 def asks() -> bytes:
     if KEY == "-":
         return b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
-    from network.keys import read_private
+    from oleander.network.keys import read_private
     from tests.network.test_gate import signed
 
     headers = "".join(f"{name}: {value}\r\n" for name, value in signed(read_private(Path(KEY)), now()).items())

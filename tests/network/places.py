@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from network.address import free_port
+from oleander.network.address import free_port
 from tests.programs import ROOT
 
 THREE = [

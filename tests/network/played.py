@@ -14,9 +14,9 @@ import httpx
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from experiment.processes import end_on_signals
-from network.internals import Node, NodeRefusedError, failed
-from network.keys import CA, read, read_private
+from oleander.network.internals import Node, NodeRefusedError, failed
+from oleander.network.keys import CA, read, read_private
+from oleander.system.processes import end_on_signals
 
 
 def trained(message: Message, answers: dict, *, spoil: bool) -> Message:

@@ -14,9 +14,9 @@ import pytest
 from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest, StopRunRequest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 
-from experiment.records import read_rounds, read_summary
-from network.internals import Node, NodeRefusedError
-from network.keys import make_keys, read
+from oleander.experiment.records import read_rounds, read_summary
+from oleander.network.internals import Node, NodeRefusedError
+from oleander.network.keys import make_keys, read
 from tests.network.places import THREE, Place
 from tests.programs import assert_nothing_left_of, run
 

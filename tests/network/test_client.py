@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from network import client, internals, visit
+from oleander.network import client, internals, visit
 
 
 class Clock:

@@ -8,12 +8,12 @@ import time
 import pytest
 import uvicorn
 
-from network import door as doors
-from network.door import Door, Guest, Places, _neighbourhood, sized
-from network.filter import Filter
-from network.gate import Impatient
-from network.internals import HEALTH
-from network.orders import Orders, Teller
+from oleander.network import door as doors
+from oleander.network.door import Door, Guest, Places, _neighbourhood, sized
+from oleander.network.filter import Filter
+from oleander.network.gate import Impatient
+from oleander.network.internals import HEALTH
+from oleander.network.orders import Orders, Teller
 from tests.network.test_gate import KEY, OTHER, public_key_to_bytes, signed
 
 
@@ -263,7 +263,7 @@ def test_a_client_that_was_let_in_knocks_again_when_it_is_cut_off(monkeypatch, k
     """Thrown out in the handshake, or before it was answered; a client that never got in is told at once."""
     import httpx
 
-    from network import internals
+    from oleander.network import internals
 
     monkeypatch.setattr(internals, "KNOCK_AGAIN_SECONDS", 0)
     outcomes = [
@@ -295,7 +295,7 @@ def test_a_client_that_was_let_in_knocks_again_when_it_is_cut_off(monkeypatch, k
 def test_flowers_client_is_made_as_ours_takes_it_to_be():
     import inspect
 
-    from network import internals
+    from oleander.network import internals
 
     made = inspect.getsource(internals.FleetHttpClient.__mro__[1].__init__)
     for name in ("self._base_url", "self._interceptors", "self._retry_invoker", "self._client = httpx.Client("):

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import pytest
 
 from clients.introduction import introduce
-from experiment.config import Experiment
-from experiment.environment import versions
-from experiment.prepare import Sources, prepare
-from experiment.records import read_rounds
-from network.roster import TAKEN_SECONDS
+from oleander.experiment.prepare import Sources, prepare
+from oleander.experiment.records import read_rounds
+from oleander.network.roster import TAKEN_SECONDS
+from oleander.settings.config import Experiment
+from oleander.system.environment import versions
 from tests.network.places import Place
 from tests.programs import assert_nothing_left_of
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-import experiment.federation
 import server
-from experiment.config import Experiment
+from oleander.experiment import federation
+from oleander.settings.config import Experiment
 
 
 def test_a_context_that_hangs_after_a_failure_is_ended_from_without_and_one_that_does_not_is_left_alone(monkeypatch):
@@ -43,7 +43,7 @@ def test_a_full_disk_is_the_runs_error_and_the_clients_are_told(monkeypatch, hea
         if not hears:
             raise ConnectionError("the SuperLink is gone")
 
-    monkeypatch.setattr(experiment.federation, "federate", full)
+    monkeypatch.setattr(federation, "federate", full)
     setup, roster = SimpleNamespace(experiment=Experiment()), SimpleNamespace(dismiss=dismiss)
     with pytest.raises(OSError, match="No space left"):
         server._federated(None, setup, None, roster, Console(quiet=True), 3.0, failures.append)

@@ -10,7 +10,7 @@ import sys
 import httpx
 import pytest
 
-from experiment.records import read_rounds, read_summary
+from oleander.experiment.records import read_rounds, read_summary
 from tests.network.places import THREE, Place
 from tests.programs import ROOT, assert_nothing_left_of, run
 

@@ -15,11 +15,16 @@ from flwr.proto.node_pb2 import Node
 from flwr.supercore.date import now
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
 
-from network import filter as filtering
-from network import orders
-from network.filter import SMALL, Filter
-from network.internals import FLEET, FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER, TIMESTAMP_HEADER
-from network.orders import Orders, Teller
+from oleander.network import filter as filtering
+from oleander.network import orders
+from oleander.network.filter import SMALL, Filter
+from oleander.network.internals import (
+    FLEET,
+    FLEET_HTTP_PUBLIC_KEY_HEADER,
+    FLEET_HTTP_SIGNATURE_HEADER,
+    TIMESTAMP_HEADER,
+)
+from oleander.network.orders import Orders, Teller
 
 LIMIT = 1000
 KEY, OTHER = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from experiment.config import Experiment
-from experiment.environment import versions
-from experiment.errors import RunError
-from experiment.prepare import Sources, prepare
-from network import roster as module
+from oleander.experiment.prepare import Sources, prepare
+from oleander.network import roster as module
+from oleander.settings.config import Experiment
+from oleander.system.environment import versions
+from oleander.system.errors import RunError
 from tests.network.test_roster import Nodes, full, roster_of
 
 pytestmark = pytest.mark.usefixtures("task")

@@ -1,4 +1,4 @@
-"""Flower's internal modules are as network/internals.py takes them to be; it is written against one version."""
+"""Flower's internal modules are as oleander/network/internals.py takes them to be; it is written against one version."""
 
 import contextlib
 import inspect
@@ -10,8 +10,8 @@ import pytest
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree, no_object_id_recompute
 
-from network import internals
-from network.internals import FLEET, HEARTBEAT_SECONDS, _CarefulGrid, _unpacked_size
+from oleander.network import internals
+from oleander.network.internals import FLEET, HEARTBEAT_SECONDS, _CarefulGrid, _unpacked_size
 
 pytestmark = pytest.mark.usefixtures("task")
 

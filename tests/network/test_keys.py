@@ -7,11 +7,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import server
-from experiment.errors import UserError
-from network import client
-from network.address import Address, check_free, is_loopback, parse_address
-from network.keys import make_keys, read, read_private, read_public
-from network.superlink import Credentials, check_exposure
+from oleander.network import client
+from oleander.network.address import Address, check_free, is_loopback, parse_address
+from oleander.network.keys import make_keys, read, read_private, read_public
+from oleander.network.superlink import Credentials, check_exposure
+from oleander.system.errors import UserError
 
 
 def test_every_file_is_its_owners_and_each_private_key_fits_its_public_one(keys):

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from experiment.records import read_rounds
+from oleander.experiment.records import read_rounds
 from tests.network.places import THREE, Place
 from tests.programs import ROOT, assert_nothing_left_of
 

@@ -9,8 +9,8 @@ from flwr.proto.fleet_pb2 import PullMessagesRequest, PullMessagesResponse
 from flwr.proto.message_pb2 import ObjectTree, PushObjectRequest
 from flwr.proto.node_pb2 import Node
 
-from network.filter import MOST_DEEP, MOST_PARTS, SMALL
-from network.internals import FLEET
+from oleander.network.filter import MOST_DEEP, MOST_PARTS, SMALL
+from oleander.network.internals import FLEET
 from tests.network.test_gate import LIMIT, World
 
 PULL, PART = "/v1/fleet/pull-object", "/v1/fleet/push-object"

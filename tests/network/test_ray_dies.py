@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from experiment.records import read_rounds
+from oleander.experiment.records import read_rounds
 from tests.programs import (
     ROOT,
     TINY,
@@ -151,7 +151,7 @@ def test_a_refused_run_and_a_study_leave_no_temporary_file(image_folder, tmp_pat
 
 
 def test_a_scratch_folder_outlives_not_even_a_process_that_is_killed(tmp_path):
-    script = "import time; from experiment.processes import scratch_folder; print(scratch_folder(), flush=True); time.sleep(60)"
+    script = "import time; from oleander.system.processes import scratch_folder; print(scratch_folder(), flush=True); time.sleep(60)"
     env = os.environ | {"TMPDIR": str(tmp_path)}
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
     folder = Path(process.stdout.readline().strip())

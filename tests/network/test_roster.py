@@ -9,12 +9,12 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 
 from clients.farewell import read_farewell, take_leave
 from clients.introduction import introduce
-from experiment.config import Experiment
-from experiment.environment import versions
-from experiment.errors import RunError
-from experiment.prepare import Sources, prepare
-from network import roster as module
-from network.roster import NetworkRoster
+from oleander.experiment.prepare import Sources, prepare
+from oleander.network import roster as module
+from oleander.network.roster import NetworkRoster
+from oleander.settings.config import Experiment
+from oleander.system.environment import versions
+from oleander.system.errors import RunError
 
 pytestmark = pytest.mark.usefixtures("task")
 

@@ -12,7 +12,7 @@ import time
 import psutil
 import pytest
 
-from experiment.records import read_rounds, read_summary
+from oleander.experiment.records import read_rounds, read_summary
 from tests.network.places import THREE, Place
 from tests.programs import assert_nothing_left_of, run
 
@@ -177,7 +177,7 @@ def test_a_killed_gate_takes_the_superlink_with_it_and_ends_the_run(place, flags
     place.server(*flags, "--out", place.out)
     place.wait_for("server", "nobody is here yet")
     server = psutil.Process(place.started["server"].pid)
-    gate = next(child for child in server.children() if "network.gate" in child.cmdline())
+    gate = next(child for child in server.children() if "oleander.network.gate" in child.cmdline())
     gate.kill()
     assert place.ended("server", 20) == 1 and "the gate ended" in place.said("server")
 

@@ -1,1 +1,0 @@
-"""What is learned and from what: model, data, partitions, evaluation, and a model as numbers."""

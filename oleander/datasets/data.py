@@ -1,0 +1,206 @@
+"""Images as every part of a run sees them: decoded once to uint8 arrays on disk, memory-mapped by all processes.
+
+Where the images come from is ``sources.py``; how they are dealt out to clients, ``partition.py``.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from oleander.system.cache import Notify, cache_dir, sealed, stands, unsealed
+from oleander.system.errors import UserError
+from oleander.system.foreign import MIB, open_regular, parsed_json, read_bytes, reason
+
+log = logging.getLogger("oleander")
+
+SIDE = 32
+MEAN = (0.4914, 0.4822, 0.4465)
+STD = (0.2023, 0.1994, 0.2010)
+FORMAT = 2
+"""Version of the files in the cache; a new number abandons the old ones."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Decoded images before they are stored: uint8 (m, 3, 32, 32) and labels int64 (m,) of both splits."""
+
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Dataset(Images):
+    """Decoded images in a folder of the cache, memory-mapped read-only."""
+
+    name: str
+    """As tables, titles and records show it: toy, cifar10, folder:NAME."""
+    fingerprint: str
+    """SHA-256 of all images and labels."""
+    directory: Path
+    stamp: str = ""
+    """By it files on this machine are known to be the ones that were checked, unchanged since."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One client's own training data."""
+
+    client_id: int
+    images: NDArray[np.uint8]
+    """(m, 3, 32, 32)"""
+    labels: NDArray[np.int64]
+    """(m,)"""
+
+
+def stored(name: str, key: str, make: Callable[[], Images], notify: Notify = log.warning) -> Dataset:
+    """The dataset ``name``-``key`` of the cache; made by ``make`` and put there if it is not there or is damaged.
+
+    Raises:
+        UserError: the cache folder cannot be written.
+    """
+    directory = cache_dir() / f"{name.replace(':', '-')}-{key[:16]}-v{FORMAT}"
+    if stands(directory):
+        try:
+            return open_dataset(directory, wanted=(name, key))
+        except (OSError, ValueError) as error:
+            notify(f"the cached dataset {directory} is damaged ({reason(error)}); making it again")
+    images = make()
+    try:
+        _write_atomically(directory, name, key, images)
+        return open_dataset(directory, wanted=(name, key))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot write the decoded dataset to {directory}: {reason(error)}; "
+            "free some space or point XDG_CACHE_HOME to a folder that can be written"
+        ) from None
+
+
+def open_dataset(directory: Path, seen: str = "", wanted: tuple[str, str] | None = None) -> Dataset:
+    """Memory-map a dataset of the cache, every byte of it checked: the images by their fingerprint.
+
+    Args:
+        directory: its folder.
+        seen: the stamp of files that were checked; theirs are not read a second time.
+        wanted: name and key that it must have.
+
+    Raises:
+        OSError, ValueError: the folder is incomplete, damaged, or another dataset's.
+    """
+    try:
+        if directory.is_symlink():
+            raise ValueError("it is a link")
+        meta = unsealed(parsed_json(read_bytes(directory / "meta.json", MOST_META, follow=False)))
+        if wanted not in (None, (meta["name"], meta["key"])):
+            raise ValueError("it is another dataset's")
+        opened = {part: _map(directory / f"{part}.npy", part, tuple(meta["shapes"][part])) for part in PARTS}
+        images = Images(**{part: opened[part][0] for part in PARTS}, classes=tuple(meta["classes"]))
+        stamp = " ".join(opened[part][1] for part in PARTS)
+        if stamp != seen and fingerprint(images) != meta["fingerprint"]:
+            raise ValueError("its images have another SHA-256 than it says")
+    except (OSError, ValueError):
+        raise
+    except Exception as error:
+        raise ValueError(reason(error)) from None
+    return Dataset(**vars(images), name=meta["name"], fingerprint=meta["fingerprint"], directory=directory, stamp=stamp)
+
+
+def fingerprint(images: Images) -> str:
+    """SHA-256 of all images and labels, train before test, images before labels."""
+    digest = hashlib.sha256()
+    for part in PARTS:
+        digest.update(np.ascontiguousarray(getattr(images, part)).data)
+    return digest.hexdigest()
+
+
+def to_pixels(images: NDArray[np.uint8] | Tensor) -> Tensor:
+    """Images uint8 (m, 3, h, w) → pixels in [0, 1], float32."""
+    tensor = (
+        images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
+    )  # a copy: memory maps are read-only
+    return tensor.float().div_(255)
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """Pixels (m, 3, h, w) in [0, 1] → what the model takes, channels last."""
+    mean = torch.tensor(MEAN, device=pixels.device).view(1, 3, 1, 1)
+    std = torch.tensor(STD, device=pixels.device).view(1, 3, 1, 1)
+    return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+PARTS = ("train_images", "train_labels", "test_images", "test_labels")
+MOST_META = 16 * MIB
+
+
+def _map(file: Path, part: str, shape: tuple[int, ...]) -> tuple[NDArray[Any], str]:
+    """An array in a file of the cache, and a stamp that changes with the file: nobody sets a file's change time back."""
+    dtype, header = _header(part, shape)
+    with os.fdopen(open_regular(file, 2**62, follow=False), "rb") as opened:
+        info = os.fstat(opened.fileno())
+        if info.st_size != len(header) + math.prod(shape) * dtype.itemsize:
+            raise ValueError(f"{file.name} has {info.st_size} bytes")
+        if opened.read(len(header)) != header:
+            raise ValueError(f"{file.name} has another header")
+        array = np.memmap(opened, dtype, "r", len(header), shape)
+    return array, f"{info.st_dev}:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
+
+
+def _header(part: str, shape: tuple[int, ...]) -> tuple[np.dtype[Any], bytes]:
+    """The type of a part, and how its file begins."""
+    dtype, per_item = (np.dtype("u1"), (3, SIDE, SIDE)) if part.endswith("images") else (np.dtype("<i8"), ())
+    if not shape or shape[1:] != per_item or not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise ValueError(f"{part} has shape {shape}")
+    with io.BytesIO() as opened:
+        np.lib.format.write_array_header_1_0(opened, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+        return dtype, opened.getvalue()
+
+
+def _write_atomically(directory: Path, name: str, key: str, images: Images) -> None:
+    """Write to a folder of another name, then rename; a process that was faster wins, and both end with the same files."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=directory.parent, prefix=".making-"))
+    try:
+        made = scratch / "made"
+        made.mkdir(0o755)
+        shapes = {}
+        for part in PARTS:
+            array = np.ascontiguousarray(getattr(images, part))
+            dtype, header = _header(part, array.shape)
+            with (made / f"{part}.npy").open("wb") as file:
+                file.write(header)
+                file.write(array.astype(dtype, copy=False).data)
+            shapes[part] = list(array.shape)
+        meta = {"name": name, "key": key, "classes": list(images.classes), "shapes": shapes}
+        (made / "meta.json").write_text(json.dumps(sealed(meta | {"fingerprint": fingerprint(images)}), indent=1))
+        try:
+            made.rename(directory)
+        except OSError:
+            if not _is_whole(directory, (name, key)):
+                directory.rename(scratch / "damaged")
+                made.rename(directory)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _is_whole(directory: Path, wanted: tuple[str, str]) -> bool:
+    try:
+        open_dataset(directory, wanted=wanted)
+    except (OSError, ValueError):
+        return False
+    return True

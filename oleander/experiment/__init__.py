@@ -1,0 +1,1 @@
+"""One run, from preparation to its records, and studies of many: engine, rounds, resuming."""

@@ -1,0 +1,112 @@
+"""The server's side of a run, from its first round to its last, whatever network its clients are in."""
+
+from collections.abc import Callable
+
+import psutil
+from flwr.serverapp import Grid
+
+from oleander.experiment.prepare import Setup
+from oleander.experiment.recorder import Listener, Recorder
+from oleander.experiment.records import RunFolder, Summary
+from oleander.experiment.resume import mend
+from oleander.experiment.samples import write_samples
+from oleander.learning.devices import gpu_name, prepare_device
+from oleander.learning.evaluation import Cores, cores_for
+from oleander.learning.weights import save_model
+from oleander.system.environment import environment
+from oleander.system.machine import cpu_count
+from oleander.transport.roster import Roster, SimulatedRoster
+from strategies.flower import PipelineStrategy
+
+
+def federate(
+    grid: Grid,
+    setup: Setup,
+    folder: RunFolder,
+    listener: Listener,
+    *,
+    roster: Roster | None = None,
+    clients_are_here: bool = False,
+    began: float | None = None,
+    failed: Callable[[Exception], None] = lambda error: None,
+) -> Summary:
+    """Run all rounds that are not done yet, record each as it ends, and write the final model.
+
+    Args:
+        grid: Flower's way to the clients.
+        setup: the run.
+        folder: where its records go.
+        listener: is told how it goes on.
+        roster: knows which nodes are clients (default: those of the simulation engine).
+        clients_are_here: whether clients train on this machine's cores, so that evaluation keeps to those they leave idle.
+        began: when the run began, in seconds since the epoch (default: when this process did).
+        failed: is told of an error before the scores of the round before are waited for; it may end the process meanwhile.
+
+    Raises:
+        RunError: a bad reply, too few clients for the rule, or an aggregate that overflows.
+    """
+    experiment = setup.experiment
+    device = prepare_device(threads=1)  # evaluation takes whole batches to each core
+    about = environment(str(device), gpu_name(), cpu_count())
+    done = 0
+    if setup.standing is None:
+        folder.write_settings(experiment, about)
+        write_samples(folder.path, setup)
+    else:
+        done = setup.standing.round
+        changed = folder.note_resumption(done, about)
+        if changed:
+            listener.say(
+                f"the run goes on with another {', '.join(changed)} than it began with: its last bits may differ"
+            )
+    mend(folder.path, setup.standing)
+    cores = cores_for(device)
+    watcher = _Watch(
+        listener, cores if clients_are_here and device.type == "cpu" else None, experiment.client_threads or 1
+    )
+    strategy = PipelineStrategy(
+        experiment,
+        setup.pipeline,
+        setup.layout,
+        setup.start.state,
+        setup.shard_sizes,
+        client_config(setup),
+        watcher,
+        roster or SimulatedRoster(experiment),
+        done,
+    )
+    recorder = Recorder(setup, strategy, folder, listener, device, cores)
+    try:
+        strategy.start(
+            grid, strategy.initial_arrays(), num_rounds=experiment.rounds - done, timeout=experiment.round_timeout,
+            evaluate_fn=recorder.score_round,
+        )  # fmt: skip
+    except Exception as error:
+        failed(error)
+        raise
+    finally:
+        recorder.close()  # a round whose clients failed leaves the one before it on record
+    sha256 = save_model(folder.path / "model.safetensors", setup.layout, strategy.state)
+    return recorder.summary(sha256, began or psutil.Process().create_time())
+
+
+def client_config(setup: Setup) -> dict[str, str]:
+    """What every client is sent beside the model and the round."""
+    return {
+        "experiment": setup.experiment.to_json(),
+        "dataset-directory": str(setup.dataset.directory),
+        "dataset-fingerprint": setup.dataset.fingerprint,
+        "dataset-stamp": setup.dataset.stamp,
+    }
+
+
+class _Watch:
+    """Passes on how the round goes, and leaves to evaluation the cores that its clients do not use."""
+
+    def __init__(self, listener: Listener, cores: Cores | None, threads: int) -> None:
+        self.round_began, self.client_done = listener.round_began, listener.client_done
+        self._cores, self._threads = cores, threads
+
+    def waiting_for(self, clients: int) -> None:
+        if self._cores is not None:
+            self._cores.busy(clients * self._threads)

@@ -1,0 +1,188 @@
+"""From an experiment to everything its run needs, checked before anything starts: what cannot be, is refused here."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from attacks import Attack, attack_of
+from attacks.blend import CAT
+from oleander.datasets.data import Dataset
+from oleander.datasets.partition import partition
+from oleander.datasets.sources import load_dataset
+from oleander.experiment.records import check_free
+from oleander.experiment.resume import Standing, standing_of
+from oleander.learning.devices import default_device, fastest_precision, gpu_count
+from oleander.learning.evaluation import probe_hash
+from oleander.learning.parameters import Layout
+from oleander.learning.weights import Start, layout_of, shipped_checkpoint, starting_model
+from oleander.settings.config import Experiment
+from oleander.system.errors import UserError
+from oleander.system.files import absolute
+from oleander.system.machine import cpu_count
+from strategies import Pipeline, pipeline_of
+
+MOST_THREADS = 8
+"""Beyond these a batch of 64 small images has too little work for a thread."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A run, ready to start."""
+
+    experiment: Experiment
+    """With what ``auto`` chose, and every path absolute, so that it can be run again from anywhere to the same end."""
+    dataset: Dataset
+    attack: Attack
+    pipeline: Pipeline
+    layout: Layout
+    start: Start
+    shard_sizes: list[int]
+    trigger_sha256: str
+    """Of some stamped test images: by it a trigger is known again, whatever file it came from."""
+    standing: Standing | None = None
+    """Where a run stands that stopped and goes on; ``start`` is then the model that it goes on from."""
+
+
+class Sources:
+    """Datasets and starting models, each loaded once for all runs that a process prepares."""
+
+    def __init__(self, notify: Callable[[str], None]) -> None:
+        """``notify`` is told in one sentence what the user must know, each thing once."""
+        self.notify = functools.cache(notify)
+        self.dataset = functools.cache(lambda source, data_dir: load_dataset(source, data_dir, self.notify))
+        self._starts: dict[tuple[str, str, int], Start] = {}
+
+    def start(self, experiment: Experiment, dataset: Dataset, layout: Layout) -> Start:
+        """The starting model of these settings."""
+        seed = experiment.seed if experiment.weights in ("auto", "fresh") else 0
+        key = experiment.weights, dataset.fingerprint, seed
+        if key not in self._starts:
+            self._starts = {
+                key: starting_model(experiment.weights, dataset, layout, experiment.seed)
+            }  # the last is enough
+        return self._starts[key]
+
+
+def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = None) -> Setup:
+    """Check the settings, cheap checks first, then load the data and the starting model.
+
+    Args:
+        experiment: what is to be run.
+        sources: of data and starting models.
+        stopped: folder of the stopped run that is to go on.
+
+    Raises:
+        UserError: something cannot be; says the value, the rule and the known alternatives.
+    """
+    experiment = _absolute(experiment)
+    check_counts(experiment)
+    if experiment.out and not stopped:
+        check_free(Path(experiment.out))
+    attack, pipeline = attack_of(experiment), pipeline_of(experiment)
+    dataset = sources.dataset(experiment.dataset, experiment.data_dir)
+    if experiment.target >= len(dataset.classes):
+        raise UserError(
+            f"--target {experiment.target}: {dataset.name} has {len(dataset.classes)} classes, "
+            f"0 ({dataset.classes[0]}) to {len(dataset.classes) - 1} ({dataset.classes[-1]})"
+        )
+    shards = partition(dataset, experiment)
+    trigger_sha256 = probe_hash(dataset, attack.trigger)
+    layout = layout_of(len(dataset.classes))
+    standing = standing_of(stopped, layout) if stopped else None
+    if standing:
+        for what, then, now in (
+            ("images", standing.dataset_sha256, dataset.fingerprint),
+            ("stamped images", standing.trigger_sha256, trigger_sha256),
+        ):
+            if then != now:
+                raise UserError(
+                    f"--resume {stopped}: the run's {what} had SHA-256 {then[:12]}…, today's have {now[:12]}…"
+                )
+        start = Start(standing.state, standing.start)
+    else:
+        start = sources.start(experiment, dataset, layout)
+    if experiment.idle:
+        sources.notify("Nobody attacks where no client is malicious: the ASR is what the trigger does by itself.")
+    if start.for_want:
+        sources.notify(f"This run starts from {start.origin}: expect low accuracy in its first rounds.")
+    source = dataset.name if experiment.dataset == "auto" else experiment.dataset
+    resolved = dataclasses.replace(
+        experiment,
+        dataset=source,
+        precision=fastest_precision(default_device(), sources.notify)
+        if experiment.precision == "auto"
+        else experiment.precision,
+        client_threads=experiment.client_threads or threads_for(experiment),
+    )
+    sizes = [len(rows) for rows in shards]
+    return Setup(resolved, dataset, attack, pipeline, layout, start, sizes, trigger_sha256, standing)
+
+
+def with_files(setup: Setup) -> Experiment:
+    """The settings with the path of each file that comes with this project, for a copy of the code that has none of them."""
+    experiment, shipped = setup.experiment, shipped_checkpoint(setup.dataset)
+    weights = experiment.weights if experiment.weights != "auto" else str(shipped or "fresh")
+    return dataclasses.replace(experiment, weights=weights, blend_image=experiment.blend_image or str(CAT))
+
+
+def check_counts(experiment: Experiment) -> None:
+    """Refuse numbers that contradict each other or the machine.
+
+    Raises:
+        UserError: names the settings, their values and the rule.
+    """
+    e = experiment
+    if e.malicious > e.clients:
+        raise UserError(f"--malicious {e.malicious}: more than --clients {e.clients}")
+    if e.clients_per_round > e.clients:
+        raise UserError(f"--clients-per-round {e.clients_per_round}: more than --clients {e.clients}")
+    if (e.min_clients or 0) > e.clients:
+        raise UserError(f"--min-clients {e.min_clients}: more than --clients {e.clients}")
+    if e.malicious and e.attack == "none":
+        raise UserError(f"--malicious {e.malicious}, but --attack none: name an attack, or set --malicious 0")
+    cpus = cpu_count()
+    if not e.ray_address and e.client_cpus * (e.actors or 1) > cpus:
+        asked = (
+            f"--actors {e.actors} x --client-cpus {e.client_cpus:g}" if e.actors else f"--client-cpus {e.client_cpus:g}"
+        )
+        raise UserError(f"{asked}: more than this machine's {cpus} CPUs, so no client could ever start")
+    gpus = gpu_count()
+    if not e.ray_address and (e.client_gpus or 0) * (e.actors or 1) > gpus:
+        raise UserError(
+            f"--client-gpus {e.client_gpus:g}: more than this machine's {gpus} GPUs, so no client could ever start"
+        )
+    if e.ray_address and e.actors:
+        raise UserError(
+            f"--actors {e.actors} with --ray-address: a running cluster's CPUs decide how many clients train at once"
+        )
+
+
+def threads_for(experiment: Experiment) -> int:
+    """Threads for each client where the user named none: several only where a round's clients leave cores without work.
+
+    One thread a client is the fastest per core. It does not depend on ``actors``, which must not change a result.
+    """
+    if experiment.ray_address or gpu_count():
+        return 1
+    return max(1, min(cpu_count() // experiment.clients_per_round, MOST_THREADS))
+
+
+def _absolute(experiment: Experiment) -> Experiment:
+    """The same with every path absolute, so that the run's config.toml can be run again from anywhere."""
+
+    def whole(path: str) -> str:
+        return str(absolute(path)) if path else path
+
+    source, weights = experiment.dataset, experiment.weights
+    if source.startswith("folder:") and source != "folder:":
+        source = "folder:" + whole(source.removeprefix("folder:"))
+    return dataclasses.replace(
+        experiment,
+        dataset=source,
+        weights=weights if weights in ("auto", "fresh") else whole(weights),
+        data_dir=whole(experiment.data_dir),
+        blend_image=whole(experiment.blend_image),
+        out=whole(experiment.out),
+    )

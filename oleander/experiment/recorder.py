@@ -1,0 +1,193 @@
+"""Scores the global model after each round and keeps the records of a run."""
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+import torch
+from flwr.app import ArrayRecord, MetricRecord
+
+from oleander.experiment.prepare import Setup
+from oleander.experiment.records import RoundRecord, RunFolder, Summary, detection_rates
+from oleander.experiment.resume import keep
+from oleander.learning.evaluation import Classifier, Cores, Scores, classifier, evaluate
+from oleander.learning.parameters import ModelState, load_arrays
+from oleander.learning.remembered import recall_scores, remember_scores, scores_key
+from oleander.models.resnet18light import ResNet18Light
+from oleander.system.machine import return_memory
+from strategies.flower import PipelineStrategy, RoundOutcome
+
+
+class Listener(Protocol):
+    """Is shown the clients of each round and the finished rounds."""
+
+    def round_began(self, round_number: int, client_ids: list[int]) -> None:
+        """As ``Watcher``'s."""
+
+    def client_done(self, client_id: int, images: int) -> None:
+        """As ``Watcher``'s."""
+
+    def round_finished(self, record: RoundRecord) -> None:
+        """A round's record is on disk; round 0 is the starting model's."""
+
+    def say(self, text: str) -> None:
+        """Something that the user must know."""
+
+
+class Recorder:
+    """Scores the global model after each round and keeps the records.
+
+    A round is scored while the next one trains, on cores that its clients leave idle, and what is left of it when those
+    are done, on all cores. Its record is written before the next round's aggregate is scored.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        strategy: PipelineStrategy,
+        folder: RunFolder,
+        listener: Listener,
+        device: torch.device,
+        cores: Cores,
+    ) -> None:
+        self.cores = cores
+        self.setup, self.strategy, self.folder, self.listener, self.device = setup, strategy, folder, listener, device
+        self.model = ResNet18Light(len(setup.dataset.classes)).to(device)
+        self.records: list[RoundRecord] = list(setup.standing.records) if setup.standing else []
+        self.earlier = len(self.records)
+        self._scoring = ThreadPoolExecutor(1)
+        self._pending: tuple[int, RoundOutcome, Future[Scores]] | None = None
+
+    def score_round(self, rounds_here: int, _arrays: ArrayRecord) -> MetricRecord | None:
+        """Begin to score the global model; Flower calls it before the first round and after each."""
+        self.settle()
+        round_number, state = self.strategy.rounds_done + rounds_here, self.strategy.state
+        outcome = self.strategy.outcome
+        if rounds_here == 0 and self.setup.standing:
+            if len(self.records) > round_number:
+                return None  # on record
+            outcome = self.setup.standing.outcome
+        else:
+            keep(self.folder.path, round_number, state, outcome, self._kept_with)
+        load_arrays(self.model, self.setup.layout.unflatten(state))
+        classify = classifier(self.model, self.setup.experiment.precision)
+        if round_number == 0:
+            scoring = self._scoring.submit(self._baseline, classify, state)
+        else:
+            scoring = self._scoring.submit(self._scores, round_number, classify)
+        self._pending = round_number, outcome or RoundOutcome(0, [], {}, [], [], [], [], 0, 0), scoring
+        if round_number == self.setup.experiment.rounds:
+            self.settle()
+        return None
+
+    def settle(self) -> None:
+        """Wait for the scores that are being worked out, and record their round."""
+        if self._pending is None:
+            return
+        round_number, outcome, scoring = self._pending
+        self._pending = None
+        self.cores.busy(0)
+        began = time.perf_counter()
+        scores = scoring.result()
+        record = self._record(round_number, outcome, scores, time.perf_counter() - began)
+        self.records.append(record)
+        self.folder.append(record)
+        self.listener.round_finished(record)
+        return_memory()
+
+    def close(self) -> None:
+        """Settle, and end the thread that works scores out."""
+        self.settle()
+        self._scoring.shutdown()
+
+    def _baseline(self, classify: Classifier, state: ModelState) -> Scores:
+        experiment, dataset = self.setup.experiment, self.setup.dataset
+        key = scores_key(
+            state, dataset, self.setup.attack.trigger, experiment.target, experiment.precision, self.device
+        )
+        known = None if experiment.no_cache else recall_scores(key, self.listener.say)
+        scores = known or self._scores(0, classify)
+        if not known:
+            remember_scores(key, scores)
+        return scores
+
+    def _scores(self, round_number: int, classify: Classifier) -> Scores:
+        experiment, dataset = self.setup.experiment, self.setup.dataset
+        at_an_end = round_number in (0, experiment.rounds)
+        if experiment.evaluate == "last" and not at_an_end:
+            return Scores(mta=None, asr=None, loss=None)
+        wanted = experiment.evaluate_asr == "every" or at_an_end
+        trigger = self.setup.attack.trigger if wanted else None
+        images, labels = dataset.test_images, dataset.test_labels
+        return evaluate(classify, images, labels, trigger, experiment.target, self.device, self.cores)
+
+    def _record(
+        self, round_number: int, outcome: RoundOutcome, scores: Scores, evaluation_seconds: float
+    ) -> RoundRecord:
+        experiment = self.setup.experiment
+        return RoundRecord(
+            round=round_number,
+            mta=scores.mta,
+            asr=scores.asr,
+            loss=scores.loss,
+            client_ids=outcome.client_ids,
+            malicious=[client < experiment.attackers(round_number) for client in outcome.client_ids],
+            norms_before=outcome.norms_before,
+            norms_after=outcome.norms_after,
+            influence=outcome.influence,
+            train_losses=[*outcome.losses],
+            dropped=[{"client": client, "cause": cause} for client, cause in outcome.dropped.items()],
+            clamped_variances=outcome.clamped_variances,
+            images=outcome.images,
+            seconds={**outcome.seconds, "evaluate": evaluation_seconds},
+        )
+
+    @property
+    def _about(self) -> dict[str, str]:
+        return {"start": self.setup.start.origin, "dataset_sha256": self.setup.dataset.fingerprint}
+
+    @property
+    def _kept_with(self) -> dict[str, str]:
+        return self._about | {"trigger_sha256": self.setup.trigger_sha256}
+
+    def summary(self, model_sha256: str, began: float) -> Summary:
+        """The run in one object; ``began`` is when this process took it up, in seconds since the epoch."""
+        experiment, first, last = self.setup.experiment, self.records[0], self.records[-1]
+        assert first.mta is not None and last.mta is not None  # whatever --evaluate says
+        true_positives, false_positives = detection_rates(self.records)
+        return Summary(
+            scenario=experiment.scenario,
+            strategy=self.setup.pipeline.name,
+            attack=experiment.attack,
+            dataset=self.setup.dataset.name,
+            seed=experiment.seed,
+            augment=experiment.augment,
+            malicious=list(range(experiment.malicious)),
+            mta=last.mta,
+            asr=last.asr,
+            baseline_mta=first.mta,
+            baseline_asr=first.asr,
+            true_positive_rate=true_positives,
+            false_positive_rate=false_positives,
+            model_sha256=model_sha256,
+            **self._about,
+            device=str(self.device),
+            seconds=self._seconds(began),
+        )
+
+    def _seconds(self, began: float) -> dict[str, float]:
+        """Wall time of the run by phase, what a process before a resumption spent on finished rounds included.
+
+        Evaluation that training hid is part of training.
+        """
+        phases = {
+            phase: sum(record.seconds.get(phase, 0.0) for record in self.records)
+            for phase in ("train", "aggregate", "evaluate")
+        }
+        before = sum(sum(record.seconds.values()) for record in self.records[: self.earlier])
+        standing = self.setup.standing
+        if standing and standing.outcome and self.earlier <= standing.round:  # trained before, scored here
+            before += sum(standing.outcome.seconds.values())
+        startup = max(self.strategy.training_began_at - began, 0.0)
+        total = time.time() - began + before
+        return {"total": total, "startup": startup, **phases, "other": total - startup - sum(phases.values())}

@@ -1,0 +1,176 @@
+"""A stopped run and how it goes on: what is kept after each round, and what is checked before anything is built on it.
+
+``state.safetensors`` holds the global model after a round and what that round's aggregation did. It is written once the round
+before is on record, so it is never behind ``rounds.jsonl`` and at most one round ahead. All that is random is keyed by seed,
+round and client, so model and round number are the whole state: the rest of the run is bit for bit what it would have been.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter
+from safetensors.numpy import load, save
+
+from oleander.experiment.records import CONFIG, MOST_RECORDS, ROUNDS, STATE, RoundRecord, rounds_in
+from oleander.learning.parameters import Layout, ModelState
+from oleander.system.errors import UserError
+from oleander.system.files import replace_file
+from oleander.system.foreign import MIB, parsed_json, read_bytes, reason
+from strategies.flower import RoundOutcome
+
+MOST_BESIDE = 16 * MIB
+"""Bytes that the state's file may have beside the model: what the last aggregation did."""
+_OUTCOME: TypeAdapter[RoundOutcome | None] = TypeAdapter(RoundOutcome | None)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a stopped run stands: after ``round``, whose record is the last of ``records`` or is yet to be written."""
+
+    round: int
+    state: ModelState
+    outcome: RoundOutcome | None
+    """What the aggregation of ``round`` did; None for the starting model."""
+    records: list[RoundRecord]
+    start: str
+    """As in the summary: the model that the run started from."""
+    dataset_sha256: str
+    trigger_sha256: str
+    """Of some stamped images."""
+
+
+def keep(
+    folder: Path, round_number: int, state: ModelState, outcome: RoundOutcome | None, about: dict[str, str]
+) -> None:
+    """Write the run's state after a round whose predecessors are all on record.
+
+    Args:
+        folder: the run's.
+        round_number: 0 for the starting model.
+        state: the global model after it.
+        outcome: what its aggregation did.
+        about: ``start``, ``dataset_sha256`` and ``trigger_sha256``.
+    """
+    records = _bytes(folder / ROUNDS)
+    metadata = about | {
+        "round": str(round_number),
+        "outcome": json.dumps(outcome and dataclasses.asdict(outcome)),
+        "config_sha256": _sha256(_bytes(folder / CONFIG)),
+        "records_length": str(len(records)),
+        "records_sha256": _sha256(records),
+    }
+    tensors = {"weights": state.weights, "statistics": state.statistics}
+    metadata["sha256"] = _digest(tensors, metadata)
+    replace_file(folder / STATE, save(tensors, metadata))
+
+
+def standing_of(folder: Path, layout: Layout) -> Standing | None:
+    """Where the run in this folder stands; None if it ended before anything was kept.
+
+    A last line of rounds.jsonl that was cut off in the middle of its writing is passed over.
+
+    Raises:
+        UserError: files that are damaged, were changed, or belong to another run.
+    """
+
+    def refuse(why: str) -> UserError:
+        return UserError(
+            f"--resume {folder}: {why}; it cannot be continued, only run again (--scenario {folder / CONFIG})"
+        )
+
+    try:
+        return _standing(folder, layout, refuse)
+    except UserError:
+        raise
+    except Exception as error:
+        raise refuse(f"{STATE} or {ROUNDS} is damaged ({reason(error)})") from None
+
+
+def _standing(folder: Path, layout: Layout, refuse: Callable[[str], UserError]) -> Standing | None:
+    records = _bytes(folder / ROUNDS)
+    whole = records[: records.rfind(b"\n") + 1]
+    if not (folder / STATE).is_file():
+        if whole:
+            raise refuse(f"{ROUNDS} has finished rounds, but {STATE} is not there")
+        return None
+    tensors, metadata = _read(folder / STATE, 4 * (layout.weight_count + layout.statistic_count) + MOST_BESIDE, refuse)
+    if metadata["config_sha256"] != _sha256(_bytes(folder / CONFIG)):
+        raise refuse(f"{CONFIG} is not the one that the run began with")
+    known = int(metadata["records_length"])
+    if _sha256(whole[:known]) != metadata["records_sha256"]:
+        raise refuse(f"{ROUNDS} was changed since {STATE} was written")
+    for name, count in (("weights", layout.weight_count), ("statistics", layout.statistic_count)):
+        if tensors[name].shape != (count,) or tensors[name].dtype != np.float32:
+            raise refuse(f"{STATE} holds another model")
+        if not np.isfinite(tensors[name]).all():
+            raise refuse(f"{STATE} holds {name} that are not finite numbers")
+    at = int(metadata["round"])
+    finished = _records(whole, at, refuse)
+    outcome = _OUTCOME.validate_json(metadata["outcome"], strict=True)
+    state = ModelState(tensors["weights"], tensors["statistics"])
+    return Standing(
+        at, state, outcome, finished, metadata["start"], metadata["dataset_sha256"], metadata["trigger_sha256"]
+    )
+
+
+def mend(folder: Path, standing: Standing | None) -> None:
+    """Cut off what was half written, before the run goes on."""
+    records = _bytes(folder / ROUNDS)
+    whole = records[: records.rfind(b"\n") + 1] if standing else b""
+    if whole != records:
+        replace_file(folder / ROUNDS, whole)
+
+
+def _read(file: Path, most: int, refuse: Callable[[str], UserError]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    try:
+        content = read_bytes(file, most)
+        tensors = load(content)
+        metadata = _metadata(content)
+    except Exception as error:
+        raise refuse(f"{file.name} is damaged ({reason(error)})") from None
+    if tensors.keys() != {"weights", "statistics"}:
+        raise refuse(f"{file.name} holds another model")
+    claimed = metadata.pop("sha256", "")
+    if claimed != _digest(tensors, metadata):
+        raise refuse(f"{file.name} is damaged: its content has another SHA-256 than it says")
+    return tensors, metadata
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """What a safetensors file says beside its tensors: its header is JSON behind eight bytes with its length."""
+    length = int.from_bytes(content[:8], "little")
+    metadata = parsed_json(content[8 : 8 + length])["__metadata__"]
+    if not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("its metadata are not texts")
+    return dict(metadata)
+
+
+def _records(whole: bytes, at: int, refuse: Callable[[str], UserError]) -> list[RoundRecord]:
+    try:
+        records = rounds_in(whole)
+    except Exception as error:
+        raise refuse(f"{ROUNDS} is damaged ({reason(error)})") from None
+    rounds = [record.round for record in records]
+    if rounds not in (list(range(at)), list(range(at + 1))):
+        raise refuse(f"{ROUNDS} holds the rounds {str(rounds)[:60]}, but {STATE} is of round {at}")
+    return records
+
+
+def _digest(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(np.ascontiguousarray(tensors[name]).data)
+    return digest.hexdigest()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _bytes(file: Path) -> bytes:
+    return read_bytes(file, MOST_RECORDS) if file.exists() else b""

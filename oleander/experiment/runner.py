@@ -1,0 +1,127 @@
+"""One run, or all runs of a study, on a Ray that is up: the figures and reports of one are made while the next one trains."""
+
+import contextlib
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from rich.progress import Progress
+
+from clients.app import app
+from oleander.experiment.engine import Ray, actor_count, run_on_ray, running_ray
+from oleander.experiment.federation import federate
+from oleander.experiment.prepare import Setup, Sources, prepare
+from oleander.experiment.progress import ProgressListener, StudyListener
+from oleander.experiment.records import RunFolder, Summary, is_finished
+from oleander.experiment.study import Job, StudyFolder
+from oleander.system.console import console_on, error_line
+from oleander.system.errors import RunError, UserError
+from oleander.system.files import appending
+from oleander.system.processes import Chatter, end_now, is_ending
+from oleander.transport.roster import SimulatedRoster
+
+Finish = Callable[[RunFolder, Summary], None]
+"""What is done with a run whose rounds are over: figures, page, summary."""
+
+
+def run_one(
+    setup: Setup, folder: RunFolder, ray: Ray, client_app: ClientApp | None, chatter: Chatter, finish: Finish
+) -> None:
+    """Run an experiment; ``finish`` closes it and prints its table."""
+    finished: list[Future[None]] = []
+    here = not setup.experiment.ray_address
+    listener = ProgressListener(console_on(chatter.out), setup.experiment)
+
+    def close(summary: Summary) -> None:
+        listener.progress.stop()
+        finish(folder, summary)
+
+    def serve(grid: Grid) -> None:
+        finished.append(closing.submit(close, federate(grid, setup, folder, listener, clients_are_here=here)))
+
+    with listener.progress, ThreadPoolExecutor(1) as closing:  # draws the figures while the engine winds down
+        _on_engine(ray, setup.experiment.clients, client_app, serve, listener.progress, folder.path, chatter)
+        finished[0].result()
+
+
+def run_all(
+    jobs: list[Job],
+    folder: StudyFolder,
+    sources: Sources,
+    client_app: ClientApp | None,
+    chatter: Chatter,
+    finish: Finish,
+) -> None:
+    """Those of the runs that are not finished, one after the other."""
+    todo = [job for job in jobs if not is_finished(job.folder)]
+    largest = max(
+        (job.experiment for job in todo), key=lambda experiment: (actor_count(experiment), experiment.clients)
+    )
+    listener = StudyListener(console_on(chatter.out), [job.experiment for job in jobs], len(jobs) - len(todo))
+    nodes = max(job.experiment.clients for job in todo)
+    closed: list[Future[None]] = []
+
+    def close(run: RunFolder, summary: Summary) -> None:
+        finish(run, summary)
+        run.release()
+        folder.write_results(jobs)
+
+    def serve(grid: Grid) -> None:
+        for job in todo:
+            began, run = time.time(), RunFolder(job.folder, again=job.folder.exists())
+            setup = prepare(job.experiment, sources, job.stopped)
+            listener.run_began(setup.experiment)
+            summary = federate(
+                grid,
+                setup,
+                run,
+                listener,
+                roster=SimulatedRoster(setup.experiment, nodes),
+                clients_are_here=not setup.experiment.ray_address,
+                began=began,
+            )
+            listener.run_finished(summary)
+            for done in closed:
+                done.result()
+            closed[:] = [closing.submit(close, run, summary)]
+
+    with listener.progress, ThreadPoolExecutor(1) as closing, running_ray(largest) as ray:
+        _on_engine(ray, nodes, client_app, serve, listener.progress, folder.path, chatter)
+        for done in closed:
+            done.result()
+
+
+def _on_engine(
+    ray: Ray, clients: int, client_app: ClientApp | None, serve: Callable[[Grid], None],
+    progress: Progress, folder: Path, chatter: Chatter,
+) -> None:  # fmt: skip
+    def failed(error: BaseException) -> None:
+        with contextlib.suppress(OSError):  # a full disk
+            traceback.print_exception(error)  # to log.txt
+        if not is_ending():
+            progress.stop()
+            console_on(chatter.error).print(error_line(error, folder), soft_wrap=True)
+        end_now(error.exit_code if isinstance(error, UserError) else RunError.exit_code)
+
+    run_on_ray(ray, clients, client_app or app, serve, failed)
+
+
+@contextlib.contextmanager
+def told_of_failure(log: Path, folder: Path, discard: Callable[[], None] | None) -> Iterator[None]:
+    """What nobody foresaw becomes a RunError, its traceback in the log; a refusal undoes the folder."""
+    try:
+        yield
+    except UserError:
+        if discard:
+            discard()
+        raise
+    except RunError:
+        raise
+    except Exception as error:
+        with contextlib.suppress(OSError), appending(log) as file:
+            file.write("".join(traceback.format_exception(error)).encode(errors="replace"))
+        raise RunError(f"unexpected {type(error).__name__}: {error}; what is done is in {folder}") from error

@@ -1,0 +1,262 @@
+"""A study on disk: one folder with a run folder for each setting and seed, and what compares them.
+
+A run is known again by the content of all that it comes from, so what is finished is not run a second time, whichever chart
+or command asks for it; what was stopped goes on.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import shlex
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oleander.experiment.intervals import Interval, interval
+from oleander.experiment.prepare import Setup, Sources, prepare
+from oleander.experiment.records import (
+    CONFIG,
+    MOST_RECORDS,
+    STUDY,
+    Summary,
+    check_safe,
+    contents,
+    free,
+    is_finished,
+    read_summary,
+    taken,
+)
+from oleander.settings.config import Experiment
+from oleander.settings.plan import Chart, Plan, Published
+from oleander.settings.sweeps import varied
+from oleander.system.errors import UserError
+from oleander.system.files import absolute, file_name, replace_file
+from oleander.system.foreign import parsed_json, plain, read_bytes, refusing
+
+RESULTS = "results.csv"
+NOT_IN_KEY = ("scenario", "description", "out", "dataset", "data_dir", "weights", "blend_image", "ray_address", "actors",
+              "client_cpus", "no_cache", "min_clients")  # fmt: skip
+"""Settings that change no result, and paths, whose content counts instead."""
+KEY_VERSION = 3
+"""Raise it when the same settings come to other results: a study's finished runs from before are then not taken for new ones."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a study."""
+
+    experiment: Experiment
+    """With what ``auto`` chose."""
+    folder: Path
+
+    @property
+    def stopped(self) -> Path | None:
+        """Its folder, where it was begun and not finished."""
+        return self.folder if (self.folder / CONFIG).is_file() and not is_finished(self.folder) else None
+
+
+@dataclass(frozen=True)
+class Runs:
+    """One cell of a chart, from the records: its place, and its finished runs."""
+
+    x: str
+    series: str
+    published: Published
+    folders: tuple[Path, ...]
+    summaries: tuple[Summary, ...]
+
+    def mta(self) -> Interval:
+        """Over the seeds."""
+        return interval([summary.mta for summary in self.summaries])
+
+    def asr(self) -> Interval | None:
+        """Over the seeds; None where no trigger is measured."""
+        values = [summary.asr for summary in self.summaries if summary.asr is not None]
+        return interval(values) if values else None
+
+    def baseline_asr(self) -> float | None:
+        """Mean over the seeds' starting models: what the trigger does without an attack."""
+        values = [summary.baseline_asr for summary in self.summaries if summary.baseline_asr is not None]
+        return statistics.fmean(values) if values else None
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """All that plots and reports show of a study, read from its folder."""
+
+    name: str
+    description: str
+    command: str
+    repeats: int
+    charts: tuple[Chart[Runs], ...]
+
+    def folders(self) -> list[Path]:
+        """Each run's, once."""
+        return list(dict.fromkeys(folder for chart in self.charts for cell in chart.cells for folder in cell.folders))
+
+    def augment(self) -> str:
+        """When crops and flips are drawn: attacks and defences depend on it, so it is always said."""
+        drawn = {
+            folder: summary.augment
+            for chart in self.charts
+            for cell in chart.cells
+            for folder, summary in zip(cell.folders, cell.summaries, strict=True)
+        }
+        counts = Counter(drawn.values())
+        return ", ".join(f"{name} ({number} runs)" if len(counts) > 1 else name for name, number in counts.items())
+
+
+class StudyFolder:
+    """The folder of a study; no other process can write to it while this object lives."""
+
+    def __init__(self, path: Path) -> None:
+        """Make the folder, or take one that holds a study or nothing.
+
+        Raises:
+            UserError: it holds something else, cannot be made, or another process writes to it.
+        """
+        self.path = path
+        check_safe(path)
+        if path.exists() and not path.is_dir():
+            raise UserError(f"--out {path}: is a file")
+        if path.is_dir() and not (path / STUDY).is_file() and not _is_blank(path):
+            raise UserError(
+                f"--out {path}: is not empty, and holds no study; name a new folder, so that nothing is overwritten"
+            )
+        self._lock = taken(path, "runs")
+
+    def release(self) -> None:
+        """Let other processes write to the folder."""
+        free(self.path, self._lock)
+
+    def write_plan(self, plan: Plan, jobs: dict[Experiment, Job]) -> None:
+        """Write study.json: the charts, and which runs stand where in them."""
+        charts = [
+            dataclasses.asdict(dataclasses.replace(chart, cells=()))
+            | {
+                "cells": [
+                    {
+                        "x": cell.x,
+                        "series": cell.series,
+                        "published": dataclasses.asdict(cell.published),
+                        "runs": [jobs[experiment].folder.name for experiment in cell.experiments],
+                    }
+                    for cell in chart.cells
+                ]
+            }
+            for chart in plan.charts
+        ]
+        content = {
+            "name": plan.name, "description": plan.description, "repeats": plan.repeats,
+            "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]), "charts": charts,
+        }  # fmt: skip
+        replace_file(
+            self.path / STUDY, json.dumps(content, indent=1, ensure_ascii=False).encode(errors="backslashreplace")
+        )
+
+    def write_results(self, jobs: Iterable[Job]) -> None:
+        """Write results.csv: a row for each finished run, with the settings in which the study's runs differ."""
+        jobs = list(jobs)
+        differing = varied([job.experiment for job in jobs])
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["scenario", *differing, "seed", *_SCORES, "seconds", "model_sha256", "folder"])
+        for job in jobs:
+            if is_finished(job.folder):
+                summary = read_summary(job.folder)
+                scores = [_cell(getattr(summary, name)) for name in _SCORES]
+                writer.writerow(
+                    [_cell(job.experiment.scenario), *(_cell(getattr(job.experiment, name)) for name in differing),
+                     summary.seed, *scores, f"{summary.seconds['total']:.1f}", summary.model_sha256, f"runs/{job.folder.name}"]
+                )  # fmt: skip
+        replace_file(self.path / RESULTS, text.getvalue().encode())
+
+
+def _is_blank(path: Path) -> bool:
+    """Whether it holds nothing, or no more than a study that was ended before its first run."""
+    return contents(path) <= {"runs"} and not list(path.glob("runs/*"))
+
+
+def study_path(plan: Plan) -> Path:
+    """The folder that ``--out`` names, else runs/<kind>: a study that is run again finds what it has."""
+    return absolute(plan.out) if plan.out else Path("runs").resolve() / plan.kind
+
+
+_SCORES = ("mta", "asr", "baseline_mta", "baseline_asr", "true_positive_rate", "false_positive_rate")
+
+
+def jobs_of(plan: Plan, folder: Path, sources: Sources) -> dict[Experiment, Job]:
+    """Experiment → its run, all of them prepared for a try; equal ones have one job.
+
+    Raises:
+        UserError: one of them cannot be; says which.
+    """
+    jobs: dict[str, Job] = {}
+    found: dict[Experiment, Job] = {}
+    for experiment in plan.experiments():
+        setup = _tried(experiment, sources)
+        key = run_key(setup)
+        if key not in jobs:
+            e = setup.experiment
+            name = f"{file_name(f'{e.attack}-{setup.pipeline.name}')}-m{e.malicious}-n{e.clients_per_round}-s{e.seed}-{key[:8]}"
+            jobs[key] = Job(e, folder / "runs" / name)
+            if jobs[key].stopped:
+                prepare(e, sources, jobs[key].stopped)
+        found[experiment] = jobs[key]
+    return found
+
+
+def _tried(experiment: Experiment, sources: Sources) -> Setup:
+    try:
+        return prepare(experiment, sources)
+    except UserError as error:
+        e = experiment
+        which = f"attack {e.attack}, strategy {e.strategy}, {e.malicious} malicious, {e.clients_per_round} a round"
+        raise UserError(f"{error} (in {e.scenario}: {which})") from None
+
+
+def run_key(setup: Setup) -> str:
+    """SHA-256 of all that a run's result comes from: settings, images, starting model, trigger."""
+    experiment = setup.experiment
+    if experiment.on_bad_reply == "fail":  # then a timeout ends a run, and changes none
+        experiment = dataclasses.replace(experiment, round_timeout=Experiment.round_timeout)
+    settings = {k: v for k, v in dataclasses.asdict(experiment).items() if k not in NOT_IN_KEY}
+    digest = hashlib.sha256(json.dumps([KEY_VERSION, settings], sort_keys=True).encode())
+    digest.update(setup.dataset.fingerprint.encode())
+    digest.update(setup.start.state.weights.data)
+    digest.update(setup.start.state.statistics.data)
+    digest.update(setup.trigger_sha256.encode())
+    return digest.hexdigest()
+
+
+def read_study(folder: Path) -> StudyResult:
+    """A study as its folder holds it, with the runs that are finished.
+
+    Raises:
+        UserError: no study.
+    """
+    with refusing(f"{folder}: holds no study"):
+        content = parsed_json(read_bytes(folder / STUDY, MOST_RECORDS))
+        charts = tuple(
+            Chart(**{**chart, "cells": tuple(_runs(cell, folder) for cell in chart["cells"])})
+            for chart in content["charts"]
+        )
+        return StudyResult(**{**content, "charts": charts})
+
+
+def _runs(cell: dict[str, Any], folder: Path) -> Runs:
+    folders = tuple(path for name in cell["runs"] if is_finished(path := folder / "runs" / name))
+    return Runs(cell["x"], cell["series"], Published(**cell["published"]), folders, tuple(map(read_summary, folders)))
+
+
+def _cell(value: Any) -> Any:
+    """A value in results.csv; a text that a spreadsheet would take for a formula has an apostrophe before it."""
+    if not isinstance(value, str):
+        return "" if value is None else value
+    return "'" + plain(value) if value.startswith(("=", "+", "-", "@", "\t", "\r")) else plain(value)

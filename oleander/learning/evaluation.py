@@ -1,0 +1,206 @@
+"""Main task accuracy, attack success rate and loss of a model on the whole test set (``docs/definitions.md``, "Metrics").
+
+Batch norm is folded into the convolutions of a copy: the same function, with half the passes over memory. Batches are
+independent, so on CPUs each core takes whole ones: no core waits for another inside a convolution, and the scores do not
+depend on how many there are.
+"""
+
+import contextlib
+import copy
+import functools
+import hashlib
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from oleander.datasets.data import Dataset, normalise, to_pixels
+from oleander.learning.devices import dtype_of
+from oleander.system.machine import cpu_count
+
+BATCH = {"cpu": 100, "cuda": 2000}
+PROBE = 16
+"""Test images by which a trigger is known."""
+Classifier = Callable[[Tensor], Tensor]
+"""Pixels (b, 3, h, w) in [0, 1] → logits (b, classes), float32."""
+Trigger = Callable[[Tensor], Tensor]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one evaluation found; all None where none was asked for."""
+
+    mta: float | None
+    """Share (0 to 1) of the clean test images classified as their class."""
+    asr: float | None
+    """Share (0 to 1) of the stamped images of other classes classified as the target; None without a trigger."""
+    loss: float | None
+    """Mean cross-entropy on the clean test images."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Counts and sums over one batch."""
+
+    right: int
+    loss: float
+    hit: int = 0
+    stamped: int = 0
+
+
+class Cores:
+    """How many cores evaluation may use: all, less those that others are said to be busy on.
+
+    The threads that work on them stay: with new ones for each evaluation, what malloc keeps for every thread that ever was
+    made a server grow by some 5 MB a round.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free, self._used, self.count = count, 0, count
+        self._changed = threading.Condition()
+        self._threads = ThreadPoolExecutor(count, "evaluation")
+
+    def each(self, work: Callable[[int], Result], starts: range) -> list[Result]:
+        """``work`` for each start, in order, as cores are free."""
+
+        def on_one(start: int) -> Result:
+            with self._one():
+                return work(start)
+
+        return list(self._threads.map(on_one, starts))
+
+    def busy(self, count: int) -> None:
+        """From now on so many are others'; a batch that is being evaluated is not interrupted."""
+        with self._changed:
+            self._free = max(0, self.count - count)
+            self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def _one(self) -> Iterator[None]:
+        """Wait for a free core and hold it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._used < self._free)
+            self._used += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= 1
+                self._changed.notify_all()
+
+
+@functools.cache
+def cores_for(device: torch.device) -> Cores:
+    """All of this machine's, or one that feeds the GPU; the same ones for all runs of a process."""
+    return Cores(1 if device.type == "cuda" else cpu_count())
+
+
+def classifier(model: nn.Module, precision: str) -> Classifier:
+    """A copy of the model for evaluation in this precision; what happens to the model afterwards does not touch it."""
+    dtype = dtype_of(precision)
+    body = folded(model)
+    head = body.get_submodule("linear")
+    body.add_module("linear", nn.Identity())
+    body.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def classify(pixels: Tensor) -> Tensor:
+        return head(body(normalise(pixels).to(dtype)).float())  # the head in float32: its rounding decides near ties
+
+    return classify
+
+
+def folded(model: nn.Module) -> nn.Module:
+    """A copy in which each convolution has taken in the batch norm that stands behind it among its module's children."""
+    copied = copy.deepcopy(model).eval()
+    for module in list(copied.modules()):
+        for (name, layer), (next_name, following) in itertools.pairwise(list(module.named_children())):
+            if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(layer, following))
+                setattr(module, next_name, nn.Identity())
+    return copied
+
+
+def evaluate(
+    classify: Classifier,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    trigger: Trigger | None,
+    target: int,
+    device: torch.device,
+    cores: Cores | None = None,
+) -> Scores:
+    """Score a classifier on test images.
+
+    Args:
+        classify: of ``classifier``.
+        images: (m, 3, h, w) of all classes; those of the target class are not stamped.
+        labels: true classes (m,).
+        trigger: stamps the whole trigger on pixels; None for no ASR.
+        target: class that the backdoor leads to.
+        device: where the classifier is.
+        cores: each takes one batch at a time (default: ``cores_for`` the device).
+    """
+    size, count = BATCH[device.type], len(labels)
+
+    def score(start: int) -> _Part:
+        rows = slice(start, start + size)
+        pixels = to_pixels(torch.from_numpy(np.array(images[rows])).to(device))  # (b, 3, h, w)
+        truth = torch.from_numpy(np.array(labels[rows])).to(device)  # (b,)
+        return _score_batch(classify, pixels, truth, trigger, target)
+
+    parts = (cores or cores_for(device)).each(score, range(0, count, size))
+    stamped = sum(part.stamped for part in parts)
+    return Scores(
+        mta=sum(part.right for part in parts) / count,
+        asr=sum(part.hit for part in parts) / stamped if stamped else None,
+        loss=sum(part.loss for part in parts) / count,
+    )
+
+
+@torch.inference_mode()
+def _score_batch(classify: Classifier, pixels: Tensor, truth: Tensor, trigger: Trigger | None, target: int) -> _Part:
+    logits = classify(pixels)  # (b, classes)
+    right, loss = int((answers(logits) == truth).sum()), float(F.cross_entropy(logits, truth, reduction="sum"))
+    others = truth != target
+    if trigger is None or not bool(others.any()):
+        return _Part(right, loss)
+    fooled = answers(classify(trigger(pixels[others]))) == target  # (≤ b,)
+    return _Part(right, loss, int(fooled.sum()), len(fooled))
+
+
+def answers(logits: Tensor) -> Tensor:
+    """The class of each row (b,): that of its greatest logit, where all are finite and no other is as great; else none (−1).
+
+    A broken model would otherwise be said to answer class 0, which argmax gives for rows that are not numbers or all equal.
+    """
+    greatest = logits.max(1)
+    one = (logits == greatest.values[:, None]).sum(1) == 1  # (b,)
+    return greatest.indices.where(one & logits.isfinite().all(1), -1)
+
+
+def probe_hash(dataset: Dataset, trigger: Trigger | None) -> str:
+    """SHA-256 of the first stamped test images: by it a trigger is known again, whatever file it came from."""
+    return stamped_hash(dataset.test_images[:PROBE], dataset.test_labels[:PROBE], trigger, target=-1)
+
+
+def stamped_hash(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], trigger: Trigger | None, target: int, chunk: int = 1000
+) -> str:
+    """SHA-256 of the stamped test images: by it an evaluation is known again, whatever the trigger is called."""
+    digest = hashlib.sha256(f"target {target}".encode())
+    if trigger is None:
+        return digest.hexdigest()
+    others = np.flatnonzero(np.asarray(labels) != target)
+    for start in range(0, len(others), chunk):
+        digest.update(trigger(to_pixels(images[others[start : start + chunk]])).contiguous().numpy().data)
+    return digest.hexdigest()

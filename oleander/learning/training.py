@@ -1,0 +1,106 @@
+"""Local training: SGD over a client's shard, the hot path of every run.
+
+The shard lies on the device as uint8 and is augmented there as a whole, with numbers drawn on the CPU, so that a GPU
+sees the same images. Order for an image: random crop and flip → trigger → normalise (``docs/definitions.md``).
+Nothing in a step waits for the device; bf16 is autocast's, over weights and an optimiser in fp32.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.sgd import sgd
+
+from oleander.datasets.data import Shard, normalise, to_pixels
+from oleander.learning.devices import autocast
+from oleander.settings.config import Experiment
+from oleander.system.streams import torch_generator
+
+PAD = 4
+Finish = Callable[[Tensor], Tensor]
+"""Augmented pixels (m, 3, h, w) in [0, 1] of the whole shard → the pixels to train on."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What one local training reports."""
+
+    loss: float
+    """Mean loss over the last epoch."""
+    images: int
+    """Images passed through the model, all epochs."""
+
+
+def train(
+    model: nn.Module, shard: Shard, experiment: Experiment, round_number: int, finish: Finish = lambda pixels: pixels
+) -> Fit:
+    """Train the model in place on the shard, ``local_epochs`` times, with a fresh SGD.
+
+    Args:
+        model: on the device to train on, its weights the global model's.
+        shard: m images and labels.
+        experiment: epochs, batch size, learning rate, precision (fp32 or bf16) and the rest.
+        round_number: keys the batches, and the augmentation unless that is drawn once, with the seed and the client.
+        finish: what happens to pixels between augmentation and normalisation (a malicious client's trigger).
+    """
+    device = next(model.parameters()).device
+    key = (experiment.seed, round_number, shard.client_id)
+    images = torch.from_numpy(shard.images).to(device)  # (m, 3, 32, 32) uint8
+    labels = torch.from_numpy(shard.labels).to(device)
+    drawn_in = 0 if experiment.augment == "once" else round_number  # once: the same images in every round
+    augmentation = _generator("augment", (experiment.seed, drawn_in, shard.client_id))
+    order = _generator("batches", key)
+    optimiser = _SGD(model, experiment)
+    model.train()
+    inputs, total = None, torch.zeros((), device=device)
+    for _ in range(experiment.local_epochs):
+        if inputs is None or experiment.augment == "epoch":
+            inputs = normalise(finish(to_pixels(augmented(images, augmentation))))  # (m, 3, 32, 32)
+        total.zero_()
+        for batch in torch.randperm(len(labels), generator=order).to(device).split(experiment.batch_size):
+            model.zero_grad(set_to_none=True)
+            with autocast(experiment.precision, device):
+                loss = F.cross_entropy(model(inputs[batch]), labels[batch])
+            loss.backward()
+            optimiser.step()
+            total += loss.detach() * len(batch)
+    return Fit(loss=float(total) / len(labels), images=experiment.local_epochs * len(labels))
+
+
+class _SGD:
+    """``torch.optim.SGD``'s own steps without its object: the first ``Optimizer`` made in a process imports PyTorch's compiler."""
+
+    def __init__(self, model: nn.Module, experiment: Experiment) -> None:
+        self.parameters: list[Tensor] = list(model.parameters())
+        self.momenta: list[Tensor | None] = [None] * len(self.parameters)
+        self.lr, self.momentum, self.weight_decay = experiment.lr, experiment.momentum, experiment.weight_decay
+
+    @torch.no_grad()
+    def step(self) -> None:
+        gradients = [cast(Tensor, parameter.grad) for parameter in self.parameters]  # after backward each has one
+        sgd(
+            self.parameters, gradients, self.momenta, fused=True, lr=self.lr, momentum=self.momentum,
+            weight_decay=self.weight_decay, dampening=0.0, nesterov=False, maximize=False,
+        )  # fmt: skip
+
+
+def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Random crop (pad 4) and horizontal flip of each image: (m, 3, h, w) → the same shape, new, on the same device."""
+    m, channels, height, width = images.shape
+    device = images.device
+    padded = F.pad(images, (PAD, PAD, PAD, PAD))
+    rows = torch.randint(0, 2 * PAD + 1, (m, 1), generator=generator) + torch.arange(height)  # (m, h)
+    columns = torch.randint(0, 2 * PAD + 1, (m, 1), generator=generator) + torch.arange(width)  # (m, w)
+    flip = torch.rand(m, 1, generator=generator) < 0.5
+    columns = torch.where(flip, columns.flip(1), columns)
+    which, channel = torch.arange(m, device=device).view(m, 1, 1, 1), torch.arange(channels, device=device)
+    rows, columns = rows.to(device), columns.to(device)
+    return padded[which, channel.view(1, -1, 1, 1), rows.view(m, 1, -1, 1), columns.view(m, 1, 1, -1)]
+
+
+def _generator(stream: str, key: tuple[int, int, int]) -> torch.Generator:
+    seed, round_number, client_id = key
+    return torch_generator(seed, stream, round_number, client_id)

@@ -1,0 +1,1 @@
+"""Models, one a file: modules and how they are initialised. Nothing here knows of clients, files or images on disk."""

@@ -1,0 +1,61 @@
+"""Addresses: HOST:PORT, loopback, free ports."""
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+
+from oleander.system.errors import UserError
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """HOST:PORT, with brackets around an IPv6 address."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str, flag: str) -> Address:
+    """HOST:PORT or [HOST]:PORT.
+
+    Raises:
+        UserError: neither.
+    """
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (host and colon and port.isdigit() and 1 <= int(port) <= 65535):
+        raise UserError(f"{flag} {text}: wanted HOST:PORT, such as 127.0.0.1:18000")
+    return Address(host, int(port))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on just now."""
+    with socket.create_server((host, 0)) as found:
+        return int(found.getsockname()[1])
+
+
+def check_free(address: Address) -> None:
+    """Refuse an address that cannot be listened on.
+
+    Raises:
+        UserError: it is taken, or none of this machine's.
+    """
+    try:
+        family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
+        socket.create_server((address.host, address.port), family=family).close()
+    except OSError as error:
+        raise UserError(
+            f"--host {address.host} --port {address.port}: cannot listen there: {error.strerror or error}"
+        ) from None

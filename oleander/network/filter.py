@@ -1,0 +1,268 @@
+"""The gate's filter: which requests are passed on to the SuperLink, and what is kept of them to judge the next.
+
+- The paths of Flower's fleet API, and ``/health``; with keys, only requests signed by a key of the run.
+- A node sends messages in its own name only, one reply to each message that it was given, and no more than ``limit`` bytes
+  of it; nothing else may be larger than SMALL. What else a reply says of itself is put right: the SuperLink says nothing
+  of a reply that it drops, because its times are odd or its run is another, and a round would wait for it.
+"""
+
+import asyncio
+import contextlib
+import json
+import ssl
+import time
+from collections import defaultdict
+from typing import Any
+
+import httpx
+from google.protobuf.message import DecodeError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from oleander.network.door import Guest
+from oleander.network.internals import (
+    FLEET,
+    HEALTH,
+    PullMessagesResponse,
+    PushMessagesRequest,
+    PushObjectRequest,
+    signed_by,
+)
+from oleander.network.orders import Orders, Teller
+
+SMALL = 256 * 1024
+"""Bytes that any request but a part of a reply may have."""
+PART = 6 * 2**20
+"""Bytes that one part of a reply may have; Flower cuts arrays into 5 MiB."""
+MOST_DEEP, MOST_PARTS = 6, 1000
+"""Levels and parts of a reply: message, records, arrays, their pieces."""
+BODY_SECONDS = 60.0
+"""How long the body of a request may take."""
+ROOM = 8
+"""Parts of replies that one key may be sending at a time; without keys all share what there is."""
+
+
+class RefusedError(Exception):
+    """A request that is not passed on: the status, and why."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status, self.why = status, why
+
+
+class Filter:
+    """The ASGI application."""
+
+    def __init__(self, orders: Orders, tell: Teller) -> None:
+        self.orders, self.tell = orders, tell
+        self.keys = {key.encode() for key in orders.keys}
+        self.owed: dict[int, dict[str, Any]] = defaultdict(dict)
+        """Node → messages that it was given and has not answered: id → metadata."""
+        self.sent: dict[int, int] = {}
+        """Node → bytes that it has sent of its last reply."""
+        room = ROOM if orders.keys else max(ROOM, orders.connections // 4)
+        self.room: dict[bytes, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(room))
+        self.asking, self.asked, self.well = asyncio.Lock(), float("-inf"), 0
+        self.client = httpx.AsyncClient(
+            base_url=orders.upstream, timeout=None, trust_env=False,  # no proxy between the two
+            verify=_trusting(orders.ca) if orders.ca else False,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=orders.connections),
+        )  # fmt: skip
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
+        try:
+            response = await self.answer(request)
+            if self.is_a_stranger(request):
+                response.headers["connection"] = "close"  # one answer each; the next has its turn
+        except RefusedError as refused:
+            who = request.client.host if request.client else "somebody"
+            self.tell.refused(f"{request.method} {request.url.path[:80]} from {who}: {refused.why}")
+            response = Response(json.dumps({"detail": refused.why}), refused.status, media_type="application/json")
+            response.headers["connection"] = "close"
+        with contextlib.suppress(OSError):
+            await response(scope, receive, send)
+
+    async def answer(self, request: Request) -> Response:
+        """The SuperLink's answer.
+
+        Raises:
+            RefusedError: it is not asked.
+        """
+        path = request.url.path
+        if request.method == "GET" and path == HEALTH:
+            return await self.health()
+        if request.method != "POST" or path not in FLEET or request.url.query:
+            raise RefusedError(403, "not for clients")
+        key = self.key_of(request)
+        self.note_signer(request, key)
+        if path.endswith("/push-object"):
+            async with self.room[key]:
+                body = await self.body(request, min(self.orders.limit, PART))
+                self.check_part(body)
+                return await self.passed_on(request, body)
+        body = await self.body(request, SMALL)
+        if path.endswith("/push-messages"):
+            body = self.check_reply(body)
+        response = await self.passed_on(request, body)
+        if path.endswith("/pull-messages") and response.status_code == 200:
+            self.note_given(bytes(response.body))
+        return response
+
+    def key_of(self, request: Request) -> bytes:
+        """The key that a request is signed with, where keys count."""
+        if not self.keys:
+            return b""
+        key = signed_by(request.headers.get)
+        if key is None:
+            raise RefusedError(401, "no signature, or not a valid one (or a clock that is wrong)")
+        if key not in self.keys:
+            raise RefusedError(401, "signed by a key that this run does not know")
+        return key
+
+    def note_signer(self, request: Request, key: bytes) -> None:
+        """Whoever signs has a place of its own at the door; without keys, with any key that its node has made up."""
+        guest: Guest | None = getattr(request.state, "guest", None)
+        if guest is None:
+            return
+        if not self.keys:
+            key = guest.key or signed_by(request.headers.get) or b""
+        if key:
+            request.state.places.sign(guest, key)
+
+    @staticmethod
+    def is_a_stranger(request: Request) -> bool:
+        """Whether its connection has not signed anything."""
+        guest: Guest | None = getattr(request.state, "guest", None)
+        return guest is not None and guest.key is None
+
+    async def health(self) -> Response:
+        """Whether the SuperLink is well, asked once a second at most, however many want to know."""
+        async with self.asking:
+            if time.monotonic() - self.asked > 1.0:
+                try:
+                    self.well = (await self.client.get(HEALTH, timeout=5)).status_code
+                except httpx.TransportError:
+                    self.well = 503
+                self.asked = time.monotonic()
+        return Response(b"", self.well)
+
+    async def body(self, request: Request, limit: int) -> bytes:
+        """The request's body, if it is not too large and comes in time."""
+        claimed = request.headers.get("content-length", "0")
+        if not claimed.isdigit() or int(claimed) > limit:
+            raise RefusedError(413, f"{claimed[:20]} bytes; at most {limit}")
+        if request.headers.get("content-encoding"):
+            raise RefusedError(415, "packed content")
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for part in request.stream():
+                    size += len(part)
+                    if size > limit:
+                        raise RefusedError(413, f"more than {limit} bytes")
+                    parts.append(part)
+        except ClientDisconnect:
+            raise RefusedError(400, f"cut off after {size} bytes") from None
+        except TimeoutError:
+            raise RefusedError(408, f"not all of it came within {BODY_SECONDS:g} s") from None
+        return b"".join(parts)
+
+    def check_reply(self, body: bytes) -> bytes:
+        """A reply must be the node's own, and to a message that it was given; returns the request as it is passed on."""
+        push = self.parsed(PushMessagesRequest, body)
+        node = push.node.node_id
+        if len(push.messages_list) != 1 or len(push.message_object_trees) != 1:
+            raise RefusedError(400, f"{len(push.messages_list)} messages, not one")
+        metadata, tree = push.messages_list[0].metadata, push.message_object_trees[0]
+        if tree.object_id != metadata.message_id or not _is_a_tree(tree):
+            raise RefusedError(400, f"node {node} sends a reply whose parts are no tree of a message")
+        if metadata.src_node_id != node:
+            raise RefusedError(403, f"node {node} sends a message in the name of node {metadata.src_node_id}")
+        if metadata.reply_to_message_id not in self.owed.get(node, ()):
+            raise RefusedError(403, f"node {node} answers a message that it was not given, or answers twice")
+        _put_right(push.messages_list[0], self.owed[node].pop(metadata.reply_to_message_id))
+        self.sent[node] = 0
+        return bytes(push.SerializeToString())
+
+    def check_part(self, body: bytes) -> None:
+        """All parts of a reply together must keep to the limit."""
+        part = self.parsed(PushObjectRequest, body)
+        node = part.node.node_id
+        if node not in self.sent:
+            raise RefusedError(403, f"node {node} sends a part of no reply")
+        self.sent[node] += len(part.object_content)
+        if self.sent[node] > self.orders.limit:
+            raise RefusedError(413, f"node {node} sends a reply of more than {self.orders.limit} bytes")
+
+    def note_given(self, body: bytes) -> None:
+        """The messages that a node is given now are those that it may answer."""
+        for message in self.parsed(PullMessagesResponse, body).messages_list:
+            self.owed[message.metadata.dst_node_id][message.metadata.message_id] = message.metadata
+
+    @staticmethod
+    def parsed(kind: Any, body: bytes) -> Any:
+        """A request in Flower's terms."""
+        try:
+            message = kind()
+            message.ParseFromString(body)
+        except DecodeError:
+            raise RefusedError(400, "not a request of Flower's") from None
+        return message
+
+    async def passed_on(self, request: Request, body: bytes) -> Response:
+        """Ask the SuperLink."""
+        dropped = {"host", "connection", "content-length", "transfer-encoding", "accept-encoding"}
+        headers = {name: value for name, value in request.headers.items() if name not in dropped}
+        try:
+            answer = await self.client.request(request.method, request.url.path, content=body, headers=headers)
+        except httpx.TransportError as error:
+            raise RefusedError(503, f"the SuperLink does not answer ({type(error).__name__})") from None
+        if answer.status_code >= 400:
+            who = request.client.host if request.client else "somebody"
+            self.tell.refused(f"{request.url.path} from {who}, by the SuperLink: {answer.text[:200]}")
+        kept = {name: answer.headers[name] for name in ("content-type",) if name in answer.headers}
+        return Response(answer.content, answer.status_code, headers=kept)
+
+
+def _put_right(reply: Any, asked: Any) -> None:
+    """Give a reply the metadata that a reply to this message has; it keeps its own id, sender and error."""
+    now = time.time()
+    own = reply.metadata
+    own.run_id, own.dst_node_id, own.group_id, own.message_type = (
+        asked.run_id, asked.src_node_id, asked.group_id, asked.message_type,
+    )  # fmt: skip
+    own.created_at, own.ttl = now, asked.created_at + asked.ttl - now
+    for ours, theirs in (("src_task_id", "dst_task_id"), ("dst_task_id", "src_task_id")):
+        own.ClearField(ours)
+        if asked.HasField(theirs):
+            setattr(own, ours, getattr(asked, theirs))
+    if reply.HasField("error"):
+        reply.ClearField("content")
+    else:
+        reply.content.SetInParent()  # what it holds is in its parts
+
+
+def _trusting(ca: str) -> ssl.SSLContext:
+    """(``create_default_context`` would write its secrets to the environment's SSLKEYLOGFILE.)"""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cafile=ca)
+    return context
+
+
+def _is_a_tree(tree: Any) -> bool:
+    """Whether no part of a reply stands twice or deeper than a model's; Flower's store would unfold repeats without end."""
+    seen, level = set(), [tree]
+    for _ in range(MOST_DEEP):
+        seen |= {part.object_id for part in level}
+        below = [child for part in level for child in part.children]
+        if len(seen) + len(below) > MOST_PARTS or len({part.object_id for part in below} | seen) < len(seen) + len(
+            below
+        ):
+            return False
+        level = below
+    return not level

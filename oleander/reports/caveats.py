@@ -1,0 +1,112 @@
+"""What a reader of a run's numbers must know: made-up data, assumptions that did not hold, replies that were left out."""
+
+import inspect
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from oleander.experiment.records import RoundRecord, Summary
+from oleander.settings.config import Experiment
+from strategies import known_strategies
+
+
+def warnings_of(
+    experiment: Experiment, summary: Summary, rounds: Sequence[RoundRecord], environment: dict[str, Any]
+) -> list[str]:
+    """One sentence each, the gravest first."""
+    found = []
+    if summary.dataset == "toy":
+        found.append("Toy data: drawn from code, to show how things work. Its numbers say nothing about CIFAR-10.")
+    if summary.start.startswith("a fresh model"):
+        found.append("Started from a fresh model: after a few rounds its accuracy is low whatever the attack does.")
+    found += _broken(summary, rounds)
+    found += _assumptions(experiment, summary, rounds)
+    found += _scaling(experiment)
+    dropped = [d for record in rounds for d in record.dropped]
+    if dropped:
+        found.append(
+            f"{len(dropped)} replies were left out of their rounds (--on-bad-reply drop); the first: {dropped[0]['cause']}."
+        )
+    clamped = sum(record.clamped_variances for record in rounds)
+    if clamped:
+        found.append(f"{clamped} aggregated running variances were negative and set to 0: a scaled update overshot.")
+    for resumed in environment.get("resumed", []):
+        found.append(f"Stopped, and went on after round {resumed['after_round']}.")
+    if str(environment.get("commit") or "").endswith("+"):
+        found.append("Run from a source tree with changes that are in no commit.")
+    return found
+
+
+def _broken(summary: Summary, rounds: Sequence[RoundRecord]) -> list[str]:
+    """Where a model is left that has nothing to say, so that its ASR says nothing either."""
+    scored = [record for record in rounds if record.mta is not None]
+    lost = sum(record.loss is None for record in scored)  # JSON has no NaN
+    found = []
+    if lost:
+        found.append(f"The model's loss was no number in {lost} of {len(scored)} scored rounds: its values overflowed.")
+    if summary.mta < summary.baseline_mta / 2:
+        found.append(
+            "The final model lost more than half of its accuracy: its ASR says which class a broken model answers, "
+            "not whether a backdoor works."
+        )
+    return found
+
+
+def _assumptions(experiment: Experiment, summary: Summary, rounds: Sequence[RoundRecord]) -> list[str]:
+    """Where the rule's f was too small."""
+    names = summary.strategy.split("+")
+    known = known_strategies()
+    with_f = [n for n in names if n in known and "assumed_malicious" in inspect.signature(known[n].function).parameters]
+    most = max((sum(record.malicious) for record in rounds), default=0)
+    if with_f and experiment.assumed_malicious == 0:
+        return [f"f = 0: {with_f[0]} assumed that nobody attacks."]
+    if with_f and most > experiment.assumed_malicious:
+        return [
+            f"{with_f[0]} assumed f = {experiment.assumed_malicious}, but up to {most} attackers took part in a round: "
+            "what its authors prove does not hold."
+        ]
+    halves = [
+        record.round for record in rounds if record.malicious and 2 * sum(record.malicious) >= len(record.malicious)
+    ]
+    if halves and names != ["fedavg"]:
+        return [
+            f"Half of the clients or more were malicious in {len(halves)} of {len(rounds) - 1} rounds: no rule can tell then."
+        ]
+    return []
+
+
+def _scaling(experiment: Experiment) -> list[str]:
+    if "scaling" not in experiment.attack.split("+") or experiment.gamma is None or not experiment.malicious:
+        return []
+    usual = experiment.clients_per_round / experiment.malicious
+    if experiment.gamma == usual:
+        return []
+    return [
+        f"γ = {experiment.gamma:g}, not n/µ = {usual:g}: the scaled updates do not add up to exactly one replaced model."
+    ]
+
+
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def counted(lists: Sequence[list[str]]) -> list[str]:
+    """The warnings of several runs, each once, with the number of runs it holds for.
+
+    Warnings that differ only in their numbers are one, with the least and the greatest of each.
+    """
+    alike: dict[str, list[tuple[int, str]]] = {}
+    for run, texts in enumerate(lists):
+        for text in texts:
+            alike.setdefault(NUMBER.sub("0", text), []).append((run, text))
+    said = []
+    for found in alike.values():
+        runs, text = len({run for run, _ in found}), _ranged([text for _, text in found])
+        said.append(text if runs == len(lists) else f"{text} ({runs} of {len(lists)} runs)")
+    return said
+
+
+def _ranged(texts: list[str]) -> str:
+    """Texts that differ only in numbers, as one: ``1 to 57`` where they differ."""
+    columns = [sorted(set(column), key=float) for column in zip(*(NUMBER.findall(text) for text in texts), strict=True)]
+    ranges = iter([found[0] if len(found) == 1 else f"{found[0]} to {found[-1]}" for found in columns])
+    return NUMBER.sub(lambda _: next(ranges), texts[0])

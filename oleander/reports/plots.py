@@ -1,0 +1,186 @@
+"""The figures of a run, from its folder alone, as PNG and SVG: scores by round, norms by client, and samples."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from oleander.experiment.records import SAMPLES, RoundRecord, Summary, read_rounds
+from oleander.system.files import own_folder, replace_file
+from oleander.system.foreign import MIB, check_unpacked, plain, read_bytes, refusing
+
+MOST_SAMPLES = 64 * MIB
+MOST_PARTS = 64
+"""Of samples.npz, which may be another's: bytes, packed and unpacked, and attackers."""
+
+BENIGN, MALICIOUS = "#2a9d5c", "#d1383d"
+ACCURACY, SUCCESS = "#2463ab", "#d1383d"
+MTA, ASR = "main task accuracy (MTA)", "attack success rate (ASR)"
+INK, GRID = "#1c1d1f", "#e6e6e6"
+"""Colours that stand for a page's own in a report."""
+STYLE: dict[str, Any] = {
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "legend.frameon": False,
+    "figure.dpi": 100,
+    "savefig.dpi": 160,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "oleander",
+    "text.parse_math": False,  # a $ in a folder's name is a $
+}
+
+
+def draw_figures(folder: Path, summary: Summary) -> None:
+    """Draw figures/scores, figures/norms and figures/samples of a finished run."""
+    rounds = read_rounds(folder)
+    title = _title(summary)
+    figures = own_folder(folder / "figures")
+    with plt.rc_context(STYLE):
+        save(_scores(rounds, title), figures / "scores")
+        save(_norms(rounds[1:], title), figures / "norms")
+        save(_samples(read_samples(folder), title), figures / "samples")
+
+
+def samples_svg(samples: dict[str, Any], summary: Summary) -> str:
+    """The figure of a run's samples, drawn from them anew: a page takes in no markup that lay in a folder."""
+    with plt.rc_context(STYLE):
+        figure = _samples(samples, _title(summary))
+        svg = _drawn(figure, "svg").decode()
+        plt.close(figure)
+        return svg
+
+
+def read_samples(folder: Path) -> dict[str, Any]:
+    """The images of samples.npz: clean (k, 3, h, w), parts (µ, k, 3, h, w), whole (k, 3, h, w), and their classes.
+
+    Raises:
+        UserError: it cannot be read, or holds something else.
+    """
+    with refusing(f"{folder / SAMPLES}: no samples of a run"):
+        content = read_bytes(folder / SAMPLES, MOST_SAMPLES)
+        check_unpacked(content)
+        with np.load(io.BytesIO(content), allow_pickle=False) as members:
+            samples = {name: members[name] for name in ("clean", "classes", "parts", "whole") if name in members}
+        clean, classes = samples["clean"], samples["classes"]
+        parts, whole = samples.get("parts", clean[None]), samples.get("whole", clean)
+        if clean.ndim != 4 or clean.shape[1] != 3 or not clean.size or classes.shape != clean.shape[:1]:
+            raise ValueError(f"it has images of shape {clean.shape} for classes of shape {classes.shape}")
+        if whole.shape != clean.shape or parts.shape[1:] != clean.shape or len(parts) > MOST_PARTS:
+            raise ValueError(f"it has stamped images of shapes {parts.shape} and {whole.shape}")
+        if any(array.dtype != np.uint8 for array in (clean, parts, whole)) or classes.dtype.kind != "U":
+            raise ValueError("it has images that are not uint8, or classes that are not named")
+        return samples
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write PATH.png and PATH.svg; returns the latter."""
+    svg = path.with_name(f"{path.name}.svg")  # a name may have a dot in it
+    replace_file(path.with_name(f"{path.name}.png"), _drawn(figure, "png"))
+    replace_file(svg, _drawn(figure, "svg"))
+    plt.close(figure)
+    return svg
+
+
+def _drawn(figure: Figure, form: str) -> bytes:
+    with io.BytesIO() as opened:
+        figure.savefig(opened, format=form, bbox_inches="tight", metadata={"Date": None} if form == "svg" else None)
+        return opened.getvalue()
+
+
+def _title(summary: Summary) -> str:
+    return plain(
+        f"{summary.scenario}: {summary.attack} against {summary.strategy}, {summary.dataset}, seed {summary.seed}"
+    )
+
+
+def _scores(rounds: list[RoundRecord], title: str) -> Figure:
+    """MTA and ASR after each round; round 0 is the starting model."""
+    figure, axes = plt.subplots(figsize=(6.4, 4.0))
+    mta = {record.round: record.mta for record in rounds if record.mta is not None}  # not in every round, if so asked
+    asr = {record.round: record.asr for record in rounds if record.asr is not None}
+    axes.plot(list(mta), list(mta.values()), "o-", color=ACCURACY, lw=2, label=MTA)
+    if 0 in asr:
+        axes.plot(list(asr), list(asr.values()), "s-", color=SUCCESS, lw=2, label=ASR)
+        axes.axhline(asr[0], color=SUCCESS, lw=1, ls=":", label="baseline ASR")
+    axes.set(xlabel="round (0: starting model)", ylabel="share of the test images", ylim=(-0.02, 1.02))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=3, fontsize=8.5)
+    return figure
+
+
+def _norms(rounds: list[RoundRecord], title: str) -> Figure:
+    """L2 norms of each client's update, as sent and as it went into the aggregate; each row of panels has its own scale."""
+    most = 8
+    shown = rounds if len(rounds) <= most else rounds[-most:]
+    figure, grid = plt.subplots(
+        2, len(shown), figsize=(max(6.4, 1.6 * len(shown)), 4.6), sharey="row", squeeze=False, layout="constrained"
+    )
+    for column, record in enumerate(shown):
+        _norm_bars(grid[0, column], record, record.norms_before, [False] * len(record.client_ids))
+        _norm_bars(grid[1, column], record, record.norms_after, [influence == 0 for influence in record.influence])
+        grid[0, column].set_title(f"round {record.round}", fontsize=9.5)
+        grid[1, column].set_xlabel("client")
+    grid[0, 0].set_ylabel("update norm ‖Δ‖₂\nas sent")
+    grid[1, 0].set_ylabel("update norm ‖Δ‖₂\nafter the defence")
+    handles = [Patch(color=BENIGN, label="benign"), Patch(color=MALICIOUS, label="malicious")]
+    if any(influence == 0 for record in shown for influence in record.influence):
+        handles.append(Patch(facecolor="white", edgecolor="#555", hatch="////", label="left out by the defence"))
+    note = f" (last {most} of {len(rounds)} rounds)" if len(rounds) > most else ""
+    figure.suptitle(title + note, fontsize=10, x=0.01, ha="left")
+    figure.legend(handles=handles, loc="outside lower center", ncol=3, fontsize=8.5)
+    return figure
+
+
+def _norm_bars(axes: Axes, record: RoundRecord, norms: list[float], left_out: list[bool]) -> None:
+    colours = [MALICIOUS if malicious else BENIGN for malicious in record.malicious]
+    bars = axes.bar(range(len(norms)), norms, color=colours, width=0.75)
+    for bar, colour, out in zip(bars, colours, left_out, strict=True):
+        if out:
+            bar.set(facecolor="white", edgecolor=colour, hatch="////", linewidth=0.8)
+    if len(norms) <= 12:
+        axes.set_xticks(range(len(norms)), [str(client) for client in record.client_ids])
+    else:
+        axes.set_xticks([])
+    axes.grid(visible=False, axis="x")
+
+
+def _samples(samples: dict[str, Any], title: str) -> Figure:
+    """Test images: clean, as each attacker trains on them, as the test stamps them."""
+    rows = [("clean", samples["clean"])]
+    if "whole" in samples:
+        rows += [(f"attacker {j}\ntrains on", part) for j, part in enumerate(samples["parts"])]
+        rows.append(("the test\nsees", samples["whole"]))
+    columns = len(samples["clean"])
+    figure, grid = plt.subplots(
+        len(rows), columns, figsize=(1.1 * columns + 0.9, 1.1 * len(rows) + 0.6), squeeze=False, layout="constrained"
+    )
+    for axes_row, (label, images) in zip(grid, rows, strict=True):
+        for axes, image in zip(axes_row, images, strict=True):
+            axes.imshow(image.transpose(1, 2, 0), interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        axes_row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    for axes, name in zip(grid[0], samples["classes"], strict=True):
+        axes.set_title(plain(name), fontsize=9)
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    return figure

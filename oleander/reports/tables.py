@@ -1,0 +1,149 @@
+"""What a person reads: the table of a run or a study, and the list of what there is to run."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from attacks import known_attacks
+from oleander.experiment.intervals import shown
+from oleander.experiment.records import RoundRecord, RunFolder, Summary, read_rounds
+from oleander.experiment.study import Runs, StudyResult
+from oleander.settings.cli import known_scenarios, load_scenario_file
+from oleander.system.console import percent
+from strategies import is_filter, known_strategies
+
+
+def print_list(console: Console) -> None:
+    """All scenarios, attacks and strategies, a line each."""
+    console.print("[bold]Scenarios[/]  python simulate.py --scenario NAME (or PATH.toml), any flag over it")
+    scenarios = {name: load_scenario_file(name) for name in known_scenarios()}
+    single = {name: s.experiment.description for name, s in scenarios.items() if not s.study}
+    studies = {name: s.experiment.description for name, s in scenarios.items() if s.study}
+    attacks = {"none": "Malicious clients there are none."} | {n: p.summary for n, p in known_attacks().items()}
+    filters = {n: p.summary for n, p in known_strategies().items() if is_filter(p)}
+    rules = {n: p.summary for n, p in known_strategies().items() if not is_filter(p)}
+    console.print(_two_columns(single))
+    console.print(
+        "\n[bold]Studies[/]  the same, many runs each; --repeats N for N seeds, --sweep NAME=VALUE,… for one of your own"
+    )
+    console.print(_two_columns(studies))
+    console.print("\n[bold]Attacks[/]  --attack NAME, steps joined by + (dba+scaling)")
+    console.print(_two_columns(attacks))
+    console.print("\n[bold]Strategies[/]  --strategy NAME; filters before the rule, joined by + (clip+krum)")
+    console.print(_two_columns(rules | {f"{n} (filter)": s for n, s in filters.items()}))
+    console.print("\nEvery setting is a flag: python simulate.py --help")
+
+
+def finish_run(folder: RunFolder, summary: Summary) -> None:
+    """Draw the figures and write the report and the summary of a run whose rounds are done."""
+    from oleander.reports.plots import draw_figures  # matplotlib is slow to import, and nothing before needs it
+    from oleander.reports.webpage import write_run_page
+
+    draw_figures(folder.path, summary)
+    write_run_page(folder.path, summary)
+    folder.write_summary(summary)
+
+
+def finish_study(console: Console, folder: Path) -> None:
+    """Draw the charts, write the report and print the table of a study, from its records."""
+    from oleander.experiment.study import read_study
+    from oleander.reports.charts import draw_charts
+    from oleander.reports.webpage import write_study_page
+
+    study = read_study(folder)
+    write_study_page(folder, study, draw_charts(folder, study))
+    print_study(console, folder, study)
+
+
+def print_results(console: Console, folder: Path, summary: Summary, clients_shown: int = 12) -> None:
+    """The run's table, from its records, and where the folder is."""
+    rounds = read_rounds(folder)
+    table = Table(title=_title(summary), title_justify="left", title_style="bold", header_style="bold")
+    for name in ("round", "MTA", "ASR"):
+        table.add_column(name, justify="right")
+    table.add_column("clients: update norm, influence (malicious in red, *)")
+    for record in rounds:
+        number = "start" if record.round == 0 else str(record.round)
+        table.add_row(number, percent(record.mta), percent(record.asr), _clients(record, clients_shown))
+    console.print()
+    console.print(table)
+    for line in _closing_lines(summary):
+        console.print(line)
+    console.print(f"results in [bold]{escape(str(folder))}[/]")
+
+
+def print_study(console: Console, folder: Path, study: StudyResult) -> None:
+    """A table for each chart: mean and 95 % interval of MTA and ASR over the seeds, beside what was published."""
+    for chart in study.charts:
+        published = any(cell.published.given for cell in chart.cells)
+        table = Table(
+            title=escape(f"{chart.name}: {chart.title}"), title_justify="left", title_style="bold", header_style="bold"
+        )
+        for name in filter(None, (chart.series_title, chart.x_title or "setting")):
+            table.add_column(escape(name))
+        told = ("published MTA", "published ASR") if published else ()
+        for name in ("runs", "MTA, %", "ASR, %", "baseline ASR", *told):
+            table.add_column(name, justify="right")
+        for cell in chart.cells:
+            place = [escape(cell.series), escape(cell.x)] if chart.series_title else [escape(cell.x)]
+            said = [percent(cell.published.mta), percent(cell.published.asr)] if published else []
+            table.add_row(*place, str(len(cell.summaries)), *_scores_of(cell), *said)
+        console.print()
+        console.print(table)
+    if study.repeats > 1:
+        console.print(f"mean ± half of the 95 % interval (Student's t) over {study.repeats} seeds")
+    else:
+        console.print("one seed: one draw, not a finding; --repeats 5 gives intervals")
+    console.print(f"augment {escape(study.augment())}")
+    console.print(f"results in [bold]{escape(str(folder))}[/]")
+
+
+def _scores_of(cell: Runs) -> list[str]:
+    return [shown(cell.mta()), shown(cell.asr()), percent(cell.baseline_asr())] if cell.summaries else ["–"] * 3
+
+
+def _title(summary: Summary) -> str:
+    attackers = f"{len(summary.malicious)} malicious" if summary.malicious else "no malicious client"
+    return (
+        f"{escape(summary.scenario)}: attack {escape(summary.attack)} ({attackers}), strategy {escape(summary.strategy)}, "
+        f"dataset {escape(summary.dataset)}, augment {escape(summary.augment)}, seed {summary.seed}"
+    )
+
+
+def _closing_lines(summary: Summary) -> list[str]:
+    lines = [
+        f"MTA {percent(summary.mta)} (baseline {percent(summary.baseline_mta)})   "
+        f"ASR {percent(summary.asr)} (baseline {percent(summary.baseline_asr)})   start: {escape(summary.start)}"
+    ]
+    if summary.true_positive_rate is not None and summary.strategy != "fedavg":
+        lines.append(
+            f"the defence left out {percent(summary.true_positive_rate)} of the malicious updates "
+            f"and {percent(summary.false_positive_rate)} of the benign ones"
+        )
+    seconds = "  ".join(f"{phase} {value:.1f}" for phase, value in summary.seconds.items())
+    return [*lines, f"seconds: {escape(seconds)}", f"model sha256 {escape(summary.model_sha256)}"]
+
+
+def _clients(record: RoundRecord, shown: int) -> str:
+    cells = []
+    rows = zip(
+        record.client_ids, record.malicious, record.norms_before, record.norms_after, record.influence, strict=True
+    )
+    for client, malicious, before, after, influence in rows:
+        norm = f"{before:.2f}" if after == before else f"{before:.2f}→{after:.2f}"
+        text = f"{client}{'*' if malicious else ''}: {norm}, {influence:.2f}"
+        cells.append(f"[red]{text}[/]" if malicious else text)
+    cells += [f"[yellow]{d['client']}: left out[/]" for d in record.dropped]
+    more = f"  … and {len(cells) - shown} more" if len(cells) > shown else ""
+    return "   ".join(cells[:shown]) + more
+
+
+def _two_columns(rows: dict[str, str]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column()
+    for name, text in rows.items():
+        table.add_row(f"  {escape(name)}", escape(text))
+    return table

@@ -1,0 +1,198 @@
+"""report.html of a run or a study, from its records: one file that needs no network, for screens light and dark, and paper."""
+
+import dataclasses
+import re
+import shlex
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from oleander.experiment.intervals import shown
+from oleander.experiment.records import (
+    CONFIG,
+    RoundRecord,
+    Summary,
+    read_environment,
+    read_rounds,
+    read_summary,
+    settings_of,
+)
+from oleander.experiment.study import Runs, StudyResult
+from oleander.reports.caveats import counted, warnings_of
+from oleander.reports.plots import ACCURACY, BENIGN, GRID, INK, MALICIOUS, read_samples, samples_svg
+from oleander.settings.config import SETTINGS, Experiment
+from oleander.settings.plan import Chart
+from oleander.settings.sweeps import shown_value, varied, words
+from oleander.system.console import percent
+from oleander.system.files import replace_file
+from oleander.system.foreign import plain
+
+REPORT = "report.html"
+PHASES = ("startup", "train", "aggregate", "evaluate", "other")
+MOST_CLIENTS = 40
+COLUMNS = ("attack", "strategy", "malicious", "clients_per_round")
+"""Settings that have a column for each run of any study; others have one where the study varies them."""
+
+
+def _shown(value: Any) -> Any:
+    """What a template shows: text without control characters; autoescape then takes care of its markup."""
+    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.DictLoader(tomllib.loads((Path(__file__).parent / "templates.toml").read_text(encoding="utf-8"))),
+    autoescape=True, finalize=_shown, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+)  # fmt: skip
+_TEMPLATES.filters |= {"percent": percent, "shown": shown, "words": words, "shown_value": shown_value}
+
+
+def write_run_page(folder: Path, summary: Summary) -> Path:
+    """Write report.html of a run whose figures are drawn; returns the file."""
+    run = _run(folder, summary)
+    figures = [
+        ("Scores", "MTA and ASR after each round.", figure(_drawn(folder, "scores"))),
+        (
+            "Update norms",
+            "Each client's update, as sent and as it went into the aggregate.",
+            figure(_drawn(folder, "norms")),
+        ),
+        ("Trigger", _GALLERY, figure(_drawn(folder, "samples"))),
+    ]
+    return _write(folder, "run.html", run=run, figures=figures, title=summary.scenario)
+
+
+def write_study_page(folder: Path, study: StudyResult, drawn: Sequence[Path] = ()) -> Path:
+    """Write report.html of a study whose charts are ``drawn`` into these SVG files; returns the file."""
+    runs = [_run(path, read_summary(path)) for path in study.folders()]
+    warnings = counted([run["warnings"] for run in runs])
+    if study.repeats < 2:
+        warnings.insert(0, "One seed: each number is one draw. --repeats 5 gives intervals.")
+    others = [name for name in varied([run["experiment"] for run in runs]) if name not in COLUMNS]
+    for run in runs:
+        run["otherwise"] = _otherwise(run["experiment"], others)
+    commits = {str(run["environment"].get("commit")) for run in runs}
+    if len(commits) > 1:
+        warnings.append(f"The runs are of {len(commits)} different commits of this program.")
+    return _write(
+        folder, "study.html", study=study, charts=[_chart(chart, drawn) for chart in study.charts], runs=runs,
+        warnings=warnings, galleries=_galleries(study, others), title=study.name, others=others,
+        seconds=sum(run["summary"].seconds["total"] for run in runs),
+    )  # fmt: skip
+
+
+def _drawn(folder: Path, name: str) -> str:
+    return (folder / "figures" / f"{name}.svg").read_text(encoding="utf-8")
+
+
+_GALLERY = "Test images: clean, as each attacker trains on them, and as the test shows them."
+
+
+def _write(folder: Path, template: str, **content: Any) -> Path:
+    html = _TEMPLATES.get_template(template).render(**content, phases=PHASES)
+    replace_file(folder / REPORT, html.encode())
+    return folder / REPORT
+
+
+def _run(folder: Path, summary: Summary) -> dict[str, Any]:
+    """What the templates show of one run."""
+    rounds = read_rounds(folder)
+    experiment = settings_of(folder)
+    environment = read_environment(folder)
+    return {
+        "name": folder.name,
+        "again": shlex.join(["python", "simulate.py", "--scenario", str(folder.resolve() / CONFIG)]),
+        "summary": summary,
+        "rounds": rounds,
+        "experiment": experiment,
+        "environment": environment,
+        "changed": _changed(experiment),
+        "warnings": warnings_of(experiment, summary, rounds, environment),
+        "selection": _selection(rounds),
+        "unshown": max(0, len(_seen(rounds)) - MOST_CLIENTS),
+        "defended": summary.strategy != "fedavg" and summary.true_positive_rate is not None,
+    }
+
+
+def _changed(experiment: Experiment) -> dict[str, Any]:
+    """The settings that are not at their defaults."""
+    settings = dataclasses.asdict(experiment)
+    left_out = ("scenario", "description", "out")
+    return {name: value for name, value in settings.items() if value != SETTINGS[name] and name not in left_out}
+
+
+def _seen(rounds: list[RoundRecord]) -> list[int]:
+    """Clients that were ever selected."""
+    return sorted({c for record in rounds for c in (*record.client_ids, *(d["client"] for d in record.dropped))})
+
+
+def _selection(rounds: list[RoundRecord]) -> list[dict[str, Any]]:
+    """A row for each client that ever took part: what the defence gave it each round, None where it was not selected."""
+    rows = []
+    for client in _seen(rounds)[:MOST_CLIENTS]:
+        cells = [_cell(record, client) for record in rounds[1:]]
+        rows.append(
+            {"client": client, "malicious": any(cell and cell.get("malicious") for cell in cells), "cells": cells}
+        )
+    return rows
+
+
+def _cell(record: RoundRecord, client: int) -> dict[str, Any] | None:
+    for dropped in record.dropped:
+        if dropped["client"] == client:
+            return {"dropped": dropped["cause"]}
+    if client not in record.client_ids:
+        return None
+    at = record.client_ids.index(client)
+    return {
+        "malicious": record.malicious[at], "influence": record.influence[at], "norm": record.norms_before[at],
+        "after": record.norms_after[at],
+    }  # fmt: skip
+
+
+def _chart(chart: Chart[Runs], drawn: Sequence[Path]) -> dict[str, Any]:
+    names = [f"{chart.name}{end}.svg" for end in ("", "_norms", "_rounds")]
+    return {
+        "chart": chart,
+        "figures": [figure(file.read_text(encoding="utf-8")) for file in drawn if file.name in names],
+        "published": any(cell.published.given for cell in chart.cells),
+    }
+
+
+def _otherwise(experiment: Experiment, names: list[str]) -> str:
+    """Those of a run's settings that are not at their defaults, to stand behind its attack."""
+    changed = _changed(experiment)
+    return "".join(f", {words(name)} {shown_value(changed[name])}" for name in names if name in changed)
+
+
+def _galleries(study: StudyResult, others: list[str]) -> list[tuple[str, Markup]]:
+    """One for each different trigger, however many attackers train on it."""
+    found: dict[frozenset[bytes], tuple[str, Markup]] = {}
+    for path in study.folders():
+        samples = read_samples(path)
+        shown = [samples["clean"], *samples["parts"], samples["whole"]] if "whole" in samples else [samples["clean"]]
+        trigger = frozenset(images.tobytes() for images in shown)
+        if trigger not in found:
+            experiment = settings_of(path)
+            label = experiment.attack + _otherwise(experiment, others)
+            found[trigger] = label, figure(samples_svg(samples, read_summary(path)))
+    return list(found.values())
+
+
+_COLOURS = {
+    INK: "currentColor", GRID: "var(--grid)", ACCURACY: "var(--blue)", MALICIOUS: "var(--red)", BENIGN: "var(--green)",
+    "fill: #ffffff": "fill: none",
+}  # fmt: skip
+
+
+def figure(text: str) -> Markup:
+    """An SVG that was drawn here as part of a page: its ink and grid take the page's colours, its paper is left out."""
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    for colour, own in _COLOURS.items():
+        text = text.replace(colour, own)
+    text = re.sub(r'(<svg[^>]*?) width="([\d.]+)pt" height="[\d.]+pt"', r'\1 style="width: \2pt"', text, count=1)
+    return Markup(text)

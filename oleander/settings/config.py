@@ -1,0 +1,196 @@
+"""Every setting of one run, once: frozen, flat and typed, with its unit or range; flags, TOML files and records follow it.
+
+The defaults are the clean baseline of the course's protocol (``docs/definitions.md``); a scenario file states only its
+differences, and the command line goes over both. The ranges are part of the types, so one validator checks every source.
+"""
+
+import dataclasses
+import json
+import unicodedata
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
+
+from oleander.system.errors import UserError
+from oleander.system.foreign import refusing, shortened
+
+Count = Annotated[int, Ge(1), Le(1_000_000)]
+CountOrZero = Annotated[int, Ge(0), Le(1_000_000)]
+CohortSize = Annotated[int, Ge(1), Le(10_000)]
+Seed = Annotated[int, Ge(0), Lt(2**63)]
+Share = Annotated[FiniteFloat, Ge(0.01)]
+Rate = Annotated[FiniteFloat, Ge(0), Le(1)]
+Positive = Annotated[FiniteFloat, Gt(0)]
+NotNegative = Annotated[FiniteFloat, Ge(0)]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run of a federated network in which some clients may plant a backdoor."""
+
+    scenario: str = ""
+    """Name of a scenario in scenarios/, or the path of a TOML file of your own."""
+    description: str = ""
+    """One line on what the scenario is, for --list and the records."""
+
+    dataset: str = "auto"
+    """cifar10, folder:DIR (DIR/train/<class>/*, DIR/test/<class>/*), toy, or auto: cifar10 if on disk or downloadable, else toy."""
+    data_dir: str = "data"
+    """Folder that CIFAR-10 is downloaded to."""
+    weights: str = "auto"
+    """Starting model: a safetensors or PyTorch file, fresh, or auto: the shipped checkpoint of the dataset, else fresh."""
+    seed: Seed = 0
+    """Seed of everything random in the run: partition, selection, augmentation, poisoning, batches."""
+
+    clients: Count = 6
+    """Clients in the network, malicious ones included."""
+    clients_per_round: CohortSize = 5
+    """Clients drawn each round, uniformly without replacement."""
+    rounds: Count = 5
+    """Rounds of training and aggregation."""
+    partition: Literal["main_label", "iid", "dirichlet"] = "main_label"
+    """How the training images are dealt out, without overlap: a main label a client, at random, or class shares from Dir(alpha)."""
+    samples_per_client: Count = 384
+    """Training images in each client's shard."""
+    iid_rate: Rate = 0.9
+    """Share (0 to 1) of a main_label shard that is drawn from all classes; the rest is of the client's main label."""
+    dirichlet_alpha: Positive = 0.5
+    """Concentration of the dirichlet partition (> 0); small: each client sees few classes."""
+
+    local_epochs: Count = 2
+    """Passes over its shard that a selected client makes each round."""
+    batch_size: Count = 64
+    """Images a step of SGD; the last batch of an epoch may be smaller."""
+    lr: Positive = 0.2
+    """Learning rate of the clients' SGD."""
+    momentum: Rate = 0.9
+    """Momentum of the clients' SGD (0 to 1); the optimiser is fresh each round."""
+    weight_decay: NotNegative = 5e-4
+    """L2 weight decay of the clients' SGD."""
+    augment: Literal["once", "round", "epoch"] = "once"
+    """Random crop and flip drawn once for each client's shard (the course's protocol), or afresh every round or epoch."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What convolutions are computed in, training and evaluation alike; auto: bf16 where it is measured to be the faster."""
+
+    attack: str = "none"
+    """What malicious clients do: none, or steps joined by + (blend, dba+scaling …; see --list)."""
+    malicious: CountOrZero = 0
+    """Malicious clients (µ): the clients 0 … µ-1."""
+    poison_rate: Rate = 0.5
+    """Share (0 to 1) of a malicious client's shard that is stamped and relabelled to the target."""
+    target: CountOrZero = 0
+    """Class that the backdoor leads to (0 is airplane in CIFAR-10 and toy)."""
+    attack_rounds: CountOrZero | None = None
+    """Rounds in which malicious clients attack; from then on they train as honest ones do (default: all rounds)."""
+    blend_image: str = ""
+    """Image file that blend mixes in (default: our own cartoon cat, attacks/images/cat.png)."""
+    blend_alpha: Rate = 0.5
+    """Weight (0 to 1) of the blended image: x' = (1 - alpha) x + alpha k."""
+    blend_space: Literal["pixels", "normalised"] = "pixels"
+    """What is blended: pixels in [0, 1], or, as some published code does, normalised images with the picture as it is."""
+    patch_size: Count = 6
+    """Side of the red square of the BadNets patch, in pixels."""
+    gamma: Positive | None = None
+    """Factor that scaling multiplies an update by (default: n/µ, clients a round over malicious clients)."""
+    scale_statistics: bool = True
+    """Whether scaling multiplies the batch-norm statistics too (model replacement means the whole model)."""
+
+    strategy: str = "fedavg"
+    """How the server aggregates: filters, then one rule, joined by + (krum, clip+fedavg …; see --list)."""
+    assumed_malicious: CountOrZero = 1
+    """f, the number of malicious clients a round that the server's rule assumes; no rule knows the true number."""
+    clip_norm: Literal["median"] | Positive = "median"
+    """Bound M of clip on an update's L2 norm: the median of the round's norms, or a number."""
+    multi_krum_m: Count | None = None
+    """How many updates multi_krum averages (default: n - f)."""
+    on_bad_reply: Literal["fail", "drop"] = "fail"
+    """A bad or missing reply ends the run (exit 1), or is left out of its round, and the record says so."""
+    round_timeout: Positive = 3600.0
+    """Seconds that a round waits for its replies; what has not come by then is missing."""
+
+    min_clients: Count | None = None
+    """On a real network: clients that must be there for a round to begin (default: all). Of those drawn, one that is not there
+    counts as a missing reply. In a simulation all are always there."""
+
+    evaluate: Literal["every", "last"] = "every"
+    """After which rounds the global model is scored; the starting model is in any case. It changes no model, and much time."""
+    evaluate_asr: Literal["every", "last"] = "every"
+    """After which of those rounds the ASR is measured too; the starting model's baseline is in any case."""
+    no_cache: bool = False
+    """Evaluate the starting model even where its scores on these very images are remembered from an earlier run."""
+
+    actors: Count | None = None
+    """Clients that train at the same time (default: as many as the machine's CPUs carry, at most clients a round)."""
+    client_cpus: Share = 1.0
+    """CPUs (may be a fraction) that Ray sets aside for each client at work."""
+    client_gpus: NotNegative | None = None
+    """GPUs (may be a fraction) set aside for each client (default: without CUDA none, else the GPUs shared by the actors)."""
+    client_threads: Count | None = None
+    """Threads a client trains with (default: 1, more where a round has fewer clients than the machine cores). The last
+    bits of the result depend on it, so the number is part of config.toml."""
+    ray_address: str = ""
+    """Address of a running Ray cluster to use (auto: the one on this machine); default: start our own."""
+    out: str = ""
+    """Run folder; must be new or empty (default: runs/<scenario>-<strategy>-s<seed>-<time>). Of a study, its folder, which
+    may hold what is finished of it (default: runs/<scenario>)."""
+
+    def to_json(self) -> str:
+        """All settings as one JSON object."""
+        return json.dumps(dataclasses.asdict(self))
+
+    def attackers(self, round_number: int) -> int:
+        """How many clients are malicious in this round: the clients below that number."""
+        leaves = self.attack_rounds is not None and round_number > self.attack_rounds
+        return 0 if leaves else self.malicious
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is an attack and nobody to carry it out, so that its trigger is only measured."""
+        return self.attack != "none" and not self.attackers(1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Experiment":
+        """The inverse of ``to_json``."""
+        return cls(**json.loads(text))
+
+
+SETTINGS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Experiment)}
+_VALIDATOR = TypeAdapter(Experiment)
+
+
+def validated(settings: dict[str, Any], source: str) -> Experiment:
+    """An ``Experiment`` of these settings, types and ranges checked; ``source`` names where they came from.
+
+    Raises:
+        UserError: a value of the wrong type or out of its range; names every such setting, its value and the rule.
+    """
+    for name, value in settings.items():
+        if isinstance(value, str) and name != "description" and {"Cc", "Cs"} & set(map(unicodedata.category, value)):
+            raise UserError(
+                f"{source}: {name} = {shortened(ascii(value), 80)} has a character that no name or path can have"
+            )
+    with refusing(source):
+        try:
+            return _VALIDATOR.validate_json(json.dumps(settings, default=_of_no_setting), strict=True)
+        except ValidationError as error:
+            raise UserError(f"{source}: " + "; ".join(_problems(error, settings))) from None
+
+
+def _of_no_setting(value: Any) -> dict[str, str]:
+    """What JSON has not, a date for example, as something that no setting is."""
+    return {type(value).__name__: str(value)}
+
+
+def _problems(error: ValidationError, settings: dict[str, Any]) -> list[str]:
+    """One readable line for each setting that failed, in the order of the settings."""
+    by_setting: dict[str, list[str]] = {}
+    for item in error.errors(include_url=False):
+        rule = item["msg"].replace("Input should be", "must be")
+        by_setting.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(rule)
+    return [
+        f"{name} = {shortened(repr(settings[name]), 80)} {' or '.join(rules)}" if name else "; ".join(rules)
+        for name, rules in by_setting.items()
+    ]

@@ -1,0 +1,111 @@
+"""Finds the plug-ins of a package: each file is one, named once (file = function = name on the command line).
+
+Files that begin with an underscore, and ``strategies/flower.py``, are the package's own machinery.
+"""
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from oleander.settings.config import SETTINGS, Experiment
+from oleander.system.errors import UserError
+
+MACHINERY = ("strategies.flower",)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One attack step, filter or rule."""
+
+    name: str
+    function: Callable[..., Any]
+    summary: str
+    """First line of its docstring."""
+    returns: Any
+    """The type it is declared to return; it tells a filter from a rule."""
+
+
+@functools.cache
+def find(package: str) -> dict[str, Plugin]:
+    """Name → plug-in of every file in ``package``, by name.
+
+    Raises:
+        TypeError: a file without a public function of its own name, without a docstring or a return type, or whose
+            keyword arguments have neither a setting of that name nor a default. Such a file is a programming error.
+    """
+    return {name: _plugin(f"{package}.{name}", name) for name in names_in(package)}
+
+
+@functools.cache
+def names_in(package: str) -> tuple[str, ...]:
+    """The names of its plug-ins, in order, by their files: nothing is imported, so that PyTorch need not be."""
+    spec = importlib.util.find_spec(package)
+    folder = spec.submodule_search_locations if spec else None
+    found = sorted(info.name for info in pkgutil.iter_modules(folder or []))
+    return tuple(name for name in found if not name.startswith("_") and f"{package}.{name}" not in MACHINERY)
+
+
+def strategy_steps(experiment: Experiment) -> list[str]:
+    """The names that ``--strategy`` joins.
+
+    Raises:
+        UserError: an unknown name (lists the known).
+    """
+    return _steps(f"--strategy {experiment.strategy}", experiment.strategy, names_in("strategies"))
+
+
+def attack_steps(experiment: Experiment) -> list[str]:
+    """The names that ``--attack`` joins; [] for ``none``.
+
+    Raises:
+        UserError: an unknown name (lists the known), one that is there twice, or ``none`` with others.
+    """
+    if experiment.attack == "none":
+        return []
+    asked = f"--attack {experiment.attack}"
+    names = _steps(asked, experiment.attack, ("none", *names_in("attacks")))
+    if "none" in names:
+        raise UserError(f"{asked}: none stands alone")
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{asked}: {name} is there twice")
+    return names
+
+
+def _steps(asked: str, joined: str, known: tuple[str, ...]) -> list[str]:
+    names = joined.split("+")
+    for name in names:
+        if name not in known:
+            raise UserError(f"{asked}: {name!r} is unknown; known: {', '.join(known)}, joined by +")
+    return names
+
+
+def bind(plugin: Plugin, experiment: Experiment) -> Callable[..., Any]:
+    """The plug-in with its keyword arguments filled from the settings of those names."""
+    settings = {name: getattr(experiment, name) for name in _keywords(plugin.function) if name in SETTINGS}
+    return functools.partial(plugin.function, **settings)
+
+
+def _plugin(module_name: str, name: str) -> Plugin:
+    function = getattr(importlib.import_module(module_name), name, None)
+    where = f"{module_name.replace('.', '/')}.py"
+    if not callable(function):
+        raise TypeError(f"{where}: wanted a function named {name}, as the file")
+    summary = (inspect.getdoc(function) or "").partition("\n")[0]
+    returns = get_type_hints(function).get("return")
+    if not summary or returns is None:
+        raise TypeError(f"{where}: {name} wants a docstring and a declared return type")
+    for keyword, parameter in _keywords(function).items():
+        if keyword not in SETTINGS and parameter.default is inspect.Parameter.empty:
+            raise TypeError(f"{where}: {keyword} of {name} is neither a setting nor has it a default")
+    return Plugin(name, function, summary, returns)
+
+
+def _keywords(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(function).parameters
+    return {name: p for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}

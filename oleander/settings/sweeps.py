@@ -1,0 +1,90 @@
+"""Settings that a study varies: --sweep NAME=VALUE,VALUE… and the [sweep] table of a scenario file."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from oleander.settings.cli import RESUMABLE, check_names
+from oleander.settings.config import SETTINGS, Experiment
+from oleander.system.errors import UserError
+
+NOT_SWEPT = (
+    "scenario",
+    "description",
+    "out",
+    "seed",
+    "data_dir",
+    "no_cache",
+    "round_timeout",
+    "min_clients",
+    *RESUMABLE,
+)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A setting and the values that it takes."""
+
+    name: str
+    values: list[Any] = field(default_factory=list)
+
+
+def varied(experiments: Sequence[Experiment]) -> list[str]:
+    """The settings in which these runs differ, but for the seed."""
+    return [
+        name for name in SETTINGS if name not in NOT_SWEPT and len({str(getattr(e, name)) for e in experiments}) > 1
+    ]
+
+
+def shown_value(value: Any) -> str:
+    """A setting's value in tables and figures."""
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+def words(name: str) -> str:
+    """A setting's name in tables and figures."""
+    return {
+        "malicious": "malicious clients",
+        "clients_per_round": "clients per round",
+        "gamma": "scaling factor γ",
+    }.get(name, name.replace("_", " "))
+
+
+def axis_of(text: str) -> Axis:
+    """``NAME=VALUE,VALUE`` of --sweep; values are read as TOML and JSON have them, else as words."""
+    name, equals, values = text.partition("=")
+    name = name.strip().lstrip("-").replace("-", "_")
+    if not equals or not values.strip():
+        raise UserError(f"--sweep {text}: wanted NAME=VALUE,VALUE…, such as malicious=1,2,3")
+    check_names({name: None}, f"--sweep {text}")
+    return Axis(name, [_value(word.strip()) for word in values.split(",")])
+
+
+def _value(word: str) -> Any:
+    try:
+        value = json.loads(word)
+    except (ValueError, RecursionError):
+        return word
+    return value if isinstance(value, int | float | bool) else word
+
+
+def check_axes(axes: list[Axis], source: str) -> None:
+    """Refuse what cannot be swept.
+
+    Raises:
+        UserError: not a setting, one that changes no result, no list of values, or the same twice.
+    """
+    for axis in axes:
+        check_names({axis.name: None}, f"{source}: sweep")
+        if axis.name in NOT_SWEPT:
+            hint = "--repeats gives several seeds" if axis.name == "seed" else "it changes no result"
+            raise UserError(f"{source}: sweep of {axis.name}: {hint}")
+        if not isinstance(axis.values, list) or not axis.values:
+            raise UserError(f"{source}: sweep of {axis.name}: wanted a list of values, not {axis.values!r}")
+        if any(value == other for i, value in enumerate(axis.values) for other in axis.values[:i]):
+            raise UserError(f"{source}: sweep of {axis.name}: a value is there twice in {axis.values}")
+    names = [axis.name for axis in axes]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{source}: {name} is swept twice")

@@ -1,0 +1,65 @@
+"""What a run ran on: versions, commit, machine."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from oleander.system.machine import cpu_name
+
+PACKAGES = ("flwr", "ray", "torch", "torchvision", "numpy", "matplotlib", "safetensors", "oleander")
+
+
+def environment(device: str, gpu: str | None, threads: int) -> dict[str, Any]:
+    """Versions, commit and machine, for environment.json; ``gpu`` in words, None without one."""
+    return {
+        "python": platform.python_version(),
+        "packages": versions(),
+        "commit": _commit(),
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "cpus": os.cpu_count(),
+        "device": device,
+        "server_threads": threads,
+        "gpu": gpu,
+        "command": shlex.join(sys.argv),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Of the packages that a result depends on; None for one that is not installed."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+def differences(then: dict[str, Any], now: dict[str, Any], names: Sequence[str]) -> list[str]:
+    """Which of these are not alike in two environments."""
+    return [name for name in names if then.get(name) != now[name]]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of this source tree, with + where files differ from it; None outside a git checkout."""
+    root = Path(__file__).parent.parent.parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != root.resolve():
+            return None
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

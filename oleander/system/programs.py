@@ -1,0 +1,78 @@
+"""Python programs that this one starts: they see the packages that it sees, and Flower's are found wherever they lie.
+
+The packages may come from PYTHONPATH (a cluster's modules, ``pip install --target``), where nothing lies beside the interpreter
+and a child would not look. The current directory, which Python puts first for ``-m`` and ``-c``, is not let in.
+"""
+
+import os
+import shlex
+import signal
+import sys
+import sysconfig
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def python(*arguments: str) -> list[str]:
+    """A command of this interpreter that does not look for packages in the current directory."""
+    return [sys.executable, "-P", *(["-S"] if sys.flags.no_site else []), *arguments]
+
+
+def module_path(root: Path = ROOT) -> str:
+    """PYTHONPATH for a child: this program first, then where this process finds its packages, in its order."""
+    library = Path(sysconfig.get_path("stdlib"))
+    own = {library, library / "lib-dynload", Path(sysconfig.get_path("platstdlib")), library.parent / _zipped()}
+    here = Path.cwd()
+    named = {Path(item).absolute() for item in os.environ.get("PYTHONPATH", "").split(os.pathsep) if item}
+    paths = [root]
+    for item in sys.path:
+        path = Path(item)
+        if not path.is_absolute() or path in own or (path == here and path not in named):
+            continue
+        paths.append(path)
+    return os.pathsep.join(dict.fromkeys(map(str, paths)))
+
+
+def flower(name: str) -> list[str]:
+    """The command of one of Flower's programs (``flower-superlink``), by what its package says of it and not by a file's place."""
+    entry = metadata.distribution("flwr").entry_points.select(group="console_scripts")[name]
+    start = f"import sys; from {entry.module} import {entry.attr} as run; sys.argv[0] = {name!r}; sys.exit(run())"
+    return python("-c", start)
+
+
+def flower_programs(folder: Path) -> str:
+    """PATH with all of them first, as files in this folder: Flower starts some of its own by name."""
+    folder.mkdir(exist_ok=True)
+    for entry in metadata.distribution("flwr").entry_points.select(group="console_scripts"):
+        file = folder / entry.name
+        file.write_text(f'#!/bin/sh\nexec {shlex.join(flower(entry.name))} "$@"\n', encoding="utf-8")
+        file.chmod(0o700)
+    beside = str(Path(sys.executable).parent)
+    return os.pathsep.join([str(folder), beside, os.environ.get("PATH", os.defpath)])
+
+
+def how_it_ended(code: int | None, log: Path) -> str:
+    """A program's end in words: its exit code or signal, and the last line of what it said."""
+    how = "did not end" if code is None else f"exit code {code}"
+    if code is not None and code < 0:
+        how = f"killed by {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"killed by signal {-code}"
+    last = last_line(log)
+    return f"{how}; its last line: {last}" if last else how
+
+
+def last_line(log: Path) -> str:
+    """The last line of a file that says something, cut to a sensible length; empty if there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 4096))
+            lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines()]
+    except OSError:
+        return ""
+    return next((line[:300] for line in reversed(lines) if line), "")
+
+
+def _zipped() -> str:
+    return f"python{sys.version_info.major}{sys.version_info.minor}.zip"
