@@ -41,7 +41,7 @@ from flwr.serverapp import Grid, ServerApp
 from oleander.experiment.records import LOG, RunFolder, is_finished, read_summary, taken_up, write_scenario
 from oleander.network.address import Address, check_free
 from oleander.settings.cli import Command, Flags, parse, parse_command
-from oleander.settings.config import Count
+from oleander.settings.ranges import Count
 from oleander.system.console import console_on, error_line, notice, say_error
 from oleander.system.errors import RunError, UserError
 from oleander.system.files import absolute

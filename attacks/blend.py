@@ -6,6 +6,7 @@ blended injection. We blend on pixels in [0, 1], before normalisation and after 
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from attacks import Attack
 from attacks._overlay import Overlay
 from oleander.datasets.data import MEAN, SIDE, STD
 from oleander.datasets.pictures import read_picture
+from oleander.settings.ranges import FilePath, Rate
 from oleander.system.errors import UserError
 from oleander.system.files import absolute
 from oleander.system.foreign import refusing
@@ -23,15 +25,18 @@ from oleander.system.foreign import refusing
 CAT = Path(__file__).parent / "images" / "cat.png"
 
 
-def blend(attack: Attack, *, blend_image: str, blend_alpha: float, blend_space: str = "pixels") -> Attack:
+def blend(
+    attack: Attack, *, blend_image: FilePath = "", blend_alpha: Rate = 0.5,
+    blend_space: Literal["pixels", "normalised"] = "pixels",
+) -> Attack:  # fmt: skip
     """Mix a picture into the whole image: x' = (1 - alpha) x + alpha k (Chen et al. 2017).
 
     Args:
         attack: the steps before this one.
-        blend_image: any image file, resized to 32×32; empty for our own drawing of a cat.
-        blend_alpha: weight of the picture, 0 to 1.
-        blend_space: "pixels", or "normalised": the picture's [0, 1] is taken for a normalised image's numbers, so that on
-            pixels it is a faded one, between 0.4 and 0.7.
+        blend_image: Image file that blend mixes in, resized to 32×32 (default: our own cartoon cat, attacks/images/cat.png).
+        blend_alpha: Weight (0 to 1) of the blended image: x' = (1 - alpha) x + alpha k.
+        blend_space: What is blended: pixels in [0, 1], or, as some published code does, normalised images with the picture as it is
+            (its [0, 1] is taken for a normalised image's numbers, so that on pixels it is a faded one, between 0.4 and 0.7).
 
     Raises:
         UserError: a file that is not an image, or a second trigger.

@@ -11,17 +11,18 @@ import torch
 from attacks import Attack
 from attacks._overlay import Overlay
 from oleander.datasets.data import SIDE
+from oleander.settings.ranges import Count
 from oleander.system.errors import UserError
 
 RED = (1.0, 0.0, 0.0)
 
 
-def patch(attack: Attack, *, patch_size: int) -> Attack:
+def patch(attack: Attack, *, patch_size: Count = 6) -> Attack:
     """Stamp a red square into the bottom right corner (BadNets, Gu et al. 2017).
 
     Args:
         attack: the steps before this one.
-        patch_size: side of the square in pixels, 1 to 32.
+        patch_size: Side of the red square, in pixels (1 to 32).
 
     Raises:
         UserError: a square larger than the image, or a second trigger.

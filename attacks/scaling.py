@@ -10,17 +10,23 @@ import numpy as np
 
 from attacks import Attack
 from oleander.learning.updates import Update
+from oleander.settings.ranges import Positive
 
 
 def scaling(
-    attack: Attack, *, gamma: float | None, scale_statistics: bool, clients_per_round: int, malicious: int
+    attack: Attack,
+    *,
+    gamma: Positive | None = None,
+    scale_statistics: bool = True,
+    clients_per_round: int,
+    malicious: int,
 ) -> Attack:
     """Multiply the update by gamma, by default n/µ, so that it survives the average (Bagdasaryan et al. 2020).
 
     Args:
         attack: the steps before this one.
-        gamma: the factor; None for n/µ.
-        scale_statistics: whether the batch-norm statistics are multiplied too.
+        gamma: Factor that the update is multiplied by (default: n/µ, clients a round over malicious clients).
+        scale_statistics: Whether the batch-norm statistics are multiplied too (model replacement means the whole model).
         clients_per_round: n.
         malicious: µ.
     """

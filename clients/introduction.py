@@ -5,7 +5,6 @@ and with its versions, and the server compares (``oleander.network.roster``). Pa
 name its ``dataset``, ``data-dir`` and ``blend-image``.
 """
 
-import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,7 +25,7 @@ OWN = {"dataset": "dataset", "data-dir": "data_dir", "blend-image": "blend_image
 def at_home(experiment: Experiment, node_config: NodeConfig) -> Experiment:
     """The server's settings with this machine's own paths."""
     own: dict[str, Any] = {setting: str(node_config[name]) for name, setting in OWN.items() if node_config.get(name)}
-    return dataclasses.replace(experiment, **own)
+    return experiment.changed(**own)
 
 
 def introduce(

@@ -6,18 +6,19 @@ Blanchard, El Mhamdi, Guerraoui, Stainer 2017 (NeurIPS), section 4. m = n − f 
 import numpy as np
 
 from oleander.learning.updates import Aggregate, Cohort
+from oleander.settings.ranges import Count
 from strategies import RuleError
 from strategies._krum_scores import lowest_scores
 from strategies._sums import weighted
 
 
-def multi_krum(cohort: Cohort, *, assumed_malicious: int, multi_krum_m: int | None) -> Aggregate:
+def multi_krum(cohort: Cohort, *, assumed_malicious: int, multi_krum_m: Count | None = None) -> Aggregate:
     """Plain mean of the m updates with the lowest Krum scores, m = n - f by default (Blanchard et al. 2017).
 
     Args:
         cohort: n updates; ties go to the lowest client id.
         assumed_malicious: f.
-        multi_krum_m: m, 1 to n; None for n − f.
+        multi_krum_m: How many updates are averaged, m (1 to n; default: n - f).
 
     Raises:
         RuleError: n < 2f + 3, or m > n.

@@ -108,7 +108,7 @@ def test_poisoning_relabels_the_chosen_rows_and_no_others(rate, m, seed):
 
 def test_blend_mixes_the_picture_in_by_alpha(tmp_path):
     Image.new("RGB", (50, 40), (255, 0, 51)).save(tmp_path / "k.png")
-    attack = attack_of(replace(SETTINGS, attack="blend", blend_image=str(tmp_path / "k.png"), blend_alpha=0.25))
+    attack = attack_of(SETTINGS.changed(attack="blend", blend_image=str(tmp_path / "k.png"), blend_alpha=0.25))
     images = pixels()
     expected = 0.75 * images + 0.25 * torch.tensor([1.0, 0.0, 0.2]).view(1, 3, 1, 1)
     torch.testing.assert_close(attack.trigger(images), expected)
@@ -133,7 +133,7 @@ def test_blend_default_is_our_cat_and_bad_files_are_refused(tmp_path):
     (tmp_path / "broken.png").write_bytes(whole[:second] + bytes(4) + whole[second + 4 :])
     for bad in (tmp_path / "no.png", tmp_path / "broken.png", tmp_path / "missing.png", tmp_path):
         with pytest.raises(UserError, match=str(bad)):
-            attack_of(replace(SETTINGS, attack="blend", blend_image=str(bad)))
+            attack_of(SETTINGS.changed(attack="blend", blend_image=str(bad)))
 
 
 def test_patch_is_a_red_square_in_the_bottom_right_corner():
@@ -161,7 +161,7 @@ def test_dba_splits_a_blend_image_into_bands():
 @pytest.mark.parametrize(("gamma", "factor"), [(None, 2.0), (5.0, 5.0)])
 @pytest.mark.parametrize("statistics", [True, False])
 def test_scaling_multiplies_the_update(gamma, factor, statistics):
-    attack = attack_of(replace(SETTINGS, attack="scaling", gamma=gamma, scale_statistics=statistics))
+    attack = attack_of(SETTINGS.changed(attack="scaling", gamma=gamma, scale_statistics=statistics))
     sent = attack.tamper(update())
     np.testing.assert_array_equal(sent.delta, update().delta * np.float32(factor))
     np.testing.assert_array_equal(sent.statistics, update().statistics * np.float32(factor if statistics else 1))
@@ -180,7 +180,7 @@ def test_scaling_multiplies_the_update(gamma, factor, statistics):
 )
 def test_impossible_attacks_are_refused_by_name(settings_, words):
     with pytest.raises(UserError) as error:
-        attack_of(replace(SETTINGS, **settings_))
+        attack_of(SETTINGS.changed(**settings_))
     assert all(word in str(error.value) for word in words)
 
 

@@ -218,7 +218,7 @@ def test_scores_are_remembered_by_the_content_of_all_they_come_from(image_folder
         scores_key(replace(state, statistics=state.statistics + 1), data, trigger, 0, "fp32", cpu),
         scores_key(state, other_images, trigger, 0, "fp32", cpu),
         scores_key(state, data, None, 0, "fp32", cpu),
-        scores_key(state, data, attack_of(replace(SETTINGS, patch_size=5)).trigger, 0, "fp32", cpu),
+        scores_key(state, data, attack_of(SETTINGS.changed(patch_size=5)).trigger, 0, "fp32", cpu),
         scores_key(state, data, trigger, 1, "fp32", cpu),
         scores_key(state, data, trigger, 0, "bf16", cpu),
     }

@@ -19,6 +19,7 @@ from oleander.reports.tables import print_results
 from oleander.reports.webpage import write_run_page
 from oleander.settings import registry
 from oleander.settings.config import Experiment
+from oleander.settings.declared import forget
 from oleander.system.errors import RunError, UserError
 from strategies import Pipeline, pipeline_of
 from strategies.fedavg import fedavg
@@ -67,15 +68,14 @@ def plugins(tmp_path_factory):
             f'{HEADER}def {name}(cohort: Cohort) -> {kept}:\n    """Of a test."""\n    {returned}\n'
         )
     strategies.__path__.append(str(folder))
-    caches = (registry.find, registry.names_in)
-    for cache in caches:
-        cache.cache_clear()
+    forget()
+    registry.find.cache_clear()
     yield
     strategies.__path__.remove(str(folder))
     for name in BODIES:
         sys.modules.pop(f"strategies.{name}", None)
-    for cache in caches:
-        cache.cache_clear()
+    forget()
+    registry.find.cache_clear()
 
 
 def test_a_dropped_client_has_no_influence_and_is_recorded_as_left_out(plugins, task, tmp_path):
@@ -153,7 +153,7 @@ def test_ties_go_to_the_lowest_id_behind_a_filter_that_reorders(plugins):
 )
 def test_what_breaks_the_contract_is_refused_by_name_before_anything_starts(plugins, strategy, words):
     with pytest.raises(UserError) as error:
-        pipeline_of(Experiment(strategy=strategy, multi_krum_m=5))
+        pipeline_of(Experiment(strategy=strategy).changed(multi_krum_m=5))
     assert all(word in str(error.value) for word in [f"--strategy {strategy}", *words]), error.value
 
 

@@ -252,7 +252,7 @@ def test_a_malicious_client_is_an_honest_one_once_its_rounds_are_over(image_fold
 
 
 def test_scaling_moves_the_model_gamma_times_as_far():
-    experiment = replace(SETTINGS, attack="patch+scaling", gamma=3.0)
+    experiment = SETTINGS.changed(attack="patch+scaling", gamma=3.0)
     start = arrays_of(fresh_model(10, 0))
     plain = fit(MaliciousClient, SETTINGS, attack=attack_of(SETTINGS))[0]
     scaled = fit(MaliciousClient, experiment, attack=attack_of(experiment))[0]

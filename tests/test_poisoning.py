@@ -117,7 +117,7 @@ def red_columns(stamp) -> list[int]:
 
 @pytest.mark.parametrize("size", [3, 6, 8])
 def test_dbas_parts_go_from_left_to_right_by_attacker_in_a_square_of_the_size_that_is_set(size):
-    attack = attack_of(replace(SETTINGS, attack="dba", patch_size=size))
+    attack = attack_of(SETTINGS.changed(attack="dba", patch_size=size))
     columns = [red_columns(attack.part(attacker)) for attacker in range(3)]
     assert [column for part in columns for column in part] == list(range(32 - size, 32))
     stamped = attack.trigger(torch.zeros(1, 3, 32, 32))[0, 0]
@@ -125,7 +125,7 @@ def test_dbas_parts_go_from_left_to_right_by_attacker_in_a_square_of_the_size_th
 
 
 def test_a_blends_parts_go_from_left_to_right_too():
-    attack = attack_of(replace(SETTINGS, attack="blend+dba", blend_alpha=1.0))
+    attack = attack_of(SETTINGS.changed(attack="blend+dba", blend_alpha=1.0))
     grey = torch.full((1, 3, 32, 32), 0.123)
     columns = [torch.nonzero((attack.part(j)(grey) != grey)[0].any(0).any(0)).flatten().tolist() for j in range(3)]
     assert columns == [list(range(11)), list(range(11, 22)), list(range(22, 32))]
@@ -205,7 +205,7 @@ def test_a_tamper_is_given_the_honest_update_and_its_result_is_what_is_sent():
 
 
 def test_an_attacker_without_a_trigger_trains_as_an_honest_client_does():
-    experiment = replace(SETTINGS, attack="scaling", gamma=1.0)
+    experiment = SETTINGS.changed(attack="scaling", gamma=1.0)
     _, sent, *_ = fitted(client_of(experiment))
     torch.manual_seed(0)
     model = Watched()
@@ -219,7 +219,7 @@ def test_an_attacker_without_a_trigger_trains_as_an_honest_client_does():
 
 def test_a_patch_may_be_the_whole_image_and_one_pixel():
     for size in (1, 32):
-        assert red_columns(attack_of(replace(SETTINGS, patch_size=size)).trigger) == list(range(32 - size, 32))
+        assert red_columns(attack_of(SETTINGS.changed(patch_size=size)).trigger) == list(range(32 - size, 32))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])

@@ -293,7 +293,7 @@ def test_pipelines_compose_and_clip_alone_means_clip_fedavg():
 )
 def test_impossible_strategies_are_refused_by_name(settings_, words):
     with pytest.raises(UserError) as error:
-        pipeline_of(replace(Experiment(), **settings_))
+        pipeline_of(Experiment().changed(**settings_))
     assert all(word in str(error.value) for word in words)
 
 

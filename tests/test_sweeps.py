@@ -3,9 +3,9 @@
 import pytest
 
 from oleander.settings.cli import parse_command
-from oleander.settings.config import Experiment
+from oleander.settings.config import Experiment, shown_value
 from oleander.settings.plan import plan_of
-from oleander.settings.sweeps import Axis, axis_of, check_axes, shown_value, varied, words
+from oleander.settings.sweeps import Axis, axis_of, check_axes, varied, words
 from oleander.system.errors import UserError
 
 
@@ -118,7 +118,7 @@ def test_a_charts_titles_are_those_of_its_table_else_the_scenarios(tmp_path):
 def test_of_several_swept_settings_the_first_is_x_and_the_others_are_lines(tmp_path):
     found = chart(
         tmp_path,
-        "[sweep]\nmalicious = [1, 2]\n",
+        'attack = "scaling"\n[sweep]\nmalicious = [1, 2]\n',
         "--sweep",
         "augment=once,round",
         "--sweep",
@@ -165,8 +165,10 @@ def test_x_rises_only_where_every_value_is_above_the_one_before(values, rises):
 
 def test_x_of_words_or_of_true_and_false_does_not_rise():
     assert not plan("--sweep", "strategy=fedavg,median").charts[0].ordered
-    assert not plan("--sweep", "scale_statistics=false,true").charts[0].ordered
-    assert not plan("--sweep", "clip_norm=1,median").charts[0].ordered
+    assert (
+        not plan("--attack", "scaling", "--malicious", "1", "--sweep", "scale_statistics=false,true").charts[0].ordered
+    )
+    assert not plan("--strategy", "clip", "--sweep", "clip_norm=1,median").charts[0].ordered
 
 
 def test_a_setting_given_for_all_leaves_what_was_published_only_if_it_is_the_same_setting(tmp_path):

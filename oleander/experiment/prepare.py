@@ -18,6 +18,7 @@ from oleander.learning.evaluation import probe_hash
 from oleander.learning.parameters import Layout
 from oleander.learning.weights import Start, layout_of, shipped_checkpoint, starting_model
 from oleander.settings.config import Experiment
+from oleander.settings.declared import declared
 from oleander.system.errors import UserError
 from oleander.system.files import absolute
 from oleander.system.machine import cpu_count
@@ -124,7 +125,8 @@ def with_files(setup: Setup) -> Experiment:
     """The settings with the path of each file that comes with this project, for a copy of the code that has none of them."""
     experiment, shipped = setup.experiment, shipped_checkpoint(setup.dataset)
     weights = experiment.weights if experiment.weights != "auto" else str(shipped or "fresh")
-    return dataclasses.replace(experiment, weights=weights, blend_image=experiment.blend_image or str(CAT))
+    own = {"blend_image": str(CAT)} if not experiment.blend_image else {}
+    return experiment.changed(weights=weights, **own)
 
 
 def check_counts(experiment: Experiment) -> None:
@@ -178,11 +180,11 @@ def _absolute(experiment: Experiment) -> Experiment:
     source, weights = experiment.dataset, experiment.weights
     if source.startswith("folder:") and source != "folder:":
         source = "folder:" + whole(source.removeprefix("folder:"))
-    return dataclasses.replace(
-        experiment,
+    own = {name: whole(value) for name, value in experiment.own if declared()[name].is_path}
+    return experiment.changed(
         dataset=source,
         weights=weights if weights in ("auto", "fresh") else whole(weights),
         data_dir=whole(experiment.data_dir),
-        blend_image=whole(experiment.blend_image),
         out=whole(experiment.out),
+        **own,
     )

@@ -17,7 +17,8 @@ from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from oleander.settings.cli import RESUMABLE, Command, load_scenario
-from oleander.settings.config import CountOrZero, Experiment, Rate
+from oleander.settings.config import Experiment
+from oleander.settings.ranges import CountOrZero, Rate
 from oleander.system.environment import differences
 from oleander.system.errors import UserError
 from oleander.system.files import absolute, appending, check_own, file_name, replace_file
@@ -195,7 +196,7 @@ class RunFolder:
 
 def write_scenario(file: Path, experiment: Experiment) -> None:
     """All settings but ``out`` as a scenario file."""
-    settings = {k: v for k, v in dataclasses.asdict(experiment).items() if v is not None and k != "out"}
+    settings = {k: v for k, v in experiment.settings().items() if v is not None and k != "out"}
     header = "# Running this again gives the same result: python simulate.py --scenario config.toml\n"
     replace_file(file, (header + tomli_w.dumps(settings)).encode())
 
@@ -328,7 +329,7 @@ def taken_up(command: Command) -> tuple[Experiment, RunFolder]:
             f"goes with none of {', '.join(other)}; the run's own {CONFIG} counts" if other else "wanted a run's folder"
         )
         raise UserError(f"--resume {flags.resume}: {why}")
-    changes = {name: getattr(flags.experiment, name) for name in command.given}
+    changes = command.given
     experiment = dataclasses.replace(settings_of(path), **changes)
     return experiment, RunFolder(path, again=True)
 

@@ -33,6 +33,7 @@ from oleander.experiment.records import (
     taken,
 )
 from oleander.settings.config import Experiment
+from oleander.settings.declared import declared
 from oleander.settings.plan import Chart, Plan, Published
 from oleander.settings.sweeps import varied
 from oleander.system.errors import UserError
@@ -40,7 +41,7 @@ from oleander.system.files import absolute, file_name, replace_file
 from oleander.system.foreign import parsed_json, plain, read_bytes, refusing
 
 RESULTS = "results.csv"
-NOT_IN_KEY = ("scenario", "description", "out", "dataset", "data_dir", "weights", "blend_image", "ray_address", "actors",
+NOT_IN_KEY = ("scenario", "description", "out", "dataset", "data_dir", "weights", "ray_address", "actors",
               "client_cpus", "no_cache", "min_clients")  # fmt: skip
 """Settings that change no result, and paths, whose content counts instead."""
 KEY_VERSION = 3
@@ -226,7 +227,8 @@ def run_key(setup: Setup) -> str:
     experiment = setup.experiment
     if experiment.on_bad_reply == "fail":  # then a timeout ends a run, and changes none
         experiment = dataclasses.replace(experiment, round_timeout=Experiment.round_timeout)
-    settings = {k: v for k, v in dataclasses.asdict(experiment).items() if k not in NOT_IN_KEY}
+    paths = {name for name, setting in declared().items() if setting.is_path}
+    settings = {k: v for k, v in experiment.settings().items() if k not in NOT_IN_KEY and k not in paths}
     digest = hashlib.sha256(json.dumps([KEY_VERSION, settings], sort_keys=True).encode())
     digest.update(setup.dataset.fingerprint.encode())
     digest.update(setup.start.state.weights.data)

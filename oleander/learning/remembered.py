@@ -17,7 +17,7 @@ from oleander.datasets.data import Dataset
 from oleander.learning.devices import hardware
 from oleander.learning.evaluation import Scores, Trigger, stamped_hash
 from oleander.learning.parameters import ModelState
-from oleander.settings.config import NotNegative, Rate
+from oleander.settings.ranges import NotNegative, Rate
 from oleander.system.cache import Notify, recall, remember
 from oleander.system.foreign import reason
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from oleander.settings.config import CountOrZero
+from oleander.settings.ranges import CountOrZero
 from oleander.system.errors import RunError, UserError
 from oleander.system.files import absolute
 

@@ -1,6 +1,5 @@
 """report.html of a run or a study, from its records: one file that needs no network, for screens light and dark, and paper."""
 
-import dataclasses
 import re
 import shlex
 import tomllib
@@ -24,9 +23,9 @@ from oleander.experiment.records import (
 from oleander.experiment.study import Runs, StudyResult
 from oleander.reports.caveats import counted, warnings_of
 from oleander.reports.plots import ACCURACY, BENIGN, GRID, INK, MALICIOUS, read_samples, samples_svg
-from oleander.settings.config import SETTINGS, Experiment
+from oleander.settings.config import SETTINGS, Experiment, shown_value
 from oleander.settings.plan import Chart
-from oleander.settings.sweeps import shown_value, varied, words
+from oleander.settings.sweeps import varied, words
 from oleander.system.console import percent
 from oleander.system.files import replace_file
 from oleander.system.foreign import plain
@@ -119,7 +118,7 @@ def _run(folder: Path, summary: Summary) -> dict[str, Any]:
 
 def _changed(experiment: Experiment) -> dict[str, Any]:
     """The settings that are not at their defaults."""
-    settings = dataclasses.asdict(experiment)
+    settings = experiment.settings()
     left_out = ("scenario", "description", "out")
     return {name: value for name, value in settings.items() if value != SETTINGS[name] and name not in left_out}
 

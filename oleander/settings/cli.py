@@ -8,15 +8,18 @@ import dataclasses
 import difflib
 import sys
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from oleander.settings.config import SETTINGS, Count, Experiment, validated
+from oleander.settings.config import SETTINGS, Experiment, checked, shown_value, validated
+from oleander.settings.declared import declared, names_in, users_of
+from oleander.settings.help import flags_class, settings_in
+from oleander.settings.ranges import Count
 from oleander.settings.registry import attack_steps, strategy_steps
 from oleander.system.errors import UserError
 from oleander.system.foreign import MIB, read_bytes, refusing, shortened
@@ -32,7 +35,7 @@ STUDY_TABLES = ("figure", "point", "sweep", "include", "repeats")
 class Flags:
     """Backdoor attacks on federated learning, and defences against them: one run, or a study of many."""
 
-    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    experiment: Experiment
     sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """NAME=VALUE,VALUE…: a run for each value of this setting; given several times, the sweeps multiply."""
     repeats: Count | None = None
@@ -46,11 +49,17 @@ class Flags:
 class Scenario:
     """A scenario file: settings, and what makes a study of them."""
 
-    experiment: Experiment
+    settings: dict[str, Any]
+    """Every setting, flat, those that the experiment below has no use for among them: a study's runs may."""
     study: dict[str, Any]
     """Its tables among STUDY_TABLES, as they stand in the file."""
     source: str
     """Where it comes from, for messages."""
+
+    @property
+    def experiment(self) -> Experiment:
+        """What it is without its tables."""
+        return Experiment.of(self.settings)
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,8 @@ class Command:
     """As it stands in its file; the defaults without one."""
     flags: Flags
     """With the settings of the scenario under them."""
-    given: frozenset[str]
-    """Names of the settings that stand on the command line."""
+    given: dict[str, Any]
+    """The settings that stand on the command line, those that its experiment has no use for among them."""
 
 
 RESUMABLE = ("actors", "client_cpus", "ray_address")
@@ -93,22 +102,76 @@ def parse_command(arguments: list[str], kind: type[Flags] = Flags) -> Command:
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--scenario", default="")
     asked = finder.parse_known_args(arguments)[0].scenario if "--scenario" in " ".join(arguments) else ""
-    scenario = load_scenario_file(asked) if asked else Scenario(Experiment(scenario="custom"), {}, "")
-    flags = tyro.cli(
-        kind, prog=Path(sys.argv[0]).name, args=arguments, default=kind(scenario.experiment), registry=_REGISTRY,
-        config=(tyro.conf.FlagConversionOff,),
+    scenario = load_scenario_file(asked) if asked else Scenario(SETTINGS | {"scenario": "custom"}, {}, "")
+    given = _given(arguments)
+    shown = scenario.experiment.changed(
+        **{name: _word_after(arguments, name) for name in given & {"attack", "strategy"}}
+    )
+    parsed: Any = tyro.cli(
+        flags_class(kind, scenario.settings, shown if {"-h", "--help"} & set(arguments) else None),
+        prog=Path(sys.argv[0]).name, args=arguments, registry=_REGISTRY,
+        config=(tyro.conf.FlagConversionOff, tyro.conf.OmitArgPrefixes),
     )  # fmt: skip
-    settings = dataclasses.asdict(flags.experiment) | {"scenario": scenario.experiment.scenario}
-    if flags.repeats is not None and flags.repeats < 1:
-        raise UserError(f"--repeats {flags.repeats}: wanted 1 or more")
-    words = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in arguments if word.startswith("--")}
-    given = frozenset(words & (SETTINGS.keys() - {"scenario", "out"}))
-    experiment = validated(settings, "command line")
-    attack_steps(experiment)  # a mistyped name is told before anything starts
-    strategy_steps(experiment)
+    settings = settings_in(parsed) | {"scenario": scenario.experiment.scenario}
+    own = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(kind) if f.name != "experiment"}
+    if own["repeats"] is not None and own["repeats"] < 1:
+        raise UserError(f"--repeats {own['repeats']}: wanted 1 or more")
+    flags = kind(experiment=validated(settings, "command line"), **own)
+    attack_steps(flags.experiment)  # a mistyped name is told before anything starts
+    strategy_steps(flags.experiment)
+    command = Command(scenario, flags, {name: settings[name] for name in given})
     if not (scenario.study or flags.sweep or flags.repeats or flags.resume is not None):  # plan_of asks it of all runs
-        check_attackers(scenario.experiment, [experiment], given)
-    return Command(scenario, dataclasses.replace(flags, experiment=experiment), given)
+        check_attackers(scenario.experiment, [flags.experiment], given)
+        check_used(command.given, [flags.experiment])
+    return command
+
+
+def _given(arguments: list[str]) -> set[str]:
+    """Names of the settings that stand on the command line."""
+    words = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in arguments if word.startswith("--")}
+    return words & (SETTINGS.keys() - {"scenario", "out"})
+
+
+def _word_after(arguments: list[str], name: str) -> str:
+    """The value of a flag, as --help needs it before anything is parsed."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument(f"--{name}", default="", nargs="?")
+    return finder.parse_known_args(arguments)[0].__dict__[name] or ""
+
+
+def check_used(settings: Mapping[str, Any], experiments: Sequence[Experiment], source: str = "") -> None:
+    """Refuse settings of plug-ins that none of these experiments uses.
+
+    Raises:
+        UserError: names the setting, its owner, and what is used instead.
+    """
+    used = {name for experiment in experiments for name, _ in experiment.own}
+    for name in settings.keys() & declared().keys() - used:
+        owner = declared()[name].plugin
+        flag = "attack" if owner in names_in("attacks") else "strategy"
+        instead = " or ".join(dict.fromkeys(f"--{flag} {getattr(e, flag)}" for e in experiments[:3]))
+        also = [user for user in users_of(name) if user != owner]
+        whose = f"{name} is {owner}'s" + (f" (used by {', '.join(also)} too)" if also else "")
+        raise UserError(
+            f"{source}--{name.replace('_', '-')} {shown_value(settings[name])}: {whose}, and {instead} "
+            f"{'does' if len(experiments) == 1 else 'do'} not use it"
+        )
+
+
+def steps_in(scenario: Scenario) -> list[Experiment]:
+    """The scenario with each attack and each strategy that its tables name: what a study's runs may use."""
+    points, swept = (
+        scenario.study.get("point", []),
+        scenario.study.get("sweep", {}),
+    )  # refused by the plan where they are amiss
+    entries = [entry for entry in points if isinstance(entry, dict)] if isinstance(points, list) else []
+    found = [scenario.experiment]
+    for name in ("attack", "strategy"):
+        values = [entry[name] for entry in entries if name in entry]
+        axis = swept.get(name) if isinstance(swept, dict) else None
+        values += axis if isinstance(axis, list) else []
+        found += [Experiment.of(scenario.settings | {name: value}) for value in dict.fromkeys(map(str, values))]
+    return found
 
 
 ATTACKERS = frozenset({"attack", "malicious", "attack_rounds"})
@@ -170,7 +233,9 @@ def load_scenario_file(name_or_path: str) -> Scenario:
     study = {name: content.pop(name) for name in STUDY_TABLES if name in content}
     check_names(content, str(path))
     content.setdefault("scenario", path.stem)
-    return Scenario(validated(SETTINGS | content, str(path)), study, str(path))
+    scenario = Scenario(checked(SETTINGS | content, str(path)), study, str(path))
+    check_used({n: v for n, v in content.items() if v != SETTINGS[n]}, steps_in(scenario), f"{path}: ")
+    return scenario
 
 
 def check_names(settings: dict[str, Any], source: str) -> None:

@@ -5,25 +5,19 @@ differences, and the command line goes over both. The ranges are part of the typ
 """
 
 import dataclasses
+import functools
 import json
 import unicodedata
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
 
-from annotated_types import Ge, Gt, Le, Lt
-from pydantic import FiniteFloat, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from oleander.settings.declared import declared, in_use
+from oleander.settings.ranges import CohortSize, Count, CountOrZero, NotNegative, Positive, Rate, Seed, Share
 from oleander.system.errors import UserError
 from oleander.system.foreign import refusing, shortened
-
-Count = Annotated[int, Ge(1), Le(1_000_000)]
-CountOrZero = Annotated[int, Ge(0), Le(1_000_000)]
-CohortSize = Annotated[int, Ge(1), Le(10_000)]
-Seed = Annotated[int, Ge(0), Lt(2**63)]
-Share = Annotated[FiniteFloat, Ge(0.01)]
-Rate = Annotated[FiniteFloat, Ge(0), Le(1)]
-Positive = Annotated[FiniteFloat, Gt(0)]
-NotNegative = Annotated[FiniteFloat, Ge(0)]
 
 
 @dataclass(frozen=True)
@@ -85,27 +79,11 @@ class Experiment:
     """Class that the backdoor leads to (0 is airplane in CIFAR-10 and toy)."""
     attack_rounds: CountOrZero | None = None
     """Rounds in which malicious clients attack; from then on they train as honest ones do (default: all rounds)."""
-    blend_image: str = ""
-    """Image file that blend mixes in (default: our own cartoon cat, attacks/images/cat.png)."""
-    blend_alpha: Rate = 0.5
-    """Weight (0 to 1) of the blended image: x' = (1 - alpha) x + alpha k."""
-    blend_space: Literal["pixels", "normalised"] = "pixels"
-    """What is blended: pixels in [0, 1], or, as some published code does, normalised images with the picture as it is."""
-    patch_size: Count = 6
-    """Side of the red square of the BadNets patch, in pixels."""
-    gamma: Positive | None = None
-    """Factor that scaling multiplies an update by (default: n/µ, clients a round over malicious clients)."""
-    scale_statistics: bool = True
-    """Whether scaling multiplies the batch-norm statistics too (model replacement means the whole model)."""
 
     strategy: str = "fedavg"
     """How the server aggregates: filters, then one rule, joined by + (krum, clip+fedavg …; see --list)."""
     assumed_malicious: CountOrZero = 1
     """f, the number of malicious clients a round that the server's rule assumes; no rule knows the true number."""
-    clip_norm: Literal["median"] | Positive = "median"
-    """Bound M of clip on an update's L2 norm: the median of the round's norms, or a number."""
-    multi_krum_m: Count | None = None
-    """How many updates multi_krum averages (default: n - f)."""
     on_bad_reply: Literal["fail", "drop"] = "fail"
     """A bad or missing reply ends the run (exit 1), or is left out of its round, and the record says so."""
     round_timeout: Positive = 3600.0
@@ -137,9 +115,39 @@ class Experiment:
     """Run folder; must be new or empty (default: runs/<scenario>-<strategy>-s<seed>-<time>). Of a study, its folder, which
     may hold what is finished of it (default: runs/<scenario>)."""
 
+    own: tuple[tuple[str, Any], ...] = ()
+    """Settings that the plug-ins in use declare for themselves, by rising name; each is an attribute as well. What is not in use is
+    not kept, so that a new plug-in changes no other run's records."""
+
+    def __post_init__(self) -> None:
+        """Let ``own`` hold what attack and strategy use, at its default where nothing was said."""
+        given = dict(self.own)
+        used = {name: given.get(name, setting.default) for name, setting in in_use(self.attack, self.strategy).items()}
+        object.__setattr__(self, "own", tuple(sorted(used.items())))
+
+    def __getattr__(self, name: str) -> Any:
+        """A setting of a plug-in's own; at its default where that plug-in is not in use."""
+        if not name.startswith("_") and name in declared():
+            return dict(self.own).get(name, declared()[name].default)
+        raise AttributeError(name)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        """An experiment of flat settings, plug-ins' own among them; those that it does not use are left out."""
+        own = tuple((name, value) for name, value in settings.items() if name in declared())
+        return cls(**{name: value for name, value in settings.items() if name not in declared()}, own=own)
+
+    def settings(self) -> dict[str, Any]:
+        """Name → value of the shared settings and of those in use, flat."""
+        return {name: getattr(self, name) for name in SHARED} | dict(self.own)
+
+    def changed(self, **settings: Any) -> Self:
+        """The same with other values; also for settings of plug-ins' own, which ``dataclasses.replace`` does not know."""
+        return self.of(self.settings() | settings)
+
     def to_json(self) -> str:
         """All settings as one JSON object."""
-        return json.dumps(dataclasses.asdict(self))
+        return json.dumps(self.settings())
 
     def attackers(self, round_number: int) -> int:
         """How many clients are malicious in this round: the clients below that number."""
@@ -152,17 +160,32 @@ class Experiment:
         return self.attack != "none" and not self.attackers(1)
 
     @classmethod
-    def from_json(cls, text: str) -> "Experiment":
+    def from_json(cls, text: str) -> Self:
         """The inverse of ``to_json``."""
-        return cls(**json.loads(text))
+        return cls.of(json.loads(text))
 
 
-SETTINGS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Experiment)}
-_VALIDATOR = TypeAdapter(Experiment)
+SHARED: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Experiment) if f.name != "own"}
+"""Name → default of the settings that belong to no plug-in."""
+SETTINGS: dict[str, Any] = SHARED | {name: setting.default for name, setting in declared().items()}
+"""… and of all."""
+
+
+@functools.cache
+def _validator() -> TypeAdapter[Any]:
+    """Of all settings, flat."""
+    shared = [(f.name, f.type, field(default=f.default)) for f in dataclasses.fields(Experiment) if f.name in SHARED]
+    own = [(s.name, s.type, field(default=s.default)) for s in declared().values()]
+    return TypeAdapter(dataclasses.make_dataclass("Settings", [*shared, *own], frozen=True))
 
 
 def validated(settings: dict[str, Any], source: str) -> Experiment:
-    """An ``Experiment`` of these settings, types and ranges checked; ``source`` names where they came from.
+    """An ``Experiment`` of these settings, as ``checked`` checks them."""
+    return Experiment.of(checked(settings, source))
+
+
+def checked(settings: dict[str, Any], source: str) -> dict[str, Any]:
+    """Flat settings, types and ranges checked; ``source`` names where they came from.
 
     Raises:
         UserError: a value of the wrong type or out of its range; names every such setting, its value and the rule.
@@ -174,7 +197,7 @@ def validated(settings: dict[str, Any], source: str) -> Experiment:
             )
     with refusing(source):
         try:
-            return _VALIDATOR.validate_json(json.dumps(settings, default=_of_no_setting), strict=True)
+            return vars(_validator().validate_json(json.dumps(settings, default=_of_no_setting), strict=True))
         except ValidationError as error:
             raise UserError(f"{source}: " + "; ".join(_problems(error, settings))) from None
 
@@ -182,6 +205,11 @@ def validated(settings: dict[str, Any], source: str) -> Experiment:
 def _of_no_setting(value: Any) -> dict[str, str]:
     """What JSON has not, a date for example, as something that no setting is."""
     return {type(value).__name__: str(value)}
+
+
+def shown_value(value: Any) -> str:
+    """A setting's value in tables and figures."""
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 
 def _problems(error: ValidationError, settings: dict[str, Any]) -> list[str]:

@@ -36,9 +36,10 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from oleander.settings.cli import Command, Scenario, check_attackers, check_names, load_scenario_file
-from oleander.settings.config import SETTINGS, Experiment, Rate, validated
-from oleander.settings.sweeps import NOT_SWEPT, Axis, axis_of, check_axes, shown_value, words
+from oleander.settings.cli import Command, Scenario, check_attackers, check_names, check_used, load_scenario_file
+from oleander.settings.config import SETTINGS, Experiment, shown_value, validated
+from oleander.settings.ranges import Rate
+from oleander.settings.sweeps import NOT_SWEPT, Axis, axis_of, check_axes, words
 from oleander.system.errors import UserError
 from oleander.system.files import file_name
 
@@ -150,11 +151,13 @@ def plan_of(command: Command) -> Plan | None:
     flags, scenario = command.flags, command.scenario
     if not (scenario.study or flags.sweep or flags.repeats):
         return None
-    given = {name: getattr(flags.experiment, name) for name in command.given}
+    given = command.given
     swept = [axis_of(text) for text in flags.sweep]
     parts = _included(scenario) or [scenario]
     repeats = flags.repeats or max(_repeats(part) for part in (scenario, *parts))
     charts = tuple(_chart(part, given, swept, repeats) for part in parts)
+    varied_here = {axis.name: axis.values for axis in swept}
+    check_used(given | varied_here, [cell.experiments[0] for chart in charts for cell in chart.cells])
     name = scenario.experiment.scenario
     for chart in charts:
         if not re.fullmatch(r"[\w+-][\w.+-]{0,99}", chart.name) or [c.name for c in charts].count(chart.name) > 1:
@@ -173,11 +176,7 @@ def _included(scenario: Scenario) -> list[Scenario]:
     names = scenario.study.get("include")
     if names is None:
         return []
-    default = Experiment()
-    own = [
-        name for name in SETTINGS if getattr(scenario.experiment, name) != getattr(default, name)
-        and name not in ("scenario", "description")
-    ]  # fmt: skip
+    own = [n for n in SETTINGS if scenario.settings[n] != SETTINGS[n] and n not in ("scenario", "description")]
     if own or set(scenario.study) - {"include", "repeats"} or not _is_list_of_names(names):
         raise UserError(
             f"{scenario.source}: include is a list of scenarios, and stands alone but for description and repeats"
@@ -225,7 +224,7 @@ def _chart(scenario: Scenario, given: dict[str, Any], swept: list[Axis], repeats
         raise UserError(f"{scenario.experiment.scenario}: {runs} runs; at most {MOST_RUNS}")
     if others or not given.keys() <= set(SAME_SETTING):
         points = [(dataclasses.replace(point, published=Published()), changes) for point, changes in points]
-    base = dataclasses.asdict(scenario.experiment) | given
+    base = scenario.settings | given
     cells = tuple(_cells(points, others, base, repeats, source))
     given_here = {*given, *(axis.name for axis in swept)}
     if "malicious" not in _varied_in_file(scenario):

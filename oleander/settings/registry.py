@@ -5,17 +5,14 @@ Files that begin with an underscore, and ``strategies/flower.py``, are the packa
 
 import functools
 import importlib
-import importlib.util
 import inspect
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
 from oleander.settings.config import SETTINGS, Experiment
+from oleander.settings.declared import names_in
 from oleander.system.errors import UserError
-
-MACHINERY = ("strategies.flower",)
 
 
 @dataclass(frozen=True)
@@ -39,15 +36,6 @@ def find(package: str) -> dict[str, Plugin]:
             keyword arguments have neither a setting of that name nor a default. Such a file is a programming error.
     """
     return {name: _plugin(f"{package}.{name}", name) for name in names_in(package)}
-
-
-@functools.cache
-def names_in(package: str) -> tuple[str, ...]:
-    """The names of its plug-ins, in order, by their files: nothing is imported, so that PyTorch need not be."""
-    spec = importlib.util.find_spec(package)
-    folder = spec.submodule_search_locations if spec else None
-    found = sorted(info.name for info in pkgutil.iter_modules(folder or []))
-    return tuple(name for name in found if not name.startswith("_") and f"{package}.{name}" not in MACHINERY)
 
 
 def strategy_steps(experiment: Experiment) -> list[str]:

@@ -37,11 +37,6 @@ def varied(experiments: Sequence[Experiment]) -> list[str]:
     ]
 
 
-def shown_value(value: Any) -> str:
-    """A setting's value in tables and figures."""
-    return ("true" if value else "false") if isinstance(value, bool) else str(value)
-
-
 def words(name: str) -> str:
     """A setting's name in tables and figures."""
     return {

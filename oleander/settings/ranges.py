@@ -1,0 +1,23 @@
+"""The types of settings: what a value may be, said once, for flags, TOML files and the arguments of plug-ins."""
+
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import FiniteFloat
+
+Count = Annotated[int, Ge(1), Le(1_000_000)]
+CountOrZero = Annotated[int, Ge(0), Le(1_000_000)]
+CohortSize = Annotated[int, Ge(1), Le(10_000)]
+Seed = Annotated[int, Ge(0), Lt(2**63)]
+Share = Annotated[FiniteFloat, Ge(0.01)]
+Rate = Annotated[FiniteFloat, Ge(0), Le(1)]
+Positive = Annotated[FiniteFloat, Gt(0)]
+NotNegative = Annotated[FiniteFloat, Ge(0)]
+FilePath = Annotated[str, "a path"]
+"""A file of the user's: made absolute in records, each machine's own on a network, and known by its content, not its name."""
+
+VOCABULARY = {
+    "Count": Count, "CountOrZero": CountOrZero, "CohortSize": CohortSize, "Rate": Rate, "Positive": Positive,
+    "NotNegative": NotNegative, "FilePath": FilePath, "bool": bool, "str": str,
+}  # fmt: skip
+"""What a plug-in may declare a setting of its own to be, with ``Literal[…]`` and ``None``."""
