@@ -175,7 +175,13 @@ def _work(
             raise _SentAwayError(Told(str(told["why"]), int(told["code"]), float(told["again"])))
         if any("farewell" in other.content for other in waiting):
             continue  # the run has ended while this client worked for it, and with it whoever would take the answer
-        node.answer(reply, seconds)
+        try:
+            node.answer(reply, seconds)
+        except (httpx.HTTPError, NodeRefusedError):  # the run may have ended while the answer was under way
+            if not (last := node.last_word()):
+                raise
+            waiting.append(last)
+            continue
         patience.admitted()
         say(patience.flags, _what_was_done(message, reply, seconds))
 

@@ -473,6 +473,18 @@ class Node:
         whole.metadata.__dict__["_message_id"] = tree.object_id
         return whole
 
+    def last_word(self, seconds: float = 2.0) -> Message | None:
+        """What the server still says after it has not taken an answer: mostly that the run is over, for whose end it was too late."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                message = self.receive()
+            except (httpx.HTTPError, NodeRefusedError):
+                return None
+            if message or time.monotonic() > deadline:
+                return message
+            time.sleep(0.2)
+
     @property
     def node_id(self) -> int:
         """As the SuperLink knows this node."""

@@ -57,7 +57,15 @@ def serve(node: Node, role: str, client: str, answers: dict) -> int:
             identity = ConfigRecord(answers["identity"][client])
             node.answer(Message(RecordDict({"identity": identity}), reply_to=message), 0.0)
         else:
-            node.answer(play(message, role, answers), 1.0)
+            reply = play(message, role, answers)
+            try:
+                node.answer(reply, 1.0)
+            except (httpx.HTTPError, NodeRefusedError):
+                if not (last := node.last_word()):
+                    raise
+                node.answer(Message(RecordDict({"identity": ConfigRecord({})}), reply_to=last), 0.0)
+                said(f"farewell: {last.content['farewell']['why']}")
+                return int(last.content["farewell"]["code"])
             said("answered")
 
 

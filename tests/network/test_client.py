@@ -1,5 +1,8 @@
 """A client process's patience, with a server that is played and a clock that is wound forward."""
 
+import contextlib
+from types import SimpleNamespace
+
 import httpx
 import pytest
 
@@ -119,3 +122,31 @@ def test_a_client_that_trains_hears_that_the_run_is_over_and_ends_instead_of_loo
     with pytest.raises(client._SentAwayError) as told:
         client._work(node, {}, lambda: read_farewell(tmp_path / "box"), patience)
     assert told.value.told == visit.Told("the run failed: round 1, client 2", 1) and len(node.answered) == 1
+
+
+@pytest.mark.parametrize("hears", [True, False])
+def test_who_answers_just_when_the_run_ends_hears_of_it_where_the_server_still_says_so(monkeypatch, hears):
+    messages = [SimpleNamespace(content={"config": {}}, metadata=SimpleNamespace(run_id=1)), "farewell"]
+    told = []
+
+    class PlayedNode:
+        node_id = 7
+
+        def receive(self):
+            return messages.pop(0) if messages else None
+
+        def answer(self, reply, seconds):
+            raise httpx.ReadError("the push session has expired")
+
+        def last_word(self):
+            return SimpleNamespace(content={"farewell": {}}, metadata=SimpleNamespace(run_id=1)) if hears else None
+
+    def answer(message, context):
+        if "farewell" in message.content:
+            told.append({"why": "the run failed", "code": 1, "again": 0.0})
+
+    monkeypatch.setattr(client, "_answer", answer)
+    monkeypatch.setattr(client, "_listening", lambda node, heard: contextlib.nullcontext())
+    patience = SimpleNamespace(answered=lambda: None, admitted=lambda: None, flags=None)
+    with pytest.raises(client._SentAwayError if hears else httpx.ReadError):
+        client._work(PlayedNode(), {}, lambda: told[0] if told else None, patience)
