@@ -42,7 +42,7 @@ def test_a_run_is_known_by_the_content_of_what_it_comes_from(image_folder, tmp_p
     base = Experiment(dataset=f"folder:{image_folder}", samples_per_client=8, attack="blend", malicious=1)
 
     def key(**changes):
-        return run_key(prepare(replace(base, **changes), sources))
+        return run_key(prepare(base.changed(**changes), sources))
 
     moved = tmp_path / "moved"
     shutil.copytree(image_folder, moved)
@@ -52,6 +52,7 @@ def test_a_run_is_known_by_the_content_of_what_it_comes_from(image_folder, tmp_p
         Image.new("RGB", (8, 8), colour).save(path)
     a, b, c = (key(blend_image=str(path)) for path in pictures)
     assert a == b != c and a != key()
+    assert key() == key(gamma=7.0) == key(clip_norm=2.0) != key(blend_alpha=0.4)  # of plug-ins, what is in use
     assert key() == key(round_timeout=7200.0) != key(on_bad_reply="drop")
     assert key(on_bad_reply="drop") != key(on_bad_reply="drop", round_timeout=7200.0)
     others = [key(seed=1), key(malicious=2), key(lr=0.1), key(precision="fp32"), key(precision="bf16")]
@@ -85,7 +86,9 @@ WARNED = [
 def test_what_weakens_a_result_is_said(of_summary, of_experiment, words):
     read = replace(ROUND, loss=None)  # NaN, as JSON keeps it
     record = replace(read, malicious=[True, True, False]) if of_experiment.pop("two", False) else read
-    texts = warnings_of(Experiment(**of_experiment), replace(SUMMARY, **of_summary), [START, record], {"commit": "a"})
+    texts = warnings_of(
+        Experiment().changed(**of_experiment), replace(SUMMARY, **of_summary), [START, record], {"commit": "a"}
+    )
     assert any(words in text for text in texts), texts
     sound = replace(SUMMARY, dataset="cifar10", strategy="krum", start="the shipped checkpoint cifar10")
     clean = replace(ROUND, dropped=[], clamped_variances=0, loss=1.0)

@@ -11,7 +11,7 @@ import inspect
 import textwrap
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 
@@ -49,7 +49,8 @@ def flags_class(kind: type, default: Mapping[str, Any], shown: Experiment | None
         shown: whose plug-ins' settings ``--help`` shows; None for all.
     """
     extra = [f for f in dataclasses.fields(kind) if f.name != "experiment"]
-    fields = [_field(f.name, f.type, f.default, _docs(kind)[f.name]) for f in extra]
+    types = get_type_hints(kind, include_extras=True)  # a module may write its annotations as strings
+    fields = [_field(f.name, types[f.name], f.default, _docs(kind)[f.name]) for f in extra]
     shared = {f.name: f for f in dataclasses.fields(Experiment)}
     for title, names in GROUPS.items():
         group = [_field(name, shared[name].type, default[name], _docs(Experiment)[name]) for name in names]
