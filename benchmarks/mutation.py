@@ -48,7 +48,7 @@ FOLDERS = {
             "test_waiting.py",
         ],
     ),
-    "attacks": Target(["*.py"], ["test_attacks.py", "test_poisoning.py"]),
+    "attacks": Target(["*.py"], ["test_attacks.py", "test_poisoning.py", "test_own_settings.py"]),
     "clients": Target(["malicious.py", "benign.py"], [*MODEL, "test_poisoning.py"]),
     "oleander/datasets": Target(["partition.py"], ["test_partition.py", "test_data.py"]),
     "oleander/learning": Target(
