@@ -52,42 +52,63 @@ def started(*flags, mark: Path, rounds: int = 2, **environment: str):
         kill_tree(process)
 
 
-def part(process: subprocess.Popen, words: str) -> psutil.Process:
-    for child in psutil.Process(process.pid).children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if words in " ".join(child.cmdline()[:3]):
-                return child
+def part(process: subprocess.Popen, words: str, seconds: float = 20) -> psutil.Process:
+    """Ray's process of these words; on a busy machine its name is late."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if words in " ".join(child.cmdline()[:3]):
+                    return child
+        time.sleep(0.1)
     raise AssertionError(f"no {words}")
 
 
 def left_in(folder: Path, seconds: float = 10) -> list[str]:
     """What is in a folder; waits a while for it to be empty."""
     deadline = time.monotonic() + seconds
-    while (left := sorted(map(str, folder.rglob("*")))) and time.monotonic() < deadline:
+    while (left := _entries(folder)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return left
+
+
+def _entries(folder: Path) -> list[str]:
+    try:
+        return sorted(map(str, folder.rglob("*")))
+    except FileNotFoundError:  # it is being emptied meanwhile
+        return ["something"]
 
 
 @pytest.mark.parametrize("name", PARTS)
 def test_a_part_of_ray_that_dies_is_named_and_the_run_ends_with_1(name, image_folder, tmp_path):
     words, said = PARTS[name]
+    for attempt in range(3 if name == "raylet" else 1):
+        mark = tmp_path / str(attempt)
+        mark.mkdir()
+        victim, scratch, errors = _killed(name, words, image_folder, mark)
+        if errors:
+            break  # else Ray itself ended the program, at once and without a word: docs/network.md, "What is left open"
+    assert "Traceback" not in errors
+    assert re.search(said.format(pid=victim.pid), " ".join(errors.split())), errors
+    assert "finished rounds are in" in errors or name == "worker"
+    assert len(read_rounds(mark / "out")) >= 2
+    assert not left_in(scratch)
+    assert_nothing_left_of(mark)
+
+
+def _killed(name: str, words: str, image_folder: Path, mark: Path) -> tuple[psutil.Process, Path, str]:
     scratch = short_folder()
     flags = ["--rounds", 5000, "--evaluate", "last", "--dataset", f"folder:{image_folder}"]
-    with started(*flags, mark=tmp_path, TMPDIR=str(scratch)) as process:
+    with started(*flags, mark=mark, TMPDIR=str(scratch)) as process:
         victim = part(process, words)
         victim.kill()
         while name == "worker" and process.poll() is None:  # one that had nothing to do is not missed
             time.sleep(0.5)
-            with contextlib.suppress(AssertionError):
-                part(process, words).kill()
+            with contextlib.suppress(AssertionError, psutil.Error):
+                part(process, words, 1).kill()
         printed, errors = process.communicate(timeout=30)
     assert process.returncode == 1, printed + errors
-    assert "Traceback" not in errors
-    assert re.search(said.format(pid=victim.pid), " ".join(errors.split())), errors
-    assert "finished rounds are in" in errors or name == "worker"
-    assert len(read_rounds(tmp_path / "out")) >= 2
-    assert not left_in(scratch)
-    assert_nothing_left_of(tmp_path)
+    return victim, scratch, errors
 
 
 def test_a_run_whose_raylet_died_goes_on_to_the_same_model(image_folder, tmp_path):
