@@ -99,9 +99,7 @@ def parse_command(arguments: list[str], kind: type[Flags] = Flags) -> Command:
     Raises:
         UserError: an unknown scenario, setting, attack or strategy, or a value of the wrong type or out of its range.
     """
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--scenario", default="")
-    asked = finder.parse_known_args(arguments)[0].scenario if "--scenario" in " ".join(arguments) else ""
+    asked = _word_after(arguments, "scenario")
     scenario = load_scenario_file(asked) if asked else Scenario(SETTINGS | {"scenario": "custom"}, {}, "")
     given = _given(arguments)
     shown = scenario.experiment.changed(
@@ -133,7 +131,7 @@ def _given(arguments: list[str]) -> set[str]:
 
 
 def _word_after(arguments: list[str], name: str) -> str:
-    """The value of a flag, as --help needs it before anything is parsed."""
+    """The value of a flag that is needed before the others are parsed; nothing without it, or where nothing follows."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument(f"--{name}", default="", nargs="?")
     return finder.parse_known_args(arguments)[0].__dict__[name] or ""
@@ -146,7 +144,7 @@ def check_used(settings: Mapping[str, Any], experiments: Sequence[Experiment], s
         UserError: names the setting, its owner, and what is used instead.
     """
     used = {name for experiment in experiments for name, _ in experiment.own}
-    for name in settings.keys() & declared().keys() - used:
+    for name in (name for name in settings if name in declared() and name not in used):
         owner = declared()[name].plugin
         flag = "attack" if owner in names_in("attacks") else "strategy"
         instead = " or ".join(dict.fromkeys(f"--{flag} {getattr(e, flag)}" for e in experiments[:3]))
@@ -160,10 +158,7 @@ def check_used(settings: Mapping[str, Any], experiments: Sequence[Experiment], s
 
 def steps_in(scenario: Scenario) -> list[Experiment]:
     """The scenario with each attack and each strategy that its tables name: what a study's runs may use."""
-    points, swept = (
-        scenario.study.get("point", []),
-        scenario.study.get("sweep", {}),
-    )  # refused by the plan where they are amiss
+    points, swept = scenario.study.get("point", []), scenario.study.get("sweep", {})  # amiss, the plan refuses them
     entries = [entry for entry in points if isinstance(entry, dict)] if isinstance(points, list) else []
     found = [scenario.experiment]
     for name in ("attack", "strategy"):

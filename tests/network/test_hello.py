@@ -5,27 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from oleander.experiment.prepare import Sources, prepare
-from oleander.network import roster as module
-from oleander.settings.config import Experiment
 from oleander.system.environment import versions
 from oleander.system.errors import RunError
-from tests.network.test_roster import Nodes, full, roster_of
+from tests.network.test_roster import Nodes, full, quick, roster_of, small  # noqa: F401  # quick is a fixture of every test
 
 pytestmark = pytest.mark.usefixtures("task")
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.001)
-
-
 @pytest.fixture(scope="module")
 def setup(image_folder):
-    settings = {
-        "clients": 3, "clients_per_round": 2, "samples_per_client": 8, "attack": "patch", "malicious": 2, "round_timeout": 0.1,
-    }  # fmt: skip
-    return prepare(Experiment(dataset=f"folder:{image_folder}", weights="fresh", **settings), Sources(print))
+    return small(image_folder, malicious=2, round_timeout=0.1)
 
 
 def why(setup, client, **said):

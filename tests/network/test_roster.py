@@ -24,17 +24,22 @@ def quick(monkeypatch):
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.001)
 
 
-@pytest.fixture(scope="module")
-def setup(image_folder):
+def small(image_folder, malicious, round_timeout):
+    """Three clients of eight images, two of them a round."""
     settings = {
         "clients": 3,
         "clients_per_round": 2,
         "samples_per_client": 8,
         "attack": "patch",
-        "malicious": 1,
-        "round_timeout": 0.3,
+        "malicious": malicious,
+        "round_timeout": round_timeout,
     }
     return prepare(Experiment(dataset=f"folder:{image_folder}", weights="fresh", **settings), Sources(print))
+
+
+@pytest.fixture(scope="module")
+def setup(image_folder):
+    return small(image_folder, malicious=1, round_timeout=0.3)
 
 
 class Nodes:
