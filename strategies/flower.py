@@ -6,7 +6,7 @@ as ``--on-bad-reply`` says; it is never passed over in silence.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,14 +16,15 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from oleander.learning.parameters import Layout, ModelState
-from oleander.learning.updates import Aggregate, Cohort
+from oleander.learning.updates import MIXED, Aggregate, Cohort, Memory
 from oleander.settings.config import Experiment
 from oleander.system.errors import RunError
 from oleander.system.streams import generator
+from oleander.transport.adversary import Adversary, Nobody
 from oleander.transport.grid import StreamingGrid
 from oleander.transport.replies import BadReply, read_reply, sender
 from oleander.transport.roster import Roster, SimulatedRoster
-from strategies import Pipeline, RuleError
+from strategies import Pipeline, RuleError, Server
 from strategies._sums import squared_norms
 
 LONGEST_ROUND = 1e8
@@ -53,8 +54,8 @@ class RoundOutcome:
     """Clients that were selected and left out, with the cause."""
     losses: list[float]
     norms_before: list[float]
-    norms_after: list[float]
-    """0 for whom a filter left out."""
+    norms_after: list[float | None]
+    """0 for whom a filter left out, None for whom it mixed with others."""
     influence: list[float]
     clamped_variances: int
     """Aggregated running variances that were negative and became 0."""
@@ -64,19 +65,21 @@ class RoundOutcome:
 
 
 class PipelineStrategy(Strategy):
-    """Runs a pipeline of filters and a rule as a Flower strategy.
+    """Runs a pipeline as a Flower strategy.
 
-    ``state`` is the global model, ``outcome`` what the last round's aggregation did.
+    ``state`` is the global model, ``outcome`` what the last round's aggregation did, ``memory`` what steps and attackers remember.
     """
 
     def __init__(
         self, experiment: Experiment, pipeline: Pipeline, layout: Layout, start: ModelState, shard_sizes: list[int],
-        config: dict[str, str], watcher: Watcher, roster: Roster, rounds_done: int = 0,
+        config: dict[str, str], watcher: Watcher, roster: Roster, rounds_done: int = 0, *,
+        server: Server | None = None, adversary: Adversary | None = None, memory: Mapping[str, Memory] | None = None,
     ) -> None:  # fmt: skip
         """Take the settings, the pipeline, the model's layout and start, each client's shard size, and what clients are sent.
 
         ``roster`` knows which nodes are clients. ``rounds_done`` rounds were done before: Flower counts from 1, and
-        ``rounds_done`` is added wherever a round is named.
+        ``rounds_done`` is added wherever a round is named; what the steps remember of them is ``memory``. ``server`` is what
+        steps may ask for, ``adversary`` is where the attackers meet.
         """
         self.experiment = experiment
         self.pipeline = pipeline
@@ -87,6 +90,10 @@ class PipelineStrategy(Strategy):
         self.watcher = watcher
         self.rounds_done = rounds_done
         self.roster = roster
+        self.server = server or Server(experiment.seed, layout)
+        self.adversary = adversary or Nobody()
+        names = {step.name for step in pipeline.steps}
+        self._remembered = {name: kept for name, kept in (memory or {}).items() if name in names}
         self.outcome: RoundOutcome | None = None
         self._chosen: list[int] = []
         self._absent: set[int] = set()
@@ -101,6 +108,11 @@ class PipelineStrategy(Strategy):
         return super().start(
             StreamingGrid(grid, restarts=isinstance(self.roster, SimulatedRoster)), initial_arrays, *args, **kwargs
         )
+
+    @property
+    def memory(self) -> dict[str, Memory]:
+        """What the pipeline's steps and the attackers remember, by their names."""
+        return {**self._remembered, **self.adversary.memory()}
 
     def initial_arrays(self) -> ArrayRecord:
         """The global model as it is sent."""
@@ -119,8 +131,14 @@ class PipelineStrategy(Strategy):
         ttl = max(
             DEFAULT_TTL, min(self.experiment.round_timeout, LONGEST_ROUND)
         )  # Flower forgets messages after 12 hours
+        told = self.adversary.told(server_round, self._chosen)
         messages = [
-            Message(content=content, message_type=MessageType.TRAIN, dst_node_id=nodes[client], ttl=ttl)
+            Message(
+                content=RecordDict({**content, **told[client]}) if client in told else content,
+                message_type=MessageType.TRAIN,
+                dst_node_id=nodes[client],
+                ttl=ttl,
+            )
             for client in self._chosen
             if client in nodes
         ]
@@ -140,13 +158,14 @@ class PipelineStrategy(Strategy):
         collected_at = time.time()
         if not self.training_began_at:
             self.training_began_at = self._sent_at = min(self._began, default=self._sent_at)
+        cohort = self.adversary.met(cohort)
         try:
-            filtered, aggregate = self.pipeline.aggregated(cohort)
+            passed = self.pipeline.run(cohort, self._remembered, self.server)
         except RuleError as error:
             raise RunError(f"round {server_round}: {error}{_left_out(dropped)}") from None
-        clamped = self._apply(server_round, aggregate)
+        clamped = self._apply(server_round, passed.aggregate)
+        self._remembered = passed.memory
         before = _norms(cohort)
-        after = before if filtered is cohort else _norms(filtered)
         client_ids = cohort.client_ids.tolist()
         self.outcome = RoundOutcome(
             round=server_round,
@@ -154,8 +173,8 @@ class PipelineStrategy(Strategy):
             dropped=dropped,
             losses=losses,
             norms_before=list(before.values()),
-            norms_after=[after.get(client, 0.0) for client in client_ids],
-            influence=aggregate.influence.tolist(),
+            norms_after=list(before.values()) if passed.filtered is cohort else _norms_after(cohort, passed.filtered),
+            influence=passed.aggregate.influence.tolist(),
             clamped_variances=clamped,
             images=self._images,
             seconds={"train": collected_at - self._sent_at, "aggregate": time.time() - collected_at},
@@ -179,6 +198,7 @@ class PipelineStrategy(Strategy):
                 images = self.experiment.local_epochs * size
                 local, metrics = read_reply(reply, self.layout, size, images)
                 self._subtract_global(local, deltas[row], statistics[row])
+                self.adversary.read(reply, client, server_round)
                 losses[client] = metrics["loss"]
                 if "began" in metrics:  # only a client's word
                     self._began.append(min(max(metrics["began"], self._sent_at), time.time()))
@@ -248,6 +268,18 @@ class PipelineStrategy(Strategy):
 def _norms(cohort: Cohort) -> dict[int, float]:
     """Client → L2 norm of its update's weights."""
     return dict(zip(cohort.client_ids.tolist(), np.sqrt(squared_norms(cohort.deltas)).tolist(), strict=True))
+
+
+def _norms_after(cohort: Cohort, filtered: Cohort) -> list[float | None]:
+    """Of each client of the round: the norm of its own row, None where it is mixed with others', 0 where it is left out."""
+    norms = _norms(filtered)
+    mixed = np.zeros(len(cohort), dtype=bool)  # (n,)
+    if filtered.sources is not None:
+        mixed = filtered.sources[filtered.client_ids == MIXED].any(axis=0)
+    return [
+        norms.get(client, None if in_others else 0.0)
+        for client, in_others in zip(cohort.client_ids.tolist(), mixed.tolist(), strict=True)
+    ]
 
 
 def _left_out(causes: dict[int, str]) -> str:

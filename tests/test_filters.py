@@ -21,7 +21,7 @@ from oleander.settings import registry
 from oleander.settings.config import Experiment
 from oleander.settings.declared import forget
 from oleander.system.errors import RunError, UserError
-from strategies import Pipeline, pipeline_of
+from strategies import Pipeline, Server, Step, pipeline_of
 from strategies.fedavg import fedavg
 from strategies.krum import krum
 from tests.cohorts import random_cohort
@@ -120,7 +120,9 @@ def test_whom_a_filter_leaves_out_the_aggregate_is_that_of_the_others(rule, left
 
     expected = rule(part(cohort, keep))
     for order in (keep, keep[::-1], np.random.default_rng(0).permutation(keep)):
-        filtered, found = Pipeline("x", (lambda c, order=order: part(c, order),), rule).aggregated(cohort)
+        steps = Step("part", lambda c, order=order: part(c, order)), Step("rule", rule)
+        passed = Pipeline("x", steps[:1], steps[1]).run(cohort, {}, Server(0))
+        filtered, found = passed.filtered, passed.aggregate
         assert filtered.client_ids.tolist() == cohort.client_ids[keep].tolist()
         np.testing.assert_array_equal(found.delta, expected.delta)
         assert (
@@ -131,7 +133,7 @@ def test_whom_a_filter_leaves_out_the_aggregate_is_that_of_the_others(rule, left
 def test_ties_go_to_the_lowest_id_behind_a_filter_that_reorders(plugins):
     cohort = random_cohort(5)
     same = replace(cohort, deltas=np.zeros_like(cohort.deltas))
-    _, found = pipeline_of(Experiment(strategy="reverse+krum")).aggregated(same)
+    found = pipeline_of(Experiment(strategy="reverse+krum")).run(same, {}, Server(0)).aggregate
     assert found.influence.tolist() == [1, 0, 0, 0, 0]
 
 

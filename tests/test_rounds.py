@@ -13,7 +13,7 @@ from oleander.learning.parameters import ModelState
 from oleander.learning.updates import Aggregate
 from oleander.settings.config import Experiment
 from oleander.system.errors import RunError, UserError
-from strategies import Pipeline, RuleError, pipeline_of
+from strategies import Pipeline, RuleError, Step, pipeline_of
 from strategies.flower import PipelineStrategy
 from strategies.krum import krum
 from tests.cohorts import random_cohort
@@ -160,7 +160,7 @@ def test_an_aggregate_that_overflows_ends_the_run_with_the_rounds_number(part, m
         good = Aggregate(np.zeros(6, np.float32), np.zeros(4, np.float32), np.full(6, 1 / 6))
         return replace(good, **{part: np.full_like(getattr(good, part), 3e38)})
 
-    monkeypatch.setattr(played, "pipeline_of", lambda _: Pipeline("mine", (), rule))
+    monkeypatch.setattr(played, "pipeline_of", lambda _: Pipeline("mine", (), Step("mine", rule)))
     state = ModelState(np.full(6, 3e38, np.float32), np.full(4, 3e38, np.float32))
     with pytest.raises(RunError, match=r"^round 3: the aggregate overflows float32; "):
         run(Network(6), clients_per_round=6, rounds=5, done=2, after=state)
@@ -170,7 +170,7 @@ def test_a_rule_that_cannot_aggregate_a_round_names_it_and_who_was_left_out(monk
     def rule(cohort):
         raise RuleError("too few")
 
-    monkeypatch.setattr(played, "pipeline_of", lambda _: Pipeline("mine", (), rule))
+    monkeypatch.setattr(played, "pipeline_of", lambda _: Pipeline("mine", (), Step("mine", rule)))
     with pytest.raises(RunError, match=r"^round 1: too few; client 2 was left out: it raised: no$"):
         run(Network(6, {2: failing("no")}), clients_per_round=6, rounds=1, on_bad_reply="drop")
 

@@ -13,7 +13,7 @@ from oleander.learning.updates import Aggregate, Cohort
 from oleander.settings.config import Experiment
 from oleander.settings.registry import bind
 from oleander.system.errors import UserError
-from strategies import RuleError, _sums, is_filter, known_strategies, pipeline_of
+from strategies import RuleError, Server, _sums, kind_of, known_strategies, pipeline_of
 from strategies._sums import squared_distances
 from strategies.clamp import clamp
 from strategies.clip import clip
@@ -24,8 +24,8 @@ from strategies.multi_krum import multi_krum
 from tests.cohorts import cohort_of, random_cohort, updates
 
 KNOWN = known_strategies()
-RULES = [name for name, plugin in KNOWN.items() if not is_filter(plugin)]
-FILTERS = [name for name, plugin in KNOWN.items() if is_filter(plugin)]
+RULES = [name for name, plugin in KNOWN.items() if kind_of(plugin) == "rule"]
+FILTERS = [name for name, plugin in KNOWN.items() if kind_of(plugin) == "filter"]
 
 
 def function(name: str):
@@ -54,7 +54,7 @@ def test_input_is_left_alone_and_shapes_and_types_are_kept(name, members):
     for array, copy in zip(arrays_of(cohort), before, strict=True):
         np.testing.assert_array_equal(array, copy)
     n, d = cohort.deltas.shape
-    if is_filter(KNOWN[name]):
+    if kind_of(KNOWN[name]) == "filter":
         assert isinstance(result, Cohort)
         assert set(result.client_ids) <= set(cohort.client_ids) and len(set(result.client_ids)) == len(result)
         assert result.deltas.shape == (len(result), d) and result.deltas.dtype == np.float32
@@ -80,7 +80,7 @@ def test_which_row_a_client_stands_in_changes_only_where_its_influence_stands(na
         num_examples=cohort.num_examples[turned],
     )
     one, two = function(name)(cohort), function(name)(other)
-    if is_filter(KNOWN[name]):
+    if kind_of(KNOWN[name]) == "filter":
         np.testing.assert_allclose(one.deltas[turned], two.deltas, rtol=1e-6)
         np.testing.assert_allclose(one.statistics[turned], two.statistics, rtol=1e-6)
         return
@@ -96,7 +96,7 @@ def test_a_unanimous_cohort_comes_back_unchanged(name, members):
     first = members[0]
     cohort = cohort_of(1, [replace(u, delta=first.delta, statistics=first.statistics) for u in members])
     result = function(name)(cohort)
-    if is_filter(KNOWN[name]):
+    if kind_of(KNOWN[name]) == "filter":
         np.testing.assert_array_equal(result.deltas, cohort.deltas)
         np.testing.assert_array_equal(result.statistics, cohort.statistics)
     else:
@@ -278,14 +278,14 @@ def test_pipelines_compose_and_clip_alone_means_clip_fedavg():
     pipeline = pipeline_of(Experiment(strategy="clip+krum"))
     cohort = random_cohort(5)
     expected = krum(clip(cohort, clip_norm="median"), assumed_malicious=1)
-    np.testing.assert_array_equal(pipeline.rule(pipeline.filtered(cohort)).delta, expected.delta)
+    np.testing.assert_array_equal(pipeline.run(cohort, {}, Server(0)).aggregate.delta, expected.delta)
 
 
 @pytest.mark.parametrize(
     ("settings_", "words"),
     [
         ({"strategy": "krumm"}, ["krumm", "krum", "fedavg"]),
-        ({"strategy": "krum+fedavg"}, ["krum", "last"]),
+        ({"strategy": "krum+fedavg"}, ["krum (rule)", "fedavg (rule)", "then one rule"]),
         ({"strategy": ""}, ["''", "known"]),
         ({"strategy": "krum", "assumed_malicious": 2}, ["n = 5", "f = 2"]),
         ({"strategy": "multi_krum", "multi_krum_m": 6}, ["m = 6", "n = 5"]),

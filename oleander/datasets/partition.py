@@ -21,6 +21,23 @@ def shard_of(client_id: int, dataset: Dataset, experiment: Experiment) -> Shard:
     return Shard(client_id, np.array(dataset.train_images[rows]), np.array(dataset.train_labels[rows]))
 
 
+def root_shard(dataset: Dataset, experiment: Experiment) -> Shard:
+    """The server's own clean images: drawn from the training images that no client was dealt; its number is ``clients``.
+
+    Raises:
+        UserError: too few of them are left.
+    """
+    left = np.ones(len(dataset.train_labels), dtype=bool)
+    left[np.concatenate(partition(dataset, experiment))] = False
+    if left.sum() < experiment.root_samples:
+        raise UserError(
+            f"--root-samples {experiment.root_samples}: {left.sum()} of the {len(left)} training images of {dataset.name} are "
+            f"in no client's shard (--clients {experiment.clients} x --samples-per-client {experiment.samples_per_client})"
+        )
+    rows = generator(experiment.seed, "root").choice(np.flatnonzero(left), size=experiment.root_samples, replace=False)
+    return Shard(experiment.clients, np.array(dataset.train_images[rows]), np.array(dataset.train_labels[rows]))
+
+
 def shard_sha256(shard: Shard) -> str:
     """By it a server knows that a client holds what it should."""
     digest = hashlib.sha256(np.ascontiguousarray(shard.images).data)

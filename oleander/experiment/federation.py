@@ -3,8 +3,12 @@
 from collections.abc import Callable
 
 import psutil
+import torch
 from flwr.serverapp import Grid
+from torch import Tensor, nn
 
+from oleander.datasets.data import Shard, normalise
+from oleander.datasets.partition import root_shard
 from oleander.experiment.prepare import Setup
 from oleander.experiment.recorder import Listener, Recorder
 from oleander.experiment.records import RunFolder, Summary
@@ -12,10 +16,16 @@ from oleander.experiment.resume import mend
 from oleander.experiment.samples import write_samples
 from oleander.learning.devices import gpu_name, prepare_device
 from oleander.learning.evaluation import Cores, cores_for
+from oleander.learning.parameters import ModelState, arrays_of, load_arrays
+from oleander.learning.root import Root
+from oleander.learning.training import train
+from oleander.learning.updates import Update
 from oleander.learning.weights import save_model
+from oleander.models.resnet18light import ResNet18Light
 from oleander.system.environment import environment
 from oleander.system.machine import cpu_count
 from oleander.transport.roster import Roster, SimulatedRoster
+from strategies import Server
 from strategies.flower import PipelineStrategy
 
 
@@ -74,6 +84,8 @@ def federate(
         watcher,
         roster or SimulatedRoster(experiment),
         done,
+        server=server_of(setup, device),
+        memory=setup.standing.memory if setup.standing else {},
     )
     recorder = Recorder(setup, strategy, folder, listener, device, cores)
     try:
@@ -98,6 +110,31 @@ def client_config(setup: Setup) -> dict[str, str]:
         "dataset-fingerprint": setup.dataset.fingerprint,
         "dataset-stamp": setup.dataset.stamp,
     }
+
+
+def server_of(setup: Setup, device: torch.device) -> Server:
+    """What the server has besides its clients' replies, and the strategy's steps ask for."""
+    experiment, layout, asks = setup.experiment, setup.layout, setup.pipeline.asks
+
+    def model_of(state: ModelState) -> nn.Module:
+        model = ResNet18Light(len(setup.dataset.classes)).to(device).to(memory_format=torch.channels_last)
+        load_arrays(model, layout.unflatten(state))
+        return model
+
+    def answers(state: ModelState, pixels: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return model_of(state).eval()(normalise(pixels.to(device))).float().cpu()
+
+    def trained(start: ModelState, shard: Shard, round_number: int) -> Update:
+        model = model_of(start)
+        train(model, shard, experiment, round_number)
+        end = layout.flatten(arrays_of(model))
+        return Update(
+            shard.client_id, end.weights - start.weights, end.statistics - start.statistics, len(shard.labels)
+        )
+
+    root = Root(root_shard(setup.dataset, experiment), trained) if "root" in asks else None
+    return Server(experiment.seed, layout, root, answers if "answers" in asks else None)
 
 
 class _Watch:

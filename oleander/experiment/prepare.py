@@ -9,7 +9,7 @@ from pathlib import Path
 from attacks import Attack, attack_of
 from attacks.blend import CAT
 from oleander.datasets.data import Dataset
-from oleander.datasets.partition import partition
+from oleander.datasets.partition import partition, root_shard
 from oleander.datasets.sources import load_dataset
 from oleander.experiment.records import check_free
 from oleander.experiment.resume import Standing, standing_of
@@ -89,6 +89,8 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
             f"0 ({dataset.classes[0]}) to {len(dataset.classes) - 1} ({dataset.classes[-1]})"
         )
     shards = partition(dataset, experiment)
+    if "root" in pipeline.asks:
+        root_shard(dataset, experiment)  # enough images are left
     trigger_sha256 = probe_hash(dataset, attack.trigger)
     layout = layout_of(len(dataset.classes))
     standing = standing_of(stopped, layout) if stopped else None

@@ -68,7 +68,7 @@ class Recorder:
                 return None  # on record
             outcome = self.setup.standing.outcome
         else:
-            keep(self.folder.path, round_number, state, outcome, self._kept_with)
+            keep(self.folder.path, round_number, state, outcome, self._kept_with, self.strategy.memory)
         load_arrays(self.model, self.setup.layout.unflatten(state))
         classify = classifier(self.model, self.setup.experiment.precision)
         if round_number == 0:

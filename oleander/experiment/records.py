@@ -62,8 +62,8 @@ class RoundRecord:
     """Known to the experiment, never to a rule; joined here afterwards."""
     norms_before: list[Norm]
     """L2 norms of the updates' weights as they came."""
-    norms_after: list[Norm]
-    """… and after the filters; 0 for whom a filter left out."""
+    norms_after: list[Norm | None]
+    """… and after the filters; 0 for whom a filter left out, None for whom it mixed with others."""
     influence: list[float]
     train_losses: list[float | None]
     dropped: list[Dropped]

@@ -1,15 +1,16 @@
 """A stopped run and how it goes on: what is kept after each round, and what is checked before anything is built on it.
 
-``state.safetensors`` holds the global model after a round and what that round's aggregation did. It is written once the round
+``state.safetensors`` holds the global model after a round, what that round's aggregation did, and what strategy and attackers
+remember (tensors ``STEP/NAME``). It is written once the round
 before is on record, so it is never behind ``rounds.jsonl`` and at most one round ahead. All that is random is keyed by seed,
-round and client, so model and round number are the whole state: the rest of the run is bit for bit what it would have been.
+round and client, so model, memory and round number are the whole state: the rest of the run is bit for bit what it would have been.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,16 @@ from safetensors.numpy import load, save
 
 from oleander.experiment.records import CONFIG, MOST_RECORDS, ROUNDS, STATE, RoundRecord, rounds_in
 from oleander.learning.parameters import Layout, ModelState
-from oleander.system.errors import UserError
+from oleander.learning.updates import Memory
+from oleander.system.errors import RunError, UserError
 from oleander.system.files import replace_file
 from oleander.system.foreign import MIB, parsed_json, read_bytes, reason
 from strategies.flower import RoundOutcome
 
 MOST_BESIDE = 16 * MIB
 """Bytes that the state's file may have beside the model: what the last aggregation did."""
+MOST_MEMORY = 2048 * MIB
+"""Bytes that strategy and attackers may remember: they are written and synced to disk after each round."""
 _OUTCOME: TypeAdapter[RoundOutcome | None] = TypeAdapter(RoundOutcome | None)
 
 
@@ -42,11 +46,14 @@ class Standing:
     dataset_sha256: str
     trigger_sha256: str
     """Of some stamped images."""
+    memory: dict[str, Memory] = field(default_factory=dict)
+    """What the strategy's steps and the attackers remember, by their names."""
 
 
 def keep(
-    folder: Path, round_number: int, state: ModelState, outcome: RoundOutcome | None, about: dict[str, str]
-) -> None:
+    folder: Path, round_number: int, state: ModelState, outcome: RoundOutcome | None, about: dict[str, str],
+    memory: Mapping[str, Memory] | None = None,
+) -> None:  # fmt: skip
     """Write the run's state after a round whose predecessors are all on record.
 
     Args:
@@ -55,6 +62,10 @@ def keep(
         state: the global model after it.
         outcome: what its aggregation did.
         about: ``start``, ``dataset_sha256`` and ``trigger_sha256``.
+        memory: what the strategy's steps and the attackers remember, by their names.
+
+    Raises:
+        RunError: they remember more than ``MOST_MEMORY``.
     """
     records = _bytes(folder / ROUNDS)
     metadata = about | {
@@ -64,9 +75,30 @@ def keep(
         "records_length": str(len(records)),
         "records_sha256": _sha256(records),
     }
-    tensors = {"weights": state.weights, "statistics": state.statistics}
+    tensors = {"weights": state.weights, "statistics": state.statistics} | _named(memory or {})
     metadata["sha256"] = _digest(tensors, metadata)
     replace_file(folder / STATE, save(tensors, metadata))
+
+
+def _named(memory: Mapping[str, Memory]) -> dict[str, np.ndarray]:
+    """What is remembered, as the tensors ``STEP/NAME``."""
+    sizes = {step: sum(kept.nbytes for kept in own.values()) for step, own in memory.items()}
+    if sum(sizes.values()) > MOST_MEMORY:
+        most = max(sizes, key=lambda step: sizes[step])
+        raise RunError(
+            f"{most} remembers {sizes[most] / MIB:,.0f} MiB; all that is remembered is written after each round, and may be "
+            f"{MOST_MEMORY // MIB:,} MiB: fewer clients, or a smaller model"
+        )
+    return {f"{step}/{name}": np.ascontiguousarray(kept) for step, own in memory.items() for name, kept in own.items()}
+
+
+def _memory(tensors: Mapping[str, np.ndarray]) -> dict[str, Memory]:
+    """The inverse of ``_named``."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for key in sorted(tensors.keys() - {"weights", "statistics"}):
+        step, _, name = key.partition("/")
+        found.setdefault(step, {})[name] = tensors[key]
+    return dict(found)
 
 
 def standing_of(folder: Path, layout: Layout) -> Standing | None:
@@ -98,7 +130,8 @@ def _standing(folder: Path, layout: Layout, refuse: Callable[[str], UserError]) 
         if whole:
             raise refuse(f"{ROUNDS} has finished rounds, but {STATE} is not there")
         return None
-    tensors, metadata = _read(folder / STATE, 4 * (layout.weight_count + layout.statistic_count) + MOST_BESIDE, refuse)
+    most = 4 * (layout.weight_count + layout.statistic_count) + MOST_BESIDE + MOST_MEMORY
+    tensors, metadata = _read(folder / STATE, most, refuse)
     if metadata["config_sha256"] != _sha256(_bytes(folder / CONFIG)):
         raise refuse(f"{CONFIG} is not the one that the run began with")
     known = int(metadata["records_length"])
@@ -114,8 +147,9 @@ def _standing(folder: Path, layout: Layout, refuse: Callable[[str], UserError]) 
     outcome = _OUTCOME.validate_json(metadata["outcome"], strict=True)
     state = ModelState(tensors["weights"], tensors["statistics"])
     return Standing(
-        at, state, outcome, finished, metadata["start"], metadata["dataset_sha256"], metadata["trigger_sha256"]
-    )
+        at, state, outcome, finished, metadata["start"], metadata["dataset_sha256"], metadata["trigger_sha256"],
+        _memory(tensors),
+    )  # fmt: skip
 
 
 def mend(folder: Path, standing: Standing | None) -> None:
@@ -133,7 +167,9 @@ def _read(file: Path, most: int, refuse: Callable[[str], UserError]) -> tuple[di
         metadata = _metadata(content)
     except Exception as error:
         raise refuse(f"{file.name} is damaged ({reason(error)})") from None
-    if tensors.keys() != {"weights", "statistics"}:
+    if not {"weights", "statistics"} <= tensors.keys() or not all(
+        "/" in n for n in tensors.keys() - {"weights", "statistics"}
+    ):
         raise refuse(f"{file.name} holds another model")
     claimed = metadata.pop("sha256", "")
     if claimed != _digest(tensors, metadata):
@@ -164,6 +200,8 @@ def _records(whole: bytes, at: int, refuse: Callable[[str], UserError]) -> list[
 def _digest(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(tensors):
+        if "/" in name:  # what is remembered may have any name, shape and type
+            digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape}".encode())
         digest.update(np.ascontiguousarray(tensors[name]).data)
     return digest.hexdigest()
 

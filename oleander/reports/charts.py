@@ -190,7 +190,12 @@ def _norms(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
         malicious = {c for record in last for c, bad in zip(record.client_ids, record.malicious, strict=True) if bad}
         for row, (pick, what) in enumerate(((_before, "as sent"), (_after, "after the defence"))):
             axes = grid[row, column]
-            values = [[pick(record, c) for record in last if c in record.client_ids] for c in clients]
+            norms_of = [[pick(record, c) for record in last if c in record.client_ids] for c in clients]
+            values = [[norm for norm in norms if norm is not None] or [0.0] for norms in norms_of]
+            if any(None in norms for norms in norms_of):
+                axes.text(
+                    0.5, 0.5, "mixed by a filter", transform=axes.transAxes, ha="center", va="center", fontsize=8.5
+                )
             colours = [MALICIOUS if c in malicious else BENIGN for c in clients]
             axes.bar(range(len(clients)), [interval(v).mean for v in values], color=colours, width=0.72)
             if len(last) > 1:
@@ -265,7 +270,7 @@ def _name(cell: Runs) -> str:
     return ", ".join(filter(None, (cell.x, cell.series)))
 
 
-def _pick(which: str) -> Callable[..., float]:
+def _pick(which: str) -> Callable[..., float | None]:
     return lambda record, client: getattr(record, which)[record.client_ids.index(client)]
 
 

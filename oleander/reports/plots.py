@@ -1,6 +1,7 @@
 """The figures of a run, from its folder alone, as PNG and SVG: scores by round, norms by client, and samples."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +152,12 @@ def _norms(rounds: list[RoundRecord], title: str) -> Figure:
     return figure
 
 
-def _norm_bars(axes: Axes, record: RoundRecord, norms: list[float], left_out: list[bool]) -> None:
+def _norm_bars(axes: Axes, record: RoundRecord, norms: Sequence[float | None], left_out: list[bool]) -> None:
     colours = [MALICIOUS if malicious else BENIGN for malicious in record.malicious]
-    bars = axes.bar(range(len(norms)), norms, color=colours, width=0.75)
+    heights = [0.0 if norm is None else norm for norm in norms]
+    if None in norms:
+        axes.text(0.5, 0.5, "mixed by\na filter", transform=axes.transAxes, ha="center", va="center", fontsize=8.5)
+    bars = axes.bar(range(len(norms)), heights, color=colours, width=0.75)
     for bar, colour, out in zip(bars, colours, left_out, strict=True):
         if out:
             bar.set(facecolor="white", edgecolor=colour, hatch="////", linewidth=0.8)

@@ -12,7 +12,7 @@ from oleander.experiment.records import RoundRecord, RunFolder, Summary, read_ro
 from oleander.experiment.study import Runs, StudyResult
 from oleander.settings.cli import known_scenarios, load_scenario_file
 from oleander.system.console import percent
-from strategies import is_filter, known_strategies
+from strategies import kind_of, known_strategies
 
 
 def print_list(console: Console) -> None:
@@ -22,8 +22,9 @@ def print_list(console: Console) -> None:
     single = {name: s.experiment.description for name, s in scenarios.items() if not s.study}
     studies = {name: s.experiment.description for name, s in scenarios.items() if s.study}
     attacks = {"none": "Malicious clients there are none."} | {n: p.summary for n, p in known_attacks().items()}
-    filters = {n: p.summary for n, p in known_strategies().items() if is_filter(p)}
-    rules = {n: p.summary for n, p in known_strategies().items() if not is_filter(p)}
+    kinds = ("rule", "filter", "finish")
+    steps = sorted(known_strategies().items(), key=lambda named: kinds.index(kind_of(named[1])))
+    strategies = {n if (kind := kind_of(p)) == "rule" else f"{n} ({kind})": p.summary for n, p in steps}
     console.print(_two_columns(single))
     console.print(
         "\n[bold]Studies[/]  the same, many runs each; --repeats N for N seeds, --sweep NAME=VALUE,… for one of your own"
@@ -31,8 +32,10 @@ def print_list(console: Console) -> None:
     console.print(_two_columns(studies))
     console.print("\n[bold]Attacks[/]  --attack NAME, steps joined by + (dba+scaling)")
     console.print(_two_columns(attacks))
-    console.print("\n[bold]Strategies[/]  --strategy NAME; filters before the rule, joined by + (clip+krum)")
-    console.print(_two_columns(rules | {f"{n} (filter)": s for n, s in filters.items()}))
+    console.print(
+        "\n[bold]Strategies[/]  --strategy NAME; filters, then one rule, then finishes, joined by + (clip+krum+noise)"
+    )
+    console.print(_two_columns(strategies))
     console.print("\nEvery setting is a flag: python simulate.py --help")
 
 
@@ -132,7 +135,7 @@ def _clients(record: RoundRecord, shown: int) -> str:
         record.client_ids, record.malicious, record.norms_before, record.norms_after, record.influence, strict=True
     )
     for client, malicious, before, after, influence in rows:
-        norm = f"{before:.2f}" if after == before else f"{before:.2f}→{after:.2f}"
+        norm = f"{before:.2f}" if after == before else f"{before:.2f}→{'mixed' if after is None else f'{after:.2f}'}"
         text = f"{client}{'*' if malicious else ''}: {norm}, {influence:.2f}"
         cells.append(f"[red]{text}[/]" if malicious else text)
     cells += [f"[yellow]{d['client']}: left out[/]" for d in record.dropped]

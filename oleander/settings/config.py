@@ -84,6 +84,8 @@ class Experiment:
     """How the server aggregates: filters, then one rule, joined by + (krum, clip+fedavg …; see --list)."""
     assumed_malicious: CountOrZero = 1
     """f, the number of malicious clients a round that the server's rule assumes; no rule knows the true number."""
+    root_samples: Count = 100
+    """Clean images of the server's own, for rules that ask for them: training images that no client was dealt, never test images."""
     on_bad_reply: Literal["fail", "drop"] = "fail"
     """A bad or missing reply ends the run (exit 1), or is left out of its round, and the record says so."""
     round_timeout: Positive = 3600.0

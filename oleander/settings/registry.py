@@ -24,7 +24,15 @@ class Plugin:
     summary: str
     """First line of its docstring."""
     returns: Any
-    """The type it is declared to return; it tells a filter from a rule."""
+    """The type it is declared to return; with ``takes`` it tells a filter from a rule."""
+    takes: Any = None
+    """The type of its first argument."""
+    asks: tuple[str, ...] = ()
+    """What it wants to know that is no setting: its keyword arguments out of ``KNOWLEDGE``."""
+
+
+KNOWLEDGE = {"strategies": ("memory", "rng", "layout", "root", "answers"), "attacks": ()}
+"""What a package's plug-ins may ask for by name besides settings."""
 
 
 @functools.cache
@@ -33,9 +41,10 @@ def find(package: str) -> dict[str, Plugin]:
 
     Raises:
         TypeError: a file without a public function of its own name, without a docstring or a return type, or whose
-            keyword arguments have neither a setting of that name nor a default. Such a file is a programming error.
+            keyword arguments have neither a default nor the name of a setting or of something that can be known. Such a file
+            is a programming error.
     """
-    return {name: _plugin(f"{package}.{name}", name) for name in names_in(package)}
+    return {name: _plugin(f"{package}.{name}", name, KNOWLEDGE[package]) for name in names_in(package)}
 
 
 def strategy_steps(experiment: Experiment) -> list[str]:
@@ -79,19 +88,24 @@ def bind(plugin: Plugin, experiment: Experiment) -> Callable[..., Any]:
     return functools.partial(plugin.function, **settings)
 
 
-def _plugin(module_name: str, name: str) -> Plugin:
+def _plugin(module_name: str, name: str, knowledge: tuple[str, ...]) -> Plugin:
     function = getattr(importlib.import_module(module_name), name, None)
     where = f"{module_name.replace('.', '/')}.py"
     if not callable(function):
         raise TypeError(f"{where}: wanted a function named {name}, as the file")
     summary = (inspect.getdoc(function) or "").partition("\n")[0]
-    returns = get_type_hints(function).get("return")
+    types = get_type_hints(function)
+    takes, returns = next(iter(types.values()), None), types.get("return")
     if not summary or returns is None:
         raise TypeError(f"{where}: {name} wants a docstring and a declared return type")
+    asks = []
     for keyword, parameter in _keywords(function).items():
-        if keyword not in SETTINGS and parameter.default is inspect.Parameter.empty:
-            raise TypeError(f"{where}: {keyword} of {name} is neither a setting nor has it a default")
-    return Plugin(name, function, summary, returns)
+        if keyword in knowledge:
+            asks.append(keyword)
+        elif keyword not in SETTINGS and parameter.default is inspect.Parameter.empty:
+            known = f", nor can it be known ({', '.join(knowledge)})" if knowledge else ""
+            raise TypeError(f"{where}: {keyword} of {name} is neither a setting nor has it a default{known}")
+    return Plugin(name, function, summary, returns, takes, tuple(asks))
 
 
 def _keywords(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
