@@ -39,27 +39,25 @@ class Target:
     tests: list[str]
 
 
-MODEL = ["test_learning.py", "test_training.py", "test_parameters.py"]
+MODEL = ["learning/test_learning.py", "learning/test_training.py", "learning/test_parameters.py"]
 FOLDERS = {
     "strategies": Target(
         ["*.py"],
-        [
-            "test_strategies.py", "test_sums.py", "test_server_strategy.py", "test_bad_replies.py", "test_rounds.py",
-            "test_waiting.py",
-        ],
+        ["strategies", "transport/test_waiting.py"],
     ),
-    "attacks": Target(["*.py"], ["test_attacks.py", "test_poisoning.py", "test_own_settings.py"]),
-    "clients": Target(["malicious.py", "benign.py"], [*MODEL, "test_poisoning.py"]),
-    "oleander/datasets": Target(["partition.py"], ["test_partition.py", "test_data.py"]),
+    "attacks": Target(["*.py"], ["attacks", "clients", "settings/test_declared.py"]),
+    "clients": Target(["malicious.py", "benign.py"], [*MODEL, "clients"]),
+    "oleander/datasets": Target(["partition.py"], ["datasets/test_partition.py", "datasets/test_data.py"]),
     "oleander/learning": Target(
         ["training.py", "evaluation.py", "parameters.py", "remembered.py"],
-        [*MODEL, "test_evaluation.py", "test_scores.py"],
+        [*MODEL, "learning/test_evaluation.py", "learning/test_scores.py"],
     ),
-    "oleander/settings": Target(["sweeps.py", "plan.py"], ["test_plan.py", "test_sweeps.py"]),
+    "oleander/settings": Target(["sweeps.py", "plan.py"], ["settings/test_plan.py", "settings/test_sweeps.py"]),
     "oleander/experiment": Target(
         ["intervals.py", "resume.py", "records.py"],
         [
-            "test_resume.py", "test_records.py", "test_standing.py", "test_exclusion.py", "test_study.py::test_interval_is_students",
+            *(f"experiment/test_{name}.py" for name in ("resume", "records", "standing", "exclusion")),
+            "experiment/test_study.py::test_interval_is_students",
         ],
     ),
     "oleander/network": Target(
@@ -150,7 +148,7 @@ def copy_to(folder: Path, tests: str) -> None:
 def configure(folder: Path, name: str) -> None:
     """The table that mutmut reads, in the copy's pyproject.toml."""
     target = FOLDERS[name]
-    tests = [f"tests/{test}" for test in target.tests if (folder / "tests" / test.partition("::")[0]).is_file()]
+    tests = [f"tests/{test}" for test in target.tests if (folder / "tests" / test.partition("::")[0]).exists()]
     settings = {
         "source_paths": PACKAGES,
         "only_mutate": [

@@ -25,7 +25,7 @@ from oleander.settings.plan import Chart, Published
 from oleander.system.console import PlainConsole, console_on, error_line, notice, say_error
 from oleander.system.errors import UserError
 from oleander.system.files import absolute, appending, file_name, replace_file
-from tests.test_records import ROUND, START, SUMMARY, folder_of
+from tests.experiment.test_records import ROUND, START, SUMMARY, folder_of
 
 SECRET = b"what stands outside\n"
 

@@ -36,8 +36,8 @@ from oleander.system.errors import UserError
 from oleander.system.files import absolute
 from oleander.system.foreign import read_bytes
 from tests.conftest import write_images
+from tests.learning.test_weights import dataset
 from tests.programs import ROOT
-from tests.test_weights import dataset
 
 STATE = fresh_model(10, 0).state_dict()
 SHAPE = tuple(STATE["linear.weight"].shape)

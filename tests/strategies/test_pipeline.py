@@ -25,8 +25,8 @@ from strategies import Pipeline, Server, Step, pipeline_of
 from strategies.fedavg import fedavg
 from strategies.krum import krum
 from tests.cohorts import random_cohort
+from tests.experiment.test_records import START, SUMMARY, folder_of
 from tests.played_network import Network, run
-from tests.test_records import START, SUMMARY, folder_of
 
 HEADER = '''"""A strategy of a test's."""
 from dataclasses import replace

@@ -10,7 +10,7 @@ from oleander.experiment.progress import StudyListener
 from oleander.settings.cli import known_scenarios, load_scenario_file, parse, parse_command
 from oleander.settings.plan import plan_of
 from oleander.system.errors import UserError
-from tests.test_records import SUMMARY
+from tests.experiment.test_records import SUMMARY
 
 
 def plan(*arguments):

@@ -23,7 +23,7 @@ from strategies.median import median
 from strategies.multi_krum import multi_krum
 from tests.cohorts import random_cohort, updates
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CORES = ("Prescott", "Nehalem", "Haswell", "SkylakeX")
 """Processors whose kernels OpenBLAS can be told to take, the newer of them where this machine has their instructions."""
 
@@ -134,7 +134,7 @@ def chosen_by_integers(deltas: np.ndarray, f: int, m: int) -> list[int]:
 
 KERNELS = """
 import numpy as np
-from tests.test_ties import chosen
+from tests.strategies.test_ties import chosen
 for seed in range(8):
     row = np.random.default_rng(seed).normal(size=30_011).astype(np.float32)
     one, other = (np.random.default_rng((seed, i)).permutation(row) for i in range(2))

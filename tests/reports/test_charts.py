@@ -12,7 +12,7 @@ from oleander.experiment.records import RoundRecord
 from oleander.experiment.study import Runs, StudyResult
 from oleander.reports import charts
 from oleander.settings.plan import Chart, Published
-from tests.test_records import ROUND, START, SUMMARY
+from tests.experiment.test_records import ROUND, START, SUMMARY
 
 
 def runs_of(x, folders):

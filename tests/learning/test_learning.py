@@ -148,7 +148,7 @@ def test_fit_is_bit_exact_and_keyed_by_seed_round_and_client(precision, m, batch
 
 def test_training_makes_no_optimiser_object_whose_first_one_imports_pytorchs_compiler():
     script = (
-        "import sys; from tests.shards import shard; from tests.test_learning import SETTINGS, fit, BenignClient\n"
+        "import sys; from tests.shards import shard; from tests.learning.test_learning import SETTINGS, fit, BenignClient\n"
         "fit(BenignClient, SETTINGS, data=shard(8)); print('torch._dynamo' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -14,7 +14,7 @@ from oleander.settings.config import SETTINGS, SHARED, Experiment
 from oleander.settings.plan import plan_of
 from oleander.system.errors import UserError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_flags_go_over_the_scenario_and_the_scenario_over_the_defaults(tmp_path):

@@ -25,8 +25,8 @@ from oleander.reports.caveats import counted, warnings_of
 from oleander.reports.webpage import write_study_page
 from oleander.settings.config import Experiment
 from oleander.system.errors import UserError
+from tests.experiment.test_records import ROUND, START, SUMMARY
 from tests.programs import ROOT, TINY, command, run, summary
-from tests.test_records import ROUND, START, SUMMARY
 
 
 def test_interval_is_students():
