@@ -37,6 +37,23 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
+class Victims:
+    """The images that an attack's success is measured on: the ASR is the share of them that get the label the attacker wants."""
+
+    wanted: NDArray[np.int64]
+    """(m,) the label of each image that is a success; −1 for one that does not count. Where none counts there is no ASR."""
+    stamped: bool = True
+    """Whether they carry the trigger."""
+    images: NDArray[np.uint8] | None = None
+    """(m, 3, h, w) images of the attack's own, held out of training; None: the test's."""
+
+
+def of_other_classes(labels: NDArray[np.int64], target: int) -> Victims:
+    """Every test image that is not of the target class, stamped."""
+    return Victims(np.where(np.asarray(labels) != target, target, -1))
+
+
+@dataclass(frozen=True)
 class Scores:
     """What one evaluation found; all None where none was asked for."""
 

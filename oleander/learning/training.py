@@ -5,8 +5,8 @@ sees the same images. Order for an image: random crop and flip → trigger → n
 Nothing in a step waits for the device; bf16 is autocast's, over weights and an optimiser in fp32.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import cast
 
 import torch
@@ -22,6 +22,20 @@ from oleander.system.streams import torch_generator
 PAD = 4
 Finish = Callable[[Tensor], Tensor]
 """Augmented pixels (m, 3, h, w) in [0, 1] of the whole shard → the pixels to train on."""
+Tensors = list[Tensor]
+"""One for each trained parameter, in the model's order, on its device."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a malicious client changes in its local training; each is given what it may look at and returns something new."""
+
+    loss: Callable[[Tensor, Tensors], Tensor] | None = None
+    """A step's loss and the weights → the loss that is minimised."""
+    gradients: Callable[[Tensors], Tensors] | None = None
+    """A step's gradients → those that the optimiser takes; its momentum and weight decay come after them."""
+    weights: Callable[[Tensors], Tensors] | None = None
+    """The weights after a step → where they are put."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +43,15 @@ class Fit:
     """What one local training reports."""
 
     loss: float
-    """Mean loss over the last epoch."""
+    """Mean cross-entropy over the last epoch, whatever hooks made of it."""
     images: int
     """Images passed through the model, all epochs."""
 
 
 def train(
-    model: nn.Module, shard: Shard, experiment: Experiment, round_number: int, finish: Finish = lambda pixels: pixels
-) -> Fit:
+    model: nn.Module, shard: Shard, experiment: Experiment, round_number: int,
+    finish: Finish = lambda pixels: pixels, hooks: Sequence[Hooks] = (),
+) -> Fit:  # fmt: skip
     """Train the model in place on the shard, ``local_epochs`` times, with a fresh SGD.
 
     Args:
@@ -45,6 +60,7 @@ def train(
         experiment: epochs, batch size, learning rate, precision (fp32 or bf16) and the rest.
         round_number: keys the batches, and the augmentation unless that is drawn once, with the seed and the client.
         finish: what happens to pixels between augmentation and normalisation (a malicious client's trigger).
+        hooks: what a malicious client changes in losses, gradients and weights, in this order.
     """
     device = next(model.parameters()).device
     key = (experiment.seed, round_number, shard.client_id)
@@ -54,6 +70,9 @@ def train(
     augmentation = _generator("augment", (experiment.seed, drawn_in, shard.client_id))
     order = _generator("batches", key)
     optimiser = _SGD(model, experiment)
+    on_loss, on_gradients, on_weights = (
+        [getattr(h, f.name) for h in hooks if getattr(h, f.name)] for f in fields(Hooks)
+    )
     model.train()
     inputs, total = None, torch.zeros((), device=device)
     for _ in range(experiment.local_epochs):
@@ -64,8 +83,15 @@ def train(
             model.zero_grad(set_to_none=True)
             with autocast(experiment.precision, device):
                 loss = F.cross_entropy(model(inputs[batch]), labels[batch])
-            loss.backward()
+            minimised = loss
+            for change in on_loss:
+                minimised = change(minimised, optimiser.parameters)
+            minimised.backward()
+            for mask in on_gradients:
+                _put(optimiser.gradients, mask(optimiser.gradients))
             optimiser.step()
+            for move in on_weights:
+                _put(optimiser.parameters, move([weight.detach() for weight in optimiser.parameters]))
             total += loss.detach() * len(batch)
     return Fit(loss=float(total) / len(labels), images=experiment.local_epochs * len(labels))
 
@@ -78,13 +104,23 @@ class _SGD:
         self.momenta: list[Tensor | None] = [None] * len(self.parameters)
         self.lr, self.momentum, self.weight_decay = experiment.lr, experiment.momentum, experiment.weight_decay
 
+    @property
+    def gradients(self) -> Tensors:
+        return [cast(Tensor, parameter.grad) for parameter in self.parameters]  # after backward each has one
+
     @torch.no_grad()
     def step(self) -> None:
-        gradients = [cast(Tensor, parameter.grad) for parameter in self.parameters]  # after backward each has one
         sgd(
-            self.parameters, gradients, self.momenta, fused=True, lr=self.lr, momentum=self.momentum,
+            self.parameters, self.gradients, self.momenta, fused=True, lr=self.lr, momentum=self.momentum,
             weight_decay=self.weight_decay, dampening=0.0, nesterov=False, maximize=False,
         )  # fmt: skip
+
+
+@torch.no_grad()
+def _put(places: Tensors, values: Tensors) -> None:
+    """Copy new values over old ones, each into its own place."""
+    for place, value in zip(places, values, strict=True):
+        place.copy_(value)
 
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
