@@ -27,7 +27,7 @@ from pathlib import Path
 from benchmarks.common import arguments, show, write
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ["attacks", "clients", "oleander", "strategies"]
+PACKAGES = ["attacks", "clients", "oleander", "repairs", "strategies"]
 UNTOUCHED = ["simulate.py", "server.py", "scenarios", "benchmarks", "docs", "README.md", "constraints.txt"]
 
 

@@ -17,6 +17,7 @@ ORDER = (
     ("attacks", "oleander.transport"),
     ("clients",),
     ("strategies",),
+    ("repairs",),
     ("oleander.experiment",),
     ("oleander.learning.checkpoints.pretrain", "oleander.learning.checkpoints.central"),
     ("oleander.reports",),
@@ -24,7 +25,7 @@ ORDER = (
     ("clients.__main__",),
     ("server", "simulate"),
 )
-OURS = {"attacks", "clients", "oleander", "strategies", "server", "simulate"}
+OURS = {"attacks", "clients", "oleander", "repairs", "strategies", "server", "simulate"}
 FILES = [p for p in ROOT.rglob("*.py") if p.relative_to(ROOT).parts[0].removesuffix(".py") in OURS]
 
 
@@ -53,7 +54,7 @@ def test_imports_follow_the_data(path):
         assert layer(other) <= layer(module), f"{module} imports {other}, which comes after it"
 
 
-@pytest.mark.parametrize("package", ["attacks", "strategies"])
+@pytest.mark.parametrize("package", ["attacks", "strategies", "repairs"])
 def test_maths_is_free_of_flower_and_ray(package):
     for path in (ROOT / package).glob("*.py"):
         if path.name != "flower.py":

@@ -1,7 +1,9 @@
 """The server's side of a run, from its first round to its last, whatever network its clients are in."""
 
+import time
 from collections.abc import Callable
 
+import numpy as np
 import psutil
 import torch
 from flwr.serverapp import Grid
@@ -11,7 +13,7 @@ from oleander.datasets.data import Shard, normalise
 from oleander.datasets.partition import root_shard
 from oleander.experiment.prepare import Setup
 from oleander.experiment.recorder import Listener, Recorder
-from oleander.experiment.records import RunFolder, Summary
+from oleander.experiment.records import Repaired, RunFolder, Summary
 from oleander.experiment.resume import mend
 from oleander.experiment.samples import write_samples
 from oleander.learning.devices import gpu_name, prepare_device
@@ -23,8 +25,10 @@ from oleander.learning.updates import Update
 from oleander.learning.weights import save_model
 from oleander.models.resnet18light import ResNet18Light
 from oleander.system.environment import environment
+from oleander.system.errors import RunError
 from oleander.system.machine import cpu_count
 from oleander.transport.roster import Roster, SimulatedRoster
+from repairs import repaired
 from strategies import Server
 from strategies.flower import PipelineStrategy
 
@@ -74,6 +78,7 @@ def federate(
     watcher = _Watch(
         listener, cores if clients_are_here and device.type == "cpu" else None, experiment.client_threads or 1
     )
+    server = server_of(setup, device)
     strategy = PipelineStrategy(
         experiment,
         setup.pipeline,
@@ -84,7 +89,7 @@ def federate(
         watcher,
         roster or SimulatedRoster(experiment),
         done,
-        server=server_of(setup, device),
+        server=server,
         memory=setup.standing.memory if setup.standing else {},
     )
     recorder = Recorder(setup, strategy, folder, listener, device, cores)
@@ -99,7 +104,20 @@ def federate(
     finally:
         recorder.close()  # a round whose clients failed leaves the one before it on record
     sha256 = save_model(folder.path / "model.safetensors", setup.layout, strategy.state)
-    return recorder.summary(sha256, began or psutil.Process().create_time())
+    after = _repaired(setup, folder, recorder, server) if setup.repairs else None
+    return recorder.summary(sha256, began or psutil.Process().create_time(), after)
+
+
+def _repaired(setup: Setup, folder: RunFolder, recorder: Recorder, server: Server) -> Repaired:
+    """Repair the final model, score it, and write it beside the one that came out of the rounds."""
+    began = time.monotonic()
+    model = repaired(recorder.strategy.state, setup.repairs, server)
+    if not (np.isfinite(model.weights).all() and np.isfinite(model.statistics).all()):
+        raise RunError(f"--repair {setup.experiment.repair}: the repaired model has values that are not finite")
+    scores = recorder.scores_of(model)
+    sha256 = save_model(folder.path / "model_repaired.safetensors", setup.layout, model)
+    assert scores.mta is not None and scores.loss is not None
+    return Repaired(scores.mta, scores.asr, scores.loss, sha256, time.monotonic() - began)
 
 
 def client_config(setup: Setup) -> dict[str, str]:
@@ -114,7 +132,7 @@ def client_config(setup: Setup) -> dict[str, str]:
 
 def server_of(setup: Setup, device: torch.device) -> Server:
     """What the server has besides its clients' replies, and the strategy's steps ask for."""
-    experiment, layout, asks = setup.experiment, setup.layout, setup.pipeline.asks
+    experiment, layout, asks = setup.experiment, setup.layout, setup.asks
 
     def model_of(state: ModelState) -> nn.Module:
         model = ResNet18Light(len(setup.dataset.classes)).to(device).to(memory_format=torch.channels_last)
@@ -125,9 +143,9 @@ def server_of(setup: Setup, device: torch.device) -> Server:
         with torch.inference_mode():
             return model_of(state).eval()(normalise(pixels.to(device))).float().cpu()
 
-    def trained(start: ModelState, shard: Shard, round_number: int) -> Update:
+    def trained(start: ModelState, shard: Shard, round_number: int, **settings: float) -> Update:
         model = model_of(start)
-        train(model, shard, experiment, round_number)
+        train(model, shard, experiment.changed(**settings), round_number)
         end = layout.flatten(arrays_of(model))
         return Update(
             shard.client_id, end.weights - start.weights, end.statistics - start.statistics, len(shard.labels)

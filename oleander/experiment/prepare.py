@@ -22,7 +22,8 @@ from oleander.settings.declared import declared
 from oleander.system.errors import UserError
 from oleander.system.files import absolute
 from oleander.system.machine import cpu_count
-from strategies import Pipeline, pipeline_of
+from repairs import repairs_of
+from strategies import Pipeline, Step, pipeline_of
 
 MOST_THREADS = 8
 """Beyond these a batch of 64 small images has too little work for a thread."""
@@ -42,8 +43,15 @@ class Setup:
     shard_sizes: list[int]
     trigger_sha256: str
     """Of some stamped test images: by it a trigger is known again, whatever file it came from."""
+    repairs: tuple[Step, ...] = ()
+    """What is done to the final model after the last round."""
     standing: Standing | None = None
     """Where a run stands that stopped and goes on; ``start`` is then the model that it goes on from."""
+
+    @property
+    def asks(self) -> set[str]:
+        """What strategy and repairs want to know."""
+        return self.pipeline.asks | {ask for step in self.repairs for ask in step.asks}
 
 
 class Sources:
@@ -81,7 +89,7 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
     check_counts(experiment)
     if experiment.out and not stopped:
         check_free(Path(experiment.out))
-    attack, pipeline = attack_of(experiment), pipeline_of(experiment)
+    attack, pipeline, repairs = attack_of(experiment), pipeline_of(experiment), repairs_of(experiment)
     dataset = sources.dataset(experiment.dataset, experiment.data_dir)
     if experiment.target >= len(dataset.classes):
         raise UserError(
@@ -89,7 +97,7 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
             f"0 ({dataset.classes[0]}) to {len(dataset.classes) - 1} ({dataset.classes[-1]})"
         )
     shards = partition(dataset, experiment)
-    if "root" in pipeline.asks:
+    if any("root" in step.asks for step in (*pipeline.steps, *repairs)):
         root_shard(dataset, experiment)  # enough images are left
     trigger_sha256 = probe_hash(dataset, attack.trigger)
     layout = layout_of(len(dataset.classes))
@@ -120,7 +128,7 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
         client_threads=experiment.client_threads or threads_for(experiment),
     )
     sizes = [len(rows) for rows in shards]
-    return Setup(resolved, dataset, attack, pipeline, layout, start, sizes, trigger_sha256, standing)
+    return Setup(resolved, dataset, attack, pipeline, layout, start, sizes, trigger_sha256, repairs, standing)
 
 
 def with_files(setup: Setup) -> Experiment:

@@ -8,7 +8,7 @@ import torch
 from flwr.app import ArrayRecord, MetricRecord
 
 from oleander.experiment.prepare import Setup
-from oleander.experiment.records import RoundRecord, RunFolder, Summary, detection_rates
+from oleander.experiment.records import Repaired, RoundRecord, RunFolder, Summary, detection_rates
 from oleander.experiment.resume import keep
 from oleander.learning.evaluation import Classifier, Cores, Scores, classifier, evaluate
 from oleander.learning.parameters import ModelState, load_arrays
@@ -121,6 +121,11 @@ class Recorder:
         images, labels = dataset.test_images, dataset.test_labels
         return evaluate(classify, images, labels, trigger, experiment.target, self.device, self.cores)
 
+    def scores_of(self, state: ModelState) -> Scores:
+        """The scores of a model that no round came to, on the same images."""
+        load_arrays(self.model, self.setup.layout.unflatten(state))
+        return self._scores(self.setup.experiment.rounds, classifier(self.model, self.setup.experiment.precision))
+
     def _record(
         self, round_number: int, outcome: RoundOutcome, scores: Scores, evaluation_seconds: float
     ) -> RoundRecord:
@@ -150,7 +155,7 @@ class Recorder:
     def _kept_with(self) -> dict[str, str]:
         return self._about | {"trigger_sha256": self.setup.trigger_sha256}
 
-    def summary(self, model_sha256: str, began: float) -> Summary:
+    def summary(self, model_sha256: str, began: float, repaired: Repaired | None = None) -> Summary:
         """The run in one object; ``began`` is when this process took it up, in seconds since the epoch."""
         experiment, first, last = self.setup.experiment, self.records[0], self.records[-1]
         assert first.mta is not None and last.mta is not None  # whatever --evaluate says
@@ -173,6 +178,8 @@ class Recorder:
             **self._about,
             device=str(self.device),
             seconds=self._seconds(began),
+            repair=experiment.repair,
+            repaired=repaired,
         )
 
     def _seconds(self, began: float) -> dict[str, float]:

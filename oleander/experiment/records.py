@@ -74,6 +74,20 @@ class RoundRecord:
 
 
 @dataclass(frozen=True)
+class Repaired:
+    """The final model after ``--repair``."""
+
+    __pydantic_config__ = STRICT
+    mta: Rate
+    asr: Rate | None
+    loss: float | None
+    model_sha256: str
+    """SHA-256 of model_repaired.safetensors."""
+    seconds: float
+    """Of the repair and its scores."""
+
+
+@dataclass(frozen=True)
 class Summary:
     """A finished run in one object."""
 
@@ -100,6 +114,9 @@ class Summary:
     dataset_sha256: str
     device: str
     seconds: dict[str, float]
+    repair: str = "none"
+    repaired: Repaired | None = None
+    """None where nothing was to be repaired."""
 
 
 @with_config(ConfigDict(strict=True, extra="allow"))

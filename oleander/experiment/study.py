@@ -81,6 +81,11 @@ class Runs:
         values = [summary.asr for summary in self.summaries if summary.asr is not None]
         return interval(values) if values else None
 
+    def repaired(self, score: str) -> Interval | None:
+        """``mta`` or ``asr`` of the repaired models, over the seeds; None where none was repaired."""
+        values = [value for s in self.summaries if s.repaired and (value := getattr(s.repaired, score)) is not None]
+        return interval(values) if values else None
+
     def baseline_asr(self) -> float | None:
         """Mean over the seeds' starting models: what the trigger does without an attack."""
         values = [summary.baseline_asr for summary in self.summaries if summary.baseline_asr is not None]
@@ -167,11 +172,24 @@ class StudyFolder:
         differing = varied([job.experiment for job in jobs])
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["scenario", *differing, "seed", *_SCORES, "seconds", "model_sha256", "folder"])
+        writer.writerow(
+            [
+                "scenario",
+                *differing,
+                "seed",
+                *_SCORES,
+                "repaired_mta",
+                "repaired_asr",
+                "seconds",
+                "model_sha256",
+                "folder",
+            ]
+        )
         for job in jobs:
             if is_finished(job.folder):
                 summary = read_summary(job.folder)
                 scores = [_cell(getattr(summary, name)) for name in _SCORES]
+                scores += [_cell(getattr(summary.repaired, name, None)) for name in ("mta", "asr")]
                 writer.writerow(
                     [_cell(job.experiment.scenario), *(_cell(getattr(job.experiment, name)) for name in differing),
                      summary.seed, *scores, f"{summary.seconds['total']:.1f}", summary.model_sha256, f"runs/{job.folder.name}"]
@@ -227,8 +245,9 @@ def run_key(setup: Setup) -> str:
     experiment = setup.experiment
     if experiment.on_bad_reply == "fail":  # then a timeout ends a run, and changes none
         experiment = dataclasses.replace(experiment, round_timeout=Experiment.round_timeout)
+    unused = set() if "root" in setup.asks else {"root_samples"}
     paths = {name for name, setting in declared().items() if setting.is_path}
-    settings = {k: v for k, v in experiment.settings().items() if k not in NOT_IN_KEY and k not in paths}
+    settings = {k: v for k, v in experiment.settings().items() if k not in {*NOT_IN_KEY, *paths, *unused}}
     digest = hashlib.sha256(json.dumps([KEY_VERSION, settings], sort_keys=True).encode())
     digest.update(setup.dataset.fingerprint.encode())
     digest.update(setup.start.state.weights.data)

@@ -7,8 +7,8 @@ from oleander.datasets.data import Shard
 from oleander.learning.parameters import ModelState
 from oleander.learning.updates import Update
 
-Train = Callable[[ModelState, Shard, int], Update]
-"""A global model, a shard and a round → the update that the clients' own local training makes of them."""
+Train = Callable[..., Update]
+"""A global model, a shard, a round, and by name settings that are to be others → the update that the clients' own training makes."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,6 @@ class Root:
     shard: Shard
     train: Train
 
-    def update(self, start: ModelState, round_number: int) -> Update:
-        """The update that an honest client with these images would send."""
-        return self.train(start, self.shard, round_number)
+    def update(self, start: ModelState, round_number: int, **settings: float) -> Update:
+        """The update that an honest client with these images would send; with other ``settings`` (``lr``, ``local_epochs``)."""
+        return self.train(start, self.shard, round_number, **settings)

@@ -12,6 +12,7 @@ from oleander.experiment.records import RoundRecord, RunFolder, Summary, read_ro
 from oleander.experiment.study import Runs, StudyResult
 from oleander.settings.cli import known_scenarios, load_scenario_file
 from oleander.system.console import percent
+from repairs import known_repairs
 from strategies import kind_of, known_strategies
 
 
@@ -36,6 +37,9 @@ def print_list(console: Console) -> None:
         "\n[bold]Strategies[/]  --strategy NAME; filters, then one rule, then finishes, joined by + (clip+krum+noise)"
     )
     console.print(_two_columns(strategies))
+    repairs = {"none": "The final model stays as it is."} | {n: p.summary for n, p in known_repairs().items()}
+    console.print("\n[bold]Repairs[/]  --repair NAME, of the final model, steps joined by +")
+    console.print(_two_columns(repairs))
     console.print("\nEvery setting is a flag: python simulate.py --help")
 
 
@@ -87,12 +91,14 @@ def print_study(console: Console, folder: Path, study: StudyResult) -> None:
         for name in filter(None, (chart.series_title, chart.x_title or "setting")):
             table.add_column(escape(name))
         told = ("published MTA", "published ASR") if published else ()
-        for name in ("runs", "MTA, %", "ASR, %", "baseline ASR", *told):
+        mended = any(cell.repaired("mta") for cell in chart.cells)
+        after = ("repaired MTA, %", "repaired ASR, %") if mended else ()
+        for name in ("runs", "MTA, %", "ASR, %", *after, "baseline ASR", *told):
             table.add_column(name, justify="right")
         for cell in chart.cells:
             place = [escape(cell.series), escape(cell.x)] if chart.series_title else [escape(cell.x)]
             said = [percent(cell.published.mta), percent(cell.published.asr)] if published else []
-            table.add_row(*place, str(len(cell.summaries)), *_scores_of(cell), *said)
+            table.add_row(*place, str(len(cell.summaries)), *_scores_of(cell, mended), *said)
         console.print()
         console.print(table)
     if study.repeats > 1:
@@ -103,8 +109,11 @@ def print_study(console: Console, folder: Path, study: StudyResult) -> None:
     console.print(f"results in [bold]{escape(str(folder))}[/]")
 
 
-def _scores_of(cell: Runs) -> list[str]:
-    return [shown(cell.mta()), shown(cell.asr()), percent(cell.baseline_asr())] if cell.summaries else ["–"] * 3
+def _scores_of(cell: Runs, mended: bool) -> list[str]:
+    after = [shown(cell.repaired(score)) for score in ("mta", "asr")] if mended else []
+    if not cell.summaries:
+        return ["–"] * (3 + len(after))
+    return [shown(cell.mta()), shown(cell.asr()), *after, percent(cell.baseline_asr())]
 
 
 def _title(summary: Summary) -> str:
@@ -120,6 +129,10 @@ def _closing_lines(summary: Summary) -> list[str]:
         f"MTA {percent(summary.mta)} (baseline {percent(summary.baseline_mta)})   "
         f"ASR {percent(summary.asr)} (baseline {percent(summary.baseline_asr)})   start: {escape(summary.start)}"
     ]
+    if summary.repaired:
+        lines.append(
+            f"after repair {escape(summary.repair)}: MTA {percent(summary.repaired.mta)}   ASR {percent(summary.repaired.asr)}"
+        )
     if summary.true_positive_rate is not None and summary.strategy != "fedavg":
         lines.append(
             f"the defence left out {percent(summary.true_positive_rate)} of the malicious updates "

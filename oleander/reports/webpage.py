@@ -158,6 +158,7 @@ def _chart(chart: Chart[Runs], drawn: Sequence[Path]) -> dict[str, Any]:
         "chart": chart,
         "figures": [figure(file.read_text(encoding="utf-8")) for file in drawn if file.name in names],
         "published": any(cell.published.given for cell in chart.cells),
+        "repaired": any(cell.repaired("mta") for cell in chart.cells),
     }
 
 

@@ -17,7 +17,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from oleander.settings.config import SETTINGS, Experiment, checked, shown_value, validated
-from oleander.settings.declared import declared, names_in, users_of
+from oleander.settings.declared import PACKAGES, declared, names_in, users_of
 from oleander.settings.help import flags_class, settings_in
 from oleander.settings.ranges import Count
 from oleander.settings.registry import attack_steps, strategy_steps
@@ -146,7 +146,9 @@ def check_used(settings: Mapping[str, Any], experiments: Sequence[Experiment], s
     used = {name for experiment in experiments for name, _ in experiment.own}
     for name in (name for name in settings if name in declared() and name not in used):
         owner = declared()[name].plugin
-        flag = "attack" if owner in names_in("attacks") else "strategy"
+        flag = {"attacks": "attack", "strategies": "strategy", "repairs": "repair"}[
+            next(package for package in PACKAGES if owner in names_in(package))
+        ]
         instead = " or ".join(dict.fromkeys(f"--{flag} {getattr(e, flag)}" for e in experiments[:3]))
         also = [user for user in users_of(name) if user != owner]
         whose = f"{name} is {owner}'s" + (f" (used by {', '.join(also)} too)" if also else "")
@@ -161,7 +163,7 @@ def steps_in(scenario: Scenario) -> list[Experiment]:
     points, swept = scenario.study.get("point", []), scenario.study.get("sweep", {})  # amiss, the plan refuses them
     entries = [entry for entry in points if isinstance(entry, dict)] if isinstance(points, list) else []
     found = [scenario.experiment]
-    for name in ("attack", "strategy"):
+    for name in ("attack", "strategy", "repair"):
         values = [entry[name] for entry in entries if name in entry]
         axis = swept.get(name) if isinstance(swept, dict) else None
         values += axis if isinstance(axis, list) else []

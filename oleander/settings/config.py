@@ -84,8 +84,10 @@ class Experiment:
     """How the server aggregates: filters, then one rule, joined by + (krum, clip+fedavg …; see --list)."""
     assumed_malicious: CountOrZero = 1
     """f, the number of malicious clients a round that the server's rule assumes; no rule knows the true number."""
+    repair: str = "none"
+    """What the server does to the final model: none, or steps joined by + (finetune …; see --list)."""
     root_samples: Count = 100
-    """Clean images of the server's own, for rules that ask for them: training images that no client was dealt, never test images."""
+    """Clean images of the server's own, for rules and repairs that ask for them: training images that no client was dealt."""
     on_bad_reply: Literal["fail", "drop"] = "fail"
     """A bad or missing reply ends the run (exit 1), or is left out of its round, and the record says so."""
     round_timeout: Positive = 3600.0
@@ -124,7 +126,10 @@ class Experiment:
     def __post_init__(self) -> None:
         """Let ``own`` hold what attack and strategy use, at its default where nothing was said."""
         given = dict(self.own)
-        used = {name: given.get(name, setting.default) for name, setting in in_use(self.attack, self.strategy).items()}
+        used = {
+            name: given.get(name, setting.default)
+            for name, setting in in_use(self.attack, self.strategy, self.repair).items()
+        }
         object.__setattr__(self, "own", tuple(sorted(used.items())))
 
     def __getattr__(self, name: str) -> Any:

@@ -17,7 +17,7 @@ import docstring_parser
 
 from oleander.settings.ranges import VOCABULARY, FilePath
 
-PACKAGES = ("attacks", "strategies")
+PACKAGES = ("attacks", "strategies", "repairs")
 MACHINERY = ("strategies.flower",)
 
 
@@ -150,9 +150,10 @@ def users_of(setting: str) -> tuple[str, ...]:
     )
 
 
-def in_use(attack: str, strategy: str) -> dict[str, Setting]:
+def in_use(attack: str, strategy: str, repair: str = "none") -> dict[str, Setting]:
     """Name → setting, of those that plug-ins declare and that these steps (joined by +) are given; unknown steps use none."""
     steps = [("attacks", name) for name in attack.split("+")]
     steps += [("strategies", name) for name in (*strategy.split("+"), "fedavg")]
+    steps += [("repairs", name) for name in repair.split("+")]
     used = {name for package, step in steps if step in names_in(package) for name in declaration(package, step).uses}
     return {name: setting for name, setting in declared().items() if name in used}

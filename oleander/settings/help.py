@@ -32,7 +32,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "network": ("clients", "clients_per_round", "min_clients", "round_timeout", "on_bad_reply"),
     "training": ("local_epochs", "batch_size", "lr", "momentum", "weight_decay", "augment", "precision"),
     "attack": ("attack", "malicious", "poison_rate", "target", "attack_rounds"),
-    "defence": ("strategy", "assumed_malicious", "root_samples"),
+    "defence": ("strategy", "assumed_malicious", "repair", "root_samples"),
     "evaluation": ("evaluate", "evaluate_asr", "no_cache"),
     "engine": ("actors", "client_cpus", "client_gpus", "client_threads", "ray_address"),
     "output": ("out",),
@@ -55,7 +55,7 @@ def flags_class(kind: type, default: Mapping[str, Any], shown: Experiment | None
     for title, names in GROUPS.items():
         group = [_field(name, shared[name].type, default[name], _docs(Experiment)[name]) for name in names]
         fields.append(_group(title, None, group))
-    used = in_use(shown.attack, shown.strategy) if shown else declared()
+    used = in_use(shown.attack, shown.strategy, shown.repair) if shown else declared()
     for plugin in dict.fromkeys(setting.plugin for setting in declared().values()):
         own = [setting for setting in declared().values() if setting.plugin == plugin]
         group = [_field(s.name, s.type, default[s.name], s.help, hidden=s.name not in used) for s in own]

@@ -31,7 +31,11 @@ class Plugin:
     """What it wants to know that is no setting: its keyword arguments out of ``KNOWLEDGE``."""
 
 
-KNOWLEDGE = {"strategies": ("memory", "rng", "layout", "root", "answers"), "attacks": ()}
+KNOWLEDGE = {
+    "strategies": ("memory", "rng", "layout", "root", "answers"),
+    "attacks": (),
+    "repairs": ("rng", "layout", "root", "answers"),
+}
 """What a package's plug-ins may ask for by name besides settings."""
 
 
@@ -62,10 +66,23 @@ def attack_steps(experiment: Experiment) -> list[str]:
     Raises:
         UserError: an unknown name (lists the known), one that is there twice, or ``none`` with others.
     """
-    if experiment.attack == "none":
+    return _steps_or_none("attack", experiment.attack, "attacks")
+
+
+def repair_steps(experiment: Experiment) -> list[str]:
+    """The names that ``--repair`` joins; [] for ``none``.
+
+    Raises:
+        UserError: as for ``--attack``.
+    """
+    return _steps_or_none("repair", experiment.repair, "repairs")
+
+
+def _steps_or_none(flag: str, joined: str, package: str) -> list[str]:
+    if joined == "none":
         return []
-    asked = f"--attack {experiment.attack}"
-    names = _steps(asked, experiment.attack, ("none", *names_in("attacks")))
+    asked = f"--{flag} {joined}"
+    names = _steps(asked, joined, ("none", *names_in(package)))
     if "none" in names:
         raise UserError(f"{asked}: none stands alone")
     for name in names:
