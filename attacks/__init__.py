@@ -4,7 +4,8 @@ A step is a function of the file's name that takes the attack so far and returns
 
     def blend(attack: Attack, *, blend_image: str, blend_alpha: float) -> Attack
 
-Its keyword arguments are the settings (``oleander.settings.config``) of those names, its docstring's first line stands in
+Its keyword arguments are the settings (``oleander.settings.config``) of those names, and ``image: ImageSpace`` where it wants to know
+what the dataset's images are: how many channels, how large, how normalised. Its docstring's first line stands in
 ``--list``. What an attack can change are the fields of ``Attack``. A new attack is one new file (CONTRIBUTING.md).
 """
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oleander.datasets.data import Dataset, Shard
+from oleander.datasets.space import ImageSpace
 from oleander.learning.evaluation import Victims
 from oleander.learning.training import Hooks
 from oleander.learning.updates import Cohort, Memory, Update
@@ -25,7 +27,7 @@ from oleander.settings.config import SETTINGS, Experiment
 from oleander.settings.registry import Plugin, attack_steps, bind, find
 
 Stamp = Callable[[Tensor], Tensor]
-"""Pixels (k, 3, h, w) in [0, 1], after augmentation → the same with a trigger on them."""
+"""Pixels (k, c, h, w) in [0, 1], after augmentation → the same with a trigger on them."""
 Tamper = Callable[..., Update]
 """An update of the attacker's, and by name what it asks for out of ``KNOWS`` → the one it sends."""
 Training = Callable[..., Hooks]
@@ -186,8 +188,8 @@ def known_attacks() -> dict[str, Plugin]:
     return find("attacks")
 
 
-def attack_of(experiment: Experiment) -> Attack:
-    """The attack that ``--attack`` names, built from its steps.
+def attack_of(experiment: Experiment, image: ImageSpace) -> Attack:
+    """The attack that ``--attack`` names, built from its steps for images of this space.
 
     Raises:
         UserError: an unknown step (lists the known), or one that cannot follow those before it.
@@ -195,5 +197,5 @@ def attack_of(experiment: Experiment) -> Attack:
     known = known_attacks()
     attack = Attack()
     for name in attack_steps(experiment):
-        attack = bind(known[name], experiment)(attack)
+        attack = bind(known[name], experiment, image=image)(attack)
     return attack

@@ -11,12 +11,12 @@ class Overlay:
     """x' = (1 − opacity) x + opacity · picture, on pixels in [0, 1]."""
 
     picture: Tensor
-    """(3, h, w) in [0, 1]"""
+    """(c, h, w) in [0, 1]"""
     opacity: Tensor
     """(h, w) in [0, 1]; 0 where the trigger is not."""
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Pixels (k, 3, h, w) → stamped ones, new."""
+        """Pixels (k, c, h, w) → stamped ones, new."""
         opacity = self.opacity.to(pixels.device)
         return torch.lerp(pixels, self.picture.to(pixels.device).expand_as(pixels), opacity.expand_as(pixels))
 

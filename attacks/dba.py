@@ -9,22 +9,24 @@ from dataclasses import replace
 from attacks import Attack
 from attacks._overlay import Overlay
 from attacks.patch import patch
+from oleander.datasets.space import ImageSpace
 from oleander.system.errors import UserError
 
 
-def dba(attack: Attack, *, malicious: int, patch_size: int) -> Attack:
+def dba(attack: Attack, *, malicious: int, patch_size: int, image: ImageSpace) -> Attack:
     """Split the trigger before it (blend+dba; alone: the patch) into µ vertical parts, one for each attacker (Xie et al. 2020).
 
     Args:
         attack: the steps before this one.
         malicious: µ, the number of parts; with 0 only the test's whole trigger is left.
         patch_size: side of the square where dba stands alone, in pixels.
+        image: what the dataset's images are.
 
     Raises:
         UserError: more parts than the trigger has columns, or a trigger that is not a picture.
     """
     if attack.trigger is None:
-        attack = patch(attack, patch_size=patch_size)
+        attack = patch(attack, patch_size=patch_size, image=image)
     if not isinstance(attack.trigger, Overlay):
         raise UserError("--attack: dba splits triggers that are a picture (patch, blend), not the one before it")
     columns = attack.trigger.columns()

@@ -10,27 +10,30 @@ import torch
 
 from attacks import Attack
 from attacks._overlay import Overlay
-from oleander.datasets.data import SIDE
+from oleander.datasets.space import ImageSpace
 from oleander.settings.ranges import Count
 from oleander.system.errors import UserError
 
-RED = (1.0, 0.0, 0.0)
+COLOURS = {1: (1.0,), 3: (1.0, 0.0, 0.0)}
+"""By the number of channels: white among greys, where red would be a dark grey."""
 
 
-def patch(attack: Attack, *, patch_size: Count = 6) -> Attack:
+def patch(attack: Attack, *, patch_size: Count = 6, image: ImageSpace) -> Attack:
     """Stamp a red square into the bottom right corner (BadNets, Gu et al. 2017).
 
     Args:
         attack: the steps before this one.
-        patch_size: Side of the red square, in pixels (1 to 32).
+        patch_size: Side of the red square (white in grey images), in pixels, at most the image's.
+        image: what the dataset's images are.
 
     Raises:
         UserError: a square larger than the image, or a second trigger.
     """
     if attack.trigger is not None:
         raise UserError("--attack: patch is a second trigger; one attack has one trigger")
-    if patch_size > SIDE:
-        raise UserError(f"--patch-size {patch_size}: larger than the image, which is {SIDE} pixels wide")
-    opacity = torch.zeros(SIDE, SIDE)
-    opacity[SIDE - patch_size :, SIDE - patch_size :] = 1.0
-    return replace(attack, trigger=Overlay(torch.tensor(RED).view(3, 1, 1).expand(3, SIDE, SIDE), opacity))
+    if patch_size > image.side:
+        raise UserError(f"--patch-size {patch_size}: larger than the image, which is {image.side} pixels wide")
+    opacity = torch.zeros(image.side, image.side)
+    opacity[image.side - patch_size :, image.side - patch_size :] = 1.0
+    colour = torch.tensor(COLOURS[image.channels]).view(-1, 1, 1)
+    return replace(attack, trigger=Overlay(colour.expand(image.shape), opacity))

@@ -15,8 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from oleander.datasets.sources import CIFAR10
 from oleander.learning.devices import dtype_of, fastest_precision, gpu_name
-from oleander.models.resnet18light import fresh_model
+from oleander.models import fresh_model
+from oleander.settings.config import Experiment
 from oleander.system.environment import environment
 from oleander.system.machine import cpu_count
 
@@ -106,7 +108,7 @@ def timed(work: Callable[[], object], device: torch.device = torch.device("cpu")
 
 def flops_per_image() -> tuple[float, float]:
     """FLOP of an image's forward pass, and of its forward and backward pass, as PyTorch counts convolutions and products."""
-    model, images = fresh_model(10, 0), torch.zeros(4, 3, 32, 32)
+    model, images = fresh_model(Experiment.model, 10, CIFAR10, 0), torch.zeros(4, *CIFAR10.shape)
     with FlopCounterMode(display=False) as forward:
         out = model(images)
     with FlopCounterMode(display=False) as backward:

@@ -21,10 +21,12 @@ from benchmarks.common import (
     timed,
     write,
 )
-from oleander.datasets.data import normalise, to_pixels
+from oleander.datasets.data import to_pixels
+from oleander.datasets.sources import CIFAR10
 from oleander.learning.devices import prepare_device
 from oleander.learning.evaluation import classifier, evaluate
-from oleander.models.resnet18light import fresh_model
+from oleander.models import fresh_model
+from oleander.settings.config import Experiment
 from oleander.system.machine import cpu_count
 
 
@@ -36,17 +38,18 @@ def main() -> None:
     )  # fmt: skip
     device = prepare_device(1)
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (told.images, 3, 32, 32), dtype=np.uint8)
+    images = rng.integers(0, 256, (told.images, *CIFAR10.shape), dtype=np.uint8)
     labels = rng.integers(0, 10, told.images)
-    model = moved(fresh_model(10, 0)).to(device)
-    tensors = normalise(to_pixels(images)).contiguous().to(device)
+    model = moved(fresh_model(Experiment.model, 10, CIFAR10, 0)).to(device)
+    tensors = CIFAR10.normalise(to_pixels(images)).contiguous().to(device)
 
     def plain(batch: int) -> Callable[[], float]:
         return lambda: told.images / timed(lambda: evaluated_plainly(model, tensors, batch), device)
 
     def ours(precision: str) -> Callable[[], float]:
         return lambda: (
-            told.images / timed(lambda: evaluate(classifier(model, precision), images, labels, None, 0, device), device)
+            told.images
+            / timed(lambda: evaluate(classifier(model, precision, CIFAR10), images, labels, None, 0, device), device)
         )
 
     def gemm(precision: str) -> Callable[[], float]:
@@ -79,7 +82,7 @@ def moved(model: nn.Module) -> nn.Module:
     """The model with statistics of its own, so that folding them has something to fold."""
     with torch.no_grad():
         for _ in range(3):
-            model(torch.randn(64, 3, 32, 32))
+            model(torch.randn(64, *CIFAR10.shape))
     return model.eval()
 
 
@@ -105,9 +108,9 @@ def evaluated_plainly(model: nn.Module, tensors: Tensor, batch: int) -> int:
 @torch.inference_mode()
 def agreement(model: nn.Module, native: Sequence[str], device: torch.device) -> dict[str, float]:
     """Greatest difference between the plain model's logits and each precision's."""
-    images = (torch.rand(500, 3, 32, 32) * 255).round() / 255
-    plain = model(normalise(images).contiguous().to(device))
-    return {p: float((classifier(model, p)(images.to(device)) - plain).abs().max()) for p in native}
+    images = (torch.rand(500, *CIFAR10.shape) * 255).round() / 255
+    plain = model(CIFAR10.normalise(images).contiguous().to(device))
+    return {p: float((classifier(model, p, CIFAR10)(images.to(device)) - plain).abs().max()) for p in native}
 
 
 if __name__ == "__main__":

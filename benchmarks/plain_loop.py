@@ -15,15 +15,14 @@ import psutil
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from attacks import attack_of
-from oleander.datasets.data import MEAN, STD
 from oleander.datasets.partition import shard_of
 from oleander.datasets.sources import load_dataset
 from oleander.learning.evaluation import answers
 from oleander.learning.training import augmented
-from oleander.models.resnet18light import ResNet18Light
+from oleander.models import build
 from oleander.settings.cli import load_scenario
 from oleander.system.streams import generator, torch_generator
 
@@ -42,8 +41,8 @@ def main() -> None:
     e = type(e)(**{**vars(e), "seed": told.seed, "rounds": told.rounds})
     data = load_dataset(told.dataset, "data", print)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
-    trigger = attack_of(e).trigger
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (data.image.mean, data.image.std))
+    trigger = attack_of(e, data.image).trigger
     assert trigger is not None and e.malicious == 1, "only one attacker with a whole trigger"
 
     # the test set, batched once
@@ -56,7 +55,7 @@ def main() -> None:
     stamped = [part.to(device) for part in ((trigger(pixels[others]) - mean) / std).split(told.eval_batch)]
     clean = [(x.to(device), y.to(device)) for x, y in clean]
 
-    model = ResNet18Light(len(data.classes)).to(device)
+    model = build(e.model, len(data.classes), data.image).to(device)
     start = load_file(told.weights)
     model.load_state_dict({**model.state_dict(), **start})
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -108,7 +107,7 @@ def train(model, client, number, data, e, trigger, mean, std, device) -> None:  
 
 
 @torch.no_grad()
-def share(model: ResNet18Light, batches: list[tuple[Tensor, Tensor]]) -> float:
+def share(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> float:
     """Share of the images that the model puts into the class given with them."""
     model.eval()
     right = sum(int((answers(model(images)) == labels).sum()) for images, labels in batches)

@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.common import Spread, arguments, flops_per_image, gemm_rate, precisions, ratios, show, timed, write
-from oleander.datasets.data import Shard, normalise, to_pixels
+from oleander.datasets.data import Shard, to_pixels
+from oleander.datasets.sources import CIFAR10
 from oleander.learning.devices import fastest_precision, prepare_device
 from oleander.learning.training import train
-from oleander.models.resnet18light import fresh_model
+from oleander.models import fresh_model
 from oleander.settings.config import Experiment
 from oleander.system.machine import cpu_count
 
@@ -27,16 +28,16 @@ def work(way: str, shard: Shard, epochs: int, device: torch.device) -> None:
     """One client's local training."""
     if way == "plain":
         return plain(shard, epochs, device)
-    model = fresh_model(10, 0).to(device).to(memory_format=torch.channels_last)
+    model = fresh_model(Experiment.model, 10, CIFAR10, 0).to(device).to(memory_format=torch.channels_last)
     train(model, shard, replace(Experiment(), precision=way, local_epochs=epochs), round_number=1)
     return None
 
 
 def plain(shard: Shard, epochs: int, device: torch.device) -> None:
     """The loop that everyone writes first; its augmentation is left out, in its favour."""
-    model = fresh_model(10, 0).to(device).train()
+    model = fresh_model(Experiment.model, 10, CIFAR10, 0).to(device).train()
     images, labels = (
-        normalise(to_pixels(shard.images)).contiguous().to(device),
+        shard.image.normalise(to_pixels(shard.images)).contiguous().to(device),
         torch.from_numpy(shard.labels).to(device),
     )
     optimiser = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9, weight_decay=5e-4)
@@ -52,7 +53,7 @@ def worker(ways: Sequence[str], threads: int, epochs: int, orders: Any, results:
     """A process that does what it is told, at the same moment as the others."""
     device = prepare_device(threads)
     rng = np.random.default_rng(0)
-    shard = Shard(0, rng.integers(0, 256, (384, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, 384))
+    shard = Shard(0, rng.integers(0, 256, (384, *CIFAR10.shape), dtype=np.uint8), rng.integers(0, 10, 384), CIFAR10)
     for way in ways:
         work(way, shard, 1, device)  # warm
     while (order := orders.get()) is not None:

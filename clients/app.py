@@ -20,9 +20,10 @@ from clients.malicious import MaliciousClient
 from oleander.datasets.data import Dataset, open_dataset
 from oleander.datasets.partition import shard_of
 from oleander.datasets.sources import load_dataset
+from oleander.datasets.space import ImageSpace
 from oleander.learning.devices import prepare_device
 from oleander.learning.parameters import Layout, ModelState
-from oleander.models.resnet18light import ResNet18Light
+from oleander.models import build
 from oleander.settings.config import Experiment
 from oleander.system.foreign import reason
 
@@ -72,10 +73,10 @@ def make_client(client_id: int, config: dict[str, object], node_config: NodeConf
             f"client {client_id} has other data than the server: {dataset.name} {dataset.fingerprint[:12]}, "
             f"not {told['dataset-fingerprint'][:12]}"
         )
-    model = _model(len(dataset.classes), experiment.client_threads or 1)
+    model = _model(experiment.model, len(dataset.classes), dataset.image, experiment.client_threads or 1)
     shard = shard_of(client_id, dataset, experiment)
     if client_id < experiment.attackers(int(told["server-round"])):
-        return MaliciousClient(shard, model, experiment, attack_of(experiment))
+        return MaliciousClient(shard, model, experiment, attack_of(experiment, dataset.image))
     return BenignClient(shard, model, experiment)
 
 
@@ -103,6 +104,6 @@ def _dataset(directory: str, stamp: str, source: str, data_dir: str) -> Dataset:
 
 
 @functools.lru_cache(maxsize=1)
-def _model(num_classes: int, threads: int) -> nn.Module:
+def _model(name: str, classes: int, image: ImageSpace, threads: int) -> nn.Module:
     device = prepare_device(threads)
-    return ResNet18Light(num_classes).to(device).to(memory_format=torch.channels_last)
+    return build(name, classes, image).to(device).to(memory_format=torch.channels_last)

@@ -44,7 +44,7 @@ def introduce(
             return known
         dataset = dataset_of(experiment)
         shard = shard_sha256(shard_of(client_id, dataset, experiment))
-        trigger = attack_of(experiment).trigger if client_id < experiment.malicious else None
+        trigger = attack_of(experiment, dataset.image).trigger if client_id < experiment.malicious else None
     except (UserError, OSError) as error:
         return known | {"problem": str(error)}
     return known | {

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from oleander.datasets.data import Shard
+from oleander.datasets.space import ImageSpace
 from oleander.learning.parameters import Layout, ModelState
 from oleander.learning.root import Root
 from oleander.learning.updates import Aggregate, Cohort, Update
@@ -108,7 +109,7 @@ def _try_out(pipeline: Pipeline, experiment: Experiment) -> None:
     cohort = Cohort(
         1, np.arange(n), rows[:n], rows[:n, :s], np.ones(n, dtype=np.int64), ModelState(rows[n], rows[n, :s])
     )
-    shard = Shard(-1, np.zeros((1, 3, 2, 2), np.uint8), np.zeros(1, np.int64))
+    shard = Shard(-1, np.zeros((1, 1, 2, 2), np.uint8), np.zeros(1, np.int64), ImageSpace(1, 2, (0.0,), (1.0,)))
     root = Root(shard, lambda _start, _shard, _round: Update(-1, rows[n + 1], rows[n + 1, :s], 1))
     server = Server(0, TRIAL, root, lambda _, pixels: torch.zeros(len(pixels), 2))
     try:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from oleander.datasets.data import Shard
+from oleander.datasets.space import ImageSpace
 from oleander.learning.parameters import FloatArray, Layout, ModelState
 from oleander.learning.root import Root
 from oleander.learning.updates import Cohort, Memory, Update
@@ -113,7 +114,7 @@ def _root(root: Root | ArrayLike | None, cohort: Cohort) -> Root | None:
         return root
     delta = _numbers("root", root, cohort.deltas.shape[1:])
     own = Update(-1, delta, np.zeros(0, np.float32), 1)
-    shard = Shard(-1, np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int64))
+    shard = Shard(-1, np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int64), ImageSpace(1, 1, (0.0,), (1.0,)))
     return Root(shard, lambda _start, _shard, _round: own)
 
 

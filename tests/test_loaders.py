@@ -22,11 +22,8 @@ from safetensors.torch import save
 import server
 import simulate
 from attacks import Attack
-from attacks.blend import blend
 from oleander.datasets.pictures import read_picture
 from oleander.datasets.sources import load_dataset
-from oleander.learning.weights import layout_of, starting_model
-from oleander.models.resnet18light import fresh_model
 from oleander.network.keys import make_keys, read, read_private, read_public
 from oleander.network.superlink import Credentials
 from oleander.settings.cli import load_scenario_file, parse_command
@@ -38,6 +35,7 @@ from oleander.system.foreign import read_bytes
 from tests.conftest import write_images
 from tests.learning.test_weights import dataset
 from tests.programs import ROOT
+from tests.spaces import blend, fresh_model, layout_of, starting_model
 
 STATE = fresh_model(10, 0).state_dict()
 SHAPE = tuple(STATE["linear.weight"].shape)

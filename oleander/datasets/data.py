@@ -3,6 +3,7 @@
 Where the images come from is ``sources.py``; how they are dealt out to clients, ``partition.py``.
 """
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -21,28 +22,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from oleander.datasets.space import ImageSpace
 from oleander.system.cache import Notify, cache_dir, sealed, stands, unsealed
 from oleander.system.errors import UserError
 from oleander.system.foreign import MIB, open_regular, parsed_json, read_bytes, reason
 
 log = logging.getLogger("oleander")
 
-SIDE = 32
-MEAN = (0.4914, 0.4822, 0.4465)
-STD = (0.2023, 0.1994, 0.2010)
-FORMAT = 2
+FORMAT = 3
 """Version of the files in the cache; a new number abandons the old ones."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """Decoded images before they are stored: uint8 (m, 3, 32, 32) and labels int64 (m,) of both splits."""
+    """Decoded images before they are stored: uint8 (m, c, h, w) and labels int64 (m,) of both splits."""
 
     train_images: NDArray[np.uint8]
     train_labels: NDArray[np.int64]
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    image: ImageSpace
+    """What all of them are."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,10 @@ class Dataset(Images):
     stamp: str = ""
     """By it files on this machine are known to be the ones that were checked, unchanged since."""
 
+    def shard(self, client_id: int, rows: NDArray[np.int64]) -> "Shard":
+        """These rows of the training images, copied, as somebody's own."""
+        return Shard(client_id, np.array(self.train_images[rows]), np.array(self.train_labels[rows]), self.image)
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -64,9 +69,11 @@ class Shard:
 
     client_id: int
     images: NDArray[np.uint8]
-    """(m, 3, 32, 32)"""
+    """(m, c, h, w)"""
     labels: NDArray[np.int64]
     """(m,)"""
+    image: ImageSpace
+    """What its images are, as the dataset has it."""
 
 
 def stored(name: str, key: str, make: Callable[[], Images], notify: Notify = log.warning) -> Dataset:
@@ -109,8 +116,9 @@ def open_dataset(directory: Path, seen: str = "", wanted: tuple[str, str] | None
         meta = unsealed(parsed_json(read_bytes(directory / "meta.json", MOST_META, follow=False)))
         if wanted not in (None, (meta["name"], meta["key"])):
             raise ValueError("it is another dataset's")
-        opened = {part: _map(directory / f"{part}.npy", part, tuple(meta["shapes"][part])) for part in PARTS}
-        images = Images(**{part: opened[part][0] for part in PARTS}, classes=tuple(meta["classes"]))
+        image = _space(meta["image"])
+        opened = {part: _map(directory / f"{part}.npy", part, tuple(meta["shapes"][part]), image) for part in PARTS}
+        images = Images(**{part: opened[part][0] for part in PARTS}, classes=tuple(meta["classes"]), image=image)
         stamp = " ".join(opened[part][1] for part in PARTS)
         if stamp != seen and fingerprint(images) != meta["fingerprint"]:
             raise ValueError("its images have another SHA-256 than it says")
@@ -130,27 +138,25 @@ def fingerprint(images: Images) -> str:
 
 
 def to_pixels(images: NDArray[np.uint8] | Tensor) -> Tensor:
-    """Images uint8 (m, 3, h, w) → pixels in [0, 1], float32."""
+    """Images uint8 (m, c, h, w) → pixels in [0, 1], float32."""
     tensor = (
         images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
     )  # a copy: memory maps are read-only
     return tensor.float().div_(255)
 
 
-def normalise(pixels: Tensor) -> Tensor:
-    """Pixels (m, 3, h, w) in [0, 1] → what the model takes, channels last."""
-    mean = torch.tensor(MEAN, device=pixels.device).view(1, 3, 1, 1)
-    std = torch.tensor(STD, device=pixels.device).view(1, 3, 1, 1)
-    return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
 PARTS = ("train_images", "train_labels", "test_images", "test_labels")
 MOST_META = 16 * MIB
 
 
-def _map(file: Path, part: str, shape: tuple[int, ...]) -> tuple[NDArray[Any], str]:
+def _space(said: dict[str, Any]) -> ImageSpace:
+    """An image space as meta.json has it."""
+    return ImageSpace(said["channels"], said["side"], tuple(said["mean"]), tuple(said["std"]))
+
+
+def _map(file: Path, part: str, shape: tuple[int, ...], image: ImageSpace) -> tuple[NDArray[Any], str]:
     """An array in a file of the cache, and a stamp that changes with the file: nobody sets a file's change time back."""
-    dtype, header = _header(part, shape)
+    dtype, header = _header(part, shape, image)
     with os.fdopen(open_regular(file, 2**62, follow=False), "rb") as opened:
         info = os.fstat(opened.fileno())
         if info.st_size != len(header) + math.prod(shape) * dtype.itemsize:
@@ -161,9 +167,9 @@ def _map(file: Path, part: str, shape: tuple[int, ...]) -> tuple[NDArray[Any], s
     return array, f"{info.st_dev}:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
 
 
-def _header(part: str, shape: tuple[int, ...]) -> tuple[np.dtype[Any], bytes]:
+def _header(part: str, shape: tuple[int, ...], image: ImageSpace) -> tuple[np.dtype[Any], bytes]:
     """The type of a part, and how its file begins."""
-    dtype, per_item = (np.dtype("u1"), (3, SIDE, SIDE)) if part.endswith("images") else (np.dtype("<i8"), ())
+    dtype, per_item = (np.dtype("u1"), image.shape) if part.endswith("images") else (np.dtype("<i8"), ())
     if not shape or shape[1:] != per_item or not all(isinstance(size, int) and size >= 0 for size in shape):
         raise ValueError(f"{part} has shape {shape}")
     with io.BytesIO() as opened:
@@ -181,12 +187,13 @@ def _write_atomically(directory: Path, name: str, key: str, images: Images) -> N
         shapes = {}
         for part in PARTS:
             array = np.ascontiguousarray(getattr(images, part))
-            dtype, header = _header(part, array.shape)
+            dtype, header = _header(part, array.shape, images.image)
             with (made / f"{part}.npy").open("wb") as file:
                 file.write(header)
                 file.write(array.astype(dtype, copy=False).data)
             shapes[part] = list(array.shape)
         meta = {"name": name, "key": key, "classes": list(images.classes), "shapes": shapes}
+        meta["image"] = dataclasses.asdict(images.image)
         (made / "meta.json").write_text(json.dumps(sealed(meta | {"fingerprint": fingerprint(images)}), indent=1))
         try:
             made.rename(directory)

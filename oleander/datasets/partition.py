@@ -18,7 +18,7 @@ Indices = NDArray[np.int64]
 def shard_of(client_id: int, dataset: Dataset, experiment: Experiment) -> Shard:
     """One client's shard: a copy of its own images only."""
     rows = partition(dataset, experiment)[client_id]
-    return Shard(client_id, np.array(dataset.train_images[rows]), np.array(dataset.train_labels[rows]))
+    return dataset.shard(client_id, rows)
 
 
 def root_shard(dataset: Dataset, experiment: Experiment) -> Shard:
@@ -35,7 +35,7 @@ def root_shard(dataset: Dataset, experiment: Experiment) -> Shard:
             f"in no client's shard (--clients {experiment.clients} x --samples-per-client {experiment.samples_per_client})"
         )
     rows = generator(experiment.seed, "root").choice(np.flatnonzero(left), size=experiment.root_samples, replace=False)
-    return Shard(experiment.clients, np.array(dataset.train_images[rows]), np.array(dataset.train_labels[rows]))
+    return dataset.shard(experiment.clients, rows)
 
 
 def shard_sha256(shard: Shard) -> str:

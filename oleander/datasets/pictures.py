@@ -7,8 +7,11 @@ import os
 import warnings
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from oleander.datasets.space import ImageSpace
 from oleander.system.foreign import MIB, open_regular
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -36,6 +39,15 @@ def read_picture(path: Path) -> Image.Image:
             if width * height > MOST_PIXELS:
                 raise ValueError(f"has {width} x {height} pixels; at most {MOST_PIXELS} are decoded")
             return _rgb(opened)
+
+
+def fitted(picture: Image.Image, image: ImageSpace) -> NDArray[np.uint8]:
+    """A picture in RGB, resized to a space's side and grey where it is: (c, h, w)."""
+    if picture.size != (image.side, image.side):
+        picture = picture.resize((image.side, image.side), Image.Resampling.BILINEAR)
+    if image.channels == 1:
+        return np.asarray(picture.convert("L"))[None]
+    return np.asarray(picture).transpose(2, 0, 1)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -14,13 +14,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oleander.datasets import toy
-from oleander.datasets.data import SIDE, Dataset, Images, stored
+from oleander.datasets.data import Dataset, Images, stored
+from oleander.datasets.space import ImageSpace
 from oleander.system.cache import Notify
 from oleander.system.errors import UserError
 from oleander.system.files import absolute
@@ -32,6 +34,11 @@ from oleander.system.proxies import for_a_download
 PROBE_SECONDS = 8.0
 """How long the host of CIFAR-10 may take to answer before it counts as unreachable."""
 MOST_FOLDERS = 100_000
+CIFAR10 = ImageSpace(3, 32, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
+TOY = replace(CIFAR10, side=toy.SIZE)
+"""Drawn to take CIFAR-10's place, and normalised as it is."""
+FOLDER = CIFAR10
+"""What the images of a folder are made: so the shipped checkpoint fits CIFAR-10 as a folder of files too."""
 STALL_SECONDS = 20.0
 """How long a download may stand still."""
 OTHER_WAYS = (
@@ -75,7 +82,7 @@ def _draw_toy() -> Images:
         if drawn.returncode:
             raise UserError(f"--dataset toy: drawing it failed: {drawn.stderr.strip()[-300:]}")
         with np.load(file) as arrays:
-            return Images(arrays["a"], arrays["b"], arrays["c"], arrays["d"], toy.CLASSES)
+            return Images(arrays["a"], arrays["b"], arrays["c"], arrays["d"], toy.CLASSES, TOY)
 
 
 # ---- CIFAR-10 ----------------------------------------------------------------------------------------------------------
@@ -98,12 +105,12 @@ class _Damaged(Exception):
 
 
 def _read_cifar10(data_dir: Path) -> Images:
-    from torchvision.datasets import CIFAR10
+    from torchvision import datasets
 
     try:
         train, test = (
-            CIFAR10(data_dir, train=True),
-            CIFAR10(data_dir, train=False),
+            datasets.CIFAR10(data_dir, train=True),
+            datasets.CIFAR10(data_dir, train=False),
         )  # checks MD5 sums before it unpickles
     except (RuntimeError, OSError):
         raise _Damaged from None
@@ -113,6 +120,7 @@ def _read_cifar10(data_dir: Path) -> Images:
         np.ascontiguousarray(test.data.transpose(0, 3, 1, 2)),  # (10000, 3, 32, 32)
         np.array(test.targets, dtype=np.int64),
         tuple(train.classes),
+        CIFAR10,
     )
 
 
@@ -158,19 +166,24 @@ def _unreachable(url: str) -> str:
 # ---- any image folder --------------------------------------------------------------------------------------------------
 
 
-def _folder(root: Path, notify: Notify) -> Dataset:
+def _folder(root: Path, notify: Notify, image: ImageSpace = FOLDER) -> Dataset:
     for split in ("train", "test"):
         if not (root / split).is_dir():
             raise UserError(f"--dataset folder:{root}: {root / split} is not a folder; wanted: {_LAYOUT}")
     name = f"folder:{root.resolve().name}"
     with refusing(f"--dataset folder:{root}"):
-        return stored(name, _listing_key(root), lambda: _read_folder(root), notify)
+        return stored(name, _folder_key(root, image), lambda: _read_folder(root, image), notify)
 
 
 _LAYOUT = "DIR/train/<class>/* and DIR/test/<class>/* with two classes or more, the same in both"
 
 
-def _read_folder(root: Path) -> Images:
+def _folder_key(root: Path, image: ImageSpace) -> str:
+    """Of the files, and of what their images are made."""
+    return hashlib.sha256(f"{_listing_key(root)} {image}".encode()).hexdigest()
+
+
+def _read_folder(root: Path, image: ImageSpace) -> Images:
     from torchvision.datasets import ImageFolder
 
     splits = {}
@@ -188,28 +201,24 @@ def _read_folder(root: Path) -> Images:
         )
     if len(train.classes) < 2:
         raise UserError(f"--dataset folder:{root}: only the class {train.classes[0]}; wanted: {_LAYOUT}")
-    return Images(*_decode(train.samples), *_decode(test.samples), classes=tuple(train.classes))
+    decoded = (*_decode(train.samples, image), *_decode(test.samples, image))
+    return Images(*decoded, classes=tuple(train.classes), image=image)
 
 
-def _decode(samples: list[tuple[str, int]]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _decode(samples: list[tuple[str, int]], image: ImageSpace) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without holding the interpreter's lock
         images = np.stack(
-            list(pool.map(lambda sample: _decode_one(sample[0]), samples, chunksize=64))
-        )  # (m, 3, 32, 32)
+            list(pool.map(lambda sample: _decode_one(sample[0], image), samples, chunksize=64))
+        )  # (m, c, h, w)
     return images, np.array([label for _, label in samples], dtype=np.int64)
 
 
-def _decode_one(path: str) -> NDArray[np.uint8]:
-    """Decode and resize one image file: (3, 32, 32)."""
-    from PIL import Image
-
-    from oleander.datasets.pictures import read_picture
+def _decode_one(path: str, image: ImageSpace) -> NDArray[np.uint8]:
+    """Decode one image file and fit it into the space: (c, h, w)."""
+    from oleander.datasets.pictures import fitted, read_picture
 
     with refusing(f"--dataset: {path} cannot be read as an image"):
-        image = read_picture(Path(path))
-    if image.size != (SIDE, SIDE):
-        image = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    return np.asarray(image).transpose(2, 0, 1)
+        return fitted(read_picture(Path(path)), image)
 
 
 def _listing_key(root: Path) -> str:

@@ -9,7 +9,7 @@ import torch
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
-from oleander.datasets.data import Shard, normalise
+from oleander.datasets.data import Shard
 from oleander.datasets.partition import root_shard
 from oleander.experiment.prepare import Setup
 from oleander.experiment.recorder import Listener, Recorder
@@ -23,7 +23,7 @@ from oleander.learning.root import Root
 from oleander.learning.training import train
 from oleander.learning.updates import Update
 from oleander.learning.weights import save_model
-from oleander.models.resnet18light import ResNet18Light
+from oleander.models import build
 from oleander.system.environment import environment
 from oleander.system.errors import RunError
 from oleander.system.machine import cpu_count
@@ -135,13 +135,17 @@ def server_of(setup: Setup, device: torch.device) -> Server:
     experiment, layout, asks = setup.experiment, setup.layout, setup.asks
 
     def model_of(state: ModelState) -> nn.Module:
-        model = ResNet18Light(len(setup.dataset.classes)).to(device).to(memory_format=torch.channels_last)
+        model = (
+            build(experiment.model, len(setup.dataset.classes), setup.dataset.image)
+            .to(device)
+            .to(memory_format=torch.channels_last)
+        )
         load_arrays(model, layout.unflatten(state))
         return model
 
     def answers(state: ModelState, pixels: Tensor) -> Tensor:
         with torch.inference_mode():
-            return model_of(state).eval()(normalise(pixels.to(device))).float().cpu()
+            return model_of(state).eval()(setup.dataset.image.normalise(pixels.to(device))).float().cpu()
 
     def trained(start: ModelState, shard: Shard, round_number: int, **settings: float) -> Update:
         model = model_of(start)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from attacks.blend import CAT
 from oleander.datasets.data import Dataset
 from oleander.datasets.partition import partition, root_shard
 from oleander.datasets.sources import load_dataset
+from oleander.datasets.space import ImageSpace
 from oleander.experiment.records import check_free
 from oleander.experiment.resume import Standing, standing_of
 from oleander.learning.devices import default_device, fastest_precision, gpu_count
@@ -19,12 +21,16 @@ from oleander.learning.parameters import Layout
 from oleander.learning.weights import Start, layout_of, shipped_checkpoint, starting_model
 from oleander.settings.config import Experiment
 from oleander.settings.declared import declared
+from oleander.settings.registry import attack_steps, model_name
 from oleander.system.errors import UserError
 from oleander.system.files import absolute
+from oleander.system.foreign import open_regular, refusing
 from oleander.system.machine import cpu_count
 from repairs import repairs_of
 from strategies import Pipeline, Step, pipeline_of
 
+MOST_FILE = 2**62
+"""Whoever reads it sets a bound of its own."""
 MOST_THREADS = 8
 """Beyond these a batch of 64 small images has too little work for a thread."""
 
@@ -61,15 +67,15 @@ class Sources:
         """``notify`` is told in one sentence what the user must know, each thing once."""
         self.notify = functools.cache(notify)
         self.dataset = functools.cache(lambda source, data_dir: load_dataset(source, data_dir, self.notify))
-        self._starts: dict[tuple[str, str, int], Start] = {}
+        self._starts: dict[tuple[str, str, str, ImageSpace, int], Start] = {}
 
     def start(self, experiment: Experiment, dataset: Dataset, layout: Layout) -> Start:
         """The starting model of these settings."""
         seed = experiment.seed if experiment.weights in ("auto", "fresh") else 0
-        key = experiment.weights, dataset.fingerprint, seed
+        key = experiment.model, experiment.weights, dataset.fingerprint, dataset.image, seed
         if key not in self._starts:
             self._starts = {
-                key: starting_model(experiment.weights, dataset, layout, experiment.seed)
+                key: starting_model(experiment.model, experiment.weights, dataset, layout, experiment.seed)
             }  # the last is enough
         return self._starts[key]
 
@@ -89,18 +95,22 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
     check_counts(experiment)
     if experiment.out and not stopped:
         check_free(Path(experiment.out))
-    attack, pipeline, repairs = attack_of(experiment), pipeline_of(experiment), repairs_of(experiment)
+    attack_steps(experiment)
+    model_name(experiment)
+    check_files(experiment)
+    pipeline, repairs = pipeline_of(experiment), repairs_of(experiment)
     dataset = sources.dataset(experiment.dataset, experiment.data_dir)
     if experiment.target >= len(dataset.classes):
         raise UserError(
             f"--target {experiment.target}: {dataset.name} has {len(dataset.classes)} classes, "
             f"0 ({dataset.classes[0]}) to {len(dataset.classes) - 1} ({dataset.classes[-1]})"
         )
+    attack = attack_of(experiment, dataset.image)
     shards = partition(dataset, experiment)
     if any("root" in step.asks for step in (*pipeline.steps, *repairs)):
         root_shard(dataset, experiment)  # enough images are left
     trigger_sha256 = probe_hash(dataset, attack.trigger)
-    layout = layout_of(len(dataset.classes))
+    layout = layout_of(experiment.model, len(dataset.classes), dataset.image)
     standing = standing_of(stopped, layout) if stopped else None
     if standing:
         for what, then, now in (
@@ -133,10 +143,22 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
 
 def with_files(setup: Setup) -> Experiment:
     """The settings with the path of each file that comes with this project, for a copy of the code that has none of them."""
-    experiment, shipped = setup.experiment, shipped_checkpoint(setup.dataset)
+    experiment, shipped = setup.experiment, shipped_checkpoint(setup.experiment.model, setup.dataset)
     weights = experiment.weights if experiment.weights != "auto" else str(shipped or "fresh")
     own = {"blend_image": str(CAT)} if not experiment.blend_image else {}
     return experiment.changed(weights=weights, **own)
+
+
+def check_files(experiment: Experiment) -> None:
+    """Refuse files of plug-ins that cannot be opened: reading them waits for the data, since a picture is fitted to the images.
+
+    Raises:
+        UserError: names the setting and the file.
+    """
+    for name, path in experiment.own:
+        if declared()[name].is_path and path:
+            with refusing(f"--{name.replace('_', '-')} {path}"):
+                os.close(open_regular(Path(path), MOST_FILE))
 
 
 def check_counts(experiment: Experiment) -> None:

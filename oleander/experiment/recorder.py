@@ -13,7 +13,7 @@ from oleander.experiment.resume import keep
 from oleander.learning.evaluation import Classifier, Cores, Scores, classifier, evaluate
 from oleander.learning.parameters import ModelState, load_arrays
 from oleander.learning.remembered import recall_scores, remember_scores, scores_key
-from oleander.models.resnet18light import ResNet18Light
+from oleander.models import build
 from oleander.system.machine import return_memory
 from strategies.flower import PipelineStrategy, RoundOutcome
 
@@ -52,7 +52,7 @@ class Recorder:
     ) -> None:
         self.cores = cores
         self.setup, self.strategy, self.folder, self.listener, self.device = setup, strategy, folder, listener, device
-        self.model = ResNet18Light(len(setup.dataset.classes)).to(device)
+        self.model = build(setup.experiment.model, len(setup.dataset.classes), setup.dataset.image).to(device)
         self.records: list[RoundRecord] = list(setup.standing.records) if setup.standing else []
         self.earlier = len(self.records)
         self._scoring = ThreadPoolExecutor(1)
@@ -70,7 +70,7 @@ class Recorder:
         else:
             keep(self.folder.path, round_number, state, outcome, self._kept_with, self.strategy.memory)
         load_arrays(self.model, self.setup.layout.unflatten(state))
-        classify = classifier(self.model, self.setup.experiment.precision)
+        classify = classifier(self.model, self.setup.experiment.precision, self.setup.dataset.image)
         if round_number == 0:
             scoring = self._scoring.submit(self._baseline, classify, state)
         else:
@@ -103,7 +103,13 @@ class Recorder:
     def _baseline(self, classify: Classifier, state: ModelState) -> Scores:
         experiment, dataset = self.setup.experiment, self.setup.dataset
         key = scores_key(
-            state, dataset, self.setup.attack.trigger, experiment.target, experiment.precision, self.device
+            state,
+            dataset,
+            self.setup.attack.trigger,
+            experiment.target,
+            experiment.precision,
+            self.device,
+            experiment.model,
         )
         known = None if experiment.no_cache else recall_scores(key, self.listener.say)
         scores = known or self._scores(0, classify)

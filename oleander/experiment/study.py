@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from oleander.datasets.sources import CIFAR10
 from oleander.experiment.intervals import Interval, interval
 from oleander.experiment.prepare import Setup, Sources, prepare
 from oleander.experiment.records import (
@@ -32,7 +33,7 @@ from oleander.experiment.records import (
     read_summary,
     taken,
 )
-from oleander.settings.config import Experiment
+from oleander.settings.config import SETTINGS, Experiment
 from oleander.settings.declared import declared
 from oleander.settings.plan import Chart, Plan, Published
 from oleander.settings.sweeps import varied
@@ -44,6 +45,8 @@ RESULTS = "results.csv"
 NOT_IN_KEY = ("scenario", "description", "out", "dataset", "data_dir", "weights", "ray_address", "actors",
               "client_cpus", "no_cache", "min_clients")  # fmt: skip
 """Settings that change no result, and paths, whose content counts instead."""
+NOT_IN_OLD_KEYS = ("model",)
+"""Settings that came since ``KEY_VERSION``: they count where they are not at their defaults, with which the runs before were made."""
 KEY_VERSION = 3
 """Raise it when the same settings come to other results: a study's finished runs from before are then not taken for new ones."""
 
@@ -248,8 +251,11 @@ def run_key(setup: Setup) -> str:
     unused = set() if "root" in setup.asks else {"root_samples"}
     paths = {name for name, setting in declared().items() if setting.is_path}
     settings = {k: v for k, v in experiment.settings().items() if k not in {*NOT_IN_KEY, *paths, *unused}}
+    settings = {k: v for k, v in settings.items() if k not in NOT_IN_OLD_KEYS or v != SETTINGS[k]}
     digest = hashlib.sha256(json.dumps([KEY_VERSION, settings], sort_keys=True).encode())
     digest.update(setup.dataset.fingerprint.encode())
+    if setup.dataset.image != CIFAR10:  # the only one that there was before
+        digest.update(str(setup.dataset.image).encode())
     digest.update(setup.start.state.weights.data)
     digest.update(setup.start.state.statistics.data)
     digest.update(setup.trigger_sha256.encode())

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from oleander.datasets.data import Dataset, normalise, to_pixels
+from oleander.datasets.data import Dataset, to_pixels
+from oleander.datasets.space import ImageSpace
 from oleander.learning.devices import dtype_of
 from oleander.system.machine import cpu_count
 
@@ -31,7 +32,7 @@ BATCH = {"cpu": 100, "cuda": 2000}
 PROBE = 16
 """Test images by which a trigger is known."""
 Classifier = Callable[[Tensor], Tensor]
-"""Pixels (b, 3, h, w) in [0, 1] → logits (b, classes), float32."""
+"""Pixels (b, c, h, w) in [0, 1] → logits (b, classes), float32."""
 Trigger = Callable[[Tensor], Tensor]
 Result = TypeVar("Result")
 
@@ -122,18 +123,34 @@ def cores_for(device: torch.device) -> Cores:
     return Cores(1 if device.type == "cuda" else cpu_count())
 
 
-def classifier(model: nn.Module, precision: str) -> Classifier:
+def classifier(model: nn.Module, precision: str, image: ImageSpace) -> Classifier:
     """A copy of the model for evaluation in this precision; what happens to the model afterwards does not touch it."""
     dtype = dtype_of(precision)
     body = folded(model)
-    head = body.get_submodule("linear")
-    body.add_module("linear", nn.Identity())
+    heads = [(name, module) for name, module in body.named_modules() if isinstance(module, nn.Linear)]
+    for name, _ in heads[-1:]:
+        body.set_submodule(name, nn.Identity())
     body.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for name, head in heads[-1:]:
+        body.set_submodule(name, _InFloat32(head))
 
     def classify(pixels: Tensor) -> Tensor:
-        return head(body(normalise(pixels).to(dtype)).float())  # the head in float32: its rounding decides near ties
+        logits: Tensor = body(image.normalise(pixels).to(dtype))
+        return logits.float()
 
     return classify
+
+
+class _InFloat32(nn.Module):
+    """A layer that computes in float32 whatever comes: a model's last, whose rounding decides near ties."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x.float())
+        return out
 
 
 def folded(model: nn.Module) -> nn.Module:
@@ -160,7 +177,7 @@ def evaluate(
 
     Args:
         classify: of ``classifier``.
-        images: (m, 3, h, w) of all classes; those of the target class are not stamped.
+        images: (m, c, h, w) of all classes; those of the target class are not stamped.
         labels: true classes (m,).
         trigger: stamps the whole trigger on pixels; None for no ASR.
         target: class that the backdoor leads to.
@@ -171,7 +188,7 @@ def evaluate(
 
     def score(start: int) -> _Part:
         rows = slice(start, start + size)
-        pixels = to_pixels(torch.from_numpy(np.array(images[rows])).to(device))  # (b, 3, h, w)
+        pixels = to_pixels(torch.from_numpy(np.array(images[rows])).to(device))  # (b, c, h, w)
         truth = torch.from_numpy(np.array(labels[rows])).to(device)  # (b,)
         return _score_batch(classify, pixels, truth, trigger, target)
 

@@ -23,18 +23,34 @@ from oleander.system.foreign import reason
 
 log = logging.getLogger("oleander")
 
-VERSION = 3
+VERSION = 4
 """Raise it when ``evaluation.py`` or the model comes to other numbers."""
 
 
 def scores_key(
-    state: ModelState, dataset: Dataset, trigger: Trigger | None, target: int, precision: str, device: torch.device
+    state: ModelState,
+    dataset: Dataset,
+    trigger: Trigger | None,
+    target: int,
+    precision: str,
+    device: torch.device,
+    model: str,
 ) -> str:
     """SHA-256 of all that an evaluation depends on: model, images, stamped images, precision, PyTorch and hardware."""
     digest = hashlib.sha256(state.weights.data)
     digest.update(state.statistics.data)
     stamped = stamped_hash(dataset.test_images, dataset.test_labels, trigger, target)
-    parts = (VERSION, dataset.fingerprint, stamped, precision, torch.__version__, device.type, hardware(device))
+    parts = (
+        VERSION,
+        dataset.fingerprint,
+        dataset.image,
+        model,
+        stamped,
+        precision,
+        torch.__version__,
+        device.type,
+        hardware(device),
+    )
     digest.update("\0".join(map(str, parts)).encode())
     return digest.hexdigest()
 

@@ -14,14 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
-from oleander.datasets.data import Shard, normalise, to_pixels
+from oleander.datasets.data import Shard, to_pixels
 from oleander.learning.devices import autocast
 from oleander.settings.config import Experiment
 from oleander.system.streams import torch_generator
 
-PAD = 4
+CROP = 8
+"""Images are padded by a part in so many of their side before they are cropped: 4 pixels of 32."""
 Finish = Callable[[Tensor], Tensor]
-"""Augmented pixels (m, 3, h, w) in [0, 1] of the whole shard → the pixels to train on."""
+"""Augmented pixels (m, c, h, w) in [0, 1] of the whole shard → the pixels to train on."""
 Tensors = list[Tensor]
 """One for each trained parameter, in the model's order, on its device."""
 
@@ -64,7 +65,7 @@ def train(
     """
     device = next(model.parameters()).device
     key = (experiment.seed, round_number, shard.client_id)
-    images = torch.from_numpy(shard.images).to(device)  # (m, 3, 32, 32) uint8
+    images = torch.from_numpy(shard.images).to(device)  # (m, c, h, w) uint8
     labels = torch.from_numpy(shard.labels).to(device)
     drawn_in = 0 if experiment.augment == "once" else round_number  # once: the same images in every round
     augmentation = _generator("augment", (experiment.seed, drawn_in, shard.client_id))
@@ -77,7 +78,7 @@ def train(
     inputs, total = None, torch.zeros((), device=device)
     for _ in range(experiment.local_epochs):
         if inputs is None or experiment.augment == "epoch":
-            inputs = normalise(finish(to_pixels(augmented(images, augmentation))))  # (m, 3, 32, 32)
+            inputs = shard.image.normalise(finish(to_pixels(augmented(images, augmentation))))  # (m, c, h, w)
         total.zero_()
         for batch in torch.randperm(len(labels), generator=order).to(device).split(experiment.batch_size):
             model.zero_grad(set_to_none=True)
@@ -124,12 +125,13 @@ def _put(places: Tensors, values: Tensors) -> None:
 
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Random crop (pad 4) and horizontal flip of each image: (m, 3, h, w) → the same shape, new, on the same device."""
+    """Random crop (padded by an eighth) and horizontal flip of each image: (m, c, h, w) → the same, new, on the same device."""
     m, channels, height, width = images.shape
     device = images.device
-    padded = F.pad(images, (PAD, PAD, PAD, PAD))
-    rows = torch.randint(0, 2 * PAD + 1, (m, 1), generator=generator) + torch.arange(height)  # (m, h)
-    columns = torch.randint(0, 2 * PAD + 1, (m, 1), generator=generator) + torch.arange(width)  # (m, w)
+    pad = height // CROP
+    padded = F.pad(images, (pad, pad, pad, pad))
+    rows = torch.randint(0, 2 * pad + 1, (m, 1), generator=generator) + torch.arange(height)  # (m, h)
+    columns = torch.randint(0, 2 * pad + 1, (m, 1), generator=generator) + torch.arange(width)  # (m, w)
     flip = torch.rand(m, 1, generator=generator) < 0.5
     columns = torch.where(flip, columns.flip(1), columns)
     which, channel = torch.arange(m, device=device).view(m, 1, 1, 1), torch.arange(channels, device=device)

@@ -4,6 +4,7 @@ Read: safetensors, or a PyTorch state dict (``weights_only=True``: no code runs)
 Written: safetensors, weights and statistics in float32, no counters.
 """
 
+import functools
 import hashlib
 import io
 import pickletools
@@ -19,8 +20,10 @@ import torch
 from torch import Tensor
 
 from oleander.datasets.data import Dataset
+from oleander.datasets.sources import CIFAR10, TOY
+from oleander.datasets.space import ImageSpace
 from oleander.learning.parameters import COUNTER, Layout, ModelState, arrays_of, named_arrays
-from oleander.models.resnet18light import ResNet18Light, fresh_model
+from oleander.models import build, fresh_model
 from oleander.system.errors import UserError
 from oleander.system.files import absolute, replace_file
 from oleander.system.foreign import GIB, check_unpacked, parsed_json, plain, read_bytes, refusing, shortened
@@ -28,7 +31,10 @@ from oleander.system.foreign import GIB, check_unpacked, parsed_json, plain, rea
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 MOST_BYTES = GIB
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+SHIPPED = {"cifar10": ("resnet18light", CIFAR10), "toy": ("resnet18light", TOY)}
+"""Name in checkpoints/ → the model and the images that it was trained on: it fits no others."""
 
 
 @dataclass(frozen=True)
@@ -42,34 +48,42 @@ class Start:
     """Whether the model is fresh for want of a checkpoint, and not because that was asked for."""
 
 
-def starting_model(weights: str, dataset: Dataset, layout: Layout, seed: int) -> Start:
-    """The starting model of ``--weights``.
+def starting_model(model: str, weights: str, dataset: Dataset, layout: Layout, seed: int) -> Start:
+    """The starting model of ``--weights``, for ``--model`` and its layout.
 
     Raises:
         UserError: a file that is not there, not a model, or not this model.
     """
-    shipped = shipped_checkpoint(dataset)
+    shipped = shipped_checkpoint(model, dataset)
     if weights == "auto" and shipped:
-        return Start(_from_file(shipped, layout), f"the shipped checkpoint {shipped.stem}")
+        return Start(_from_file(shipped, model, layout), f"the shipped checkpoint {shipped.stem}")
     if weights in ("auto", "fresh"):
-        why = "" if weights == "fresh" else f" (no checkpoint is shipped for {dataset.name}; --weights FILE gives one)"
-        model = fresh_model(len(dataset.classes), seed)
-        return Start(layout.flatten(arrays_of(model)), f"a fresh model{why}", for_want=bool(why))
+        why = (
+            ""
+            if weights == "fresh"
+            else f" (no checkpoint is shipped for {model} on {dataset.name}; --weights FILE gives one)"
+        )
+        fresh = fresh_model(model, len(dataset.classes), dataset.image, seed)
+        return Start(layout.flatten(arrays_of(fresh)), f"a fresh model{why}", for_want=bool(why))
     path = absolute(weights)
-    return Start(_from_file(path, layout), str(path))
+    return Start(_from_file(path, model, layout), str(path))
 
 
-def shipped_checkpoint(dataset: Dataset) -> Path | None:
-    """The shipped checkpoint of a dataset: its own, and CIFAR-10's for image folders of the same classes."""
-    same = dataset.name.startswith("folder:") and dataset.classes == CIFAR10
-    shipped = CHECKPOINTS / f"{'cifar10' if same else dataset.name}.safetensors"
+def shipped_checkpoint(model: str, dataset: Dataset) -> Path | None:
+    """The shipped checkpoint of a model on a dataset: its own, and CIFAR-10's for image folders of the same classes and space."""
+    same = dataset.name.startswith("folder:") and dataset.classes == CLASSES
+    name = "cifar10" if same else dataset.name
+    if SHIPPED.get(name) != (model, dataset.image):
+        return None
+    shipped = CHECKPOINTS / f"{name}.safetensors"
     return shipped if shipped.is_file() else None
 
 
-def layout_of(num_classes: int) -> Layout:
-    """The layout of a ResNet18Light for this many classes."""
+@functools.cache
+def layout_of(model: str, classes: int, image: ImageSpace) -> Layout:
+    """The layout of a model for this many classes and these images."""
     with torch.device("meta"):
-        return Layout.of(ResNet18Light(num_classes))
+        return Layout.of(build(model, classes, image))
 
 
 def save_model(path: Path, layout: Layout, state: ModelState) -> str:
@@ -80,14 +94,14 @@ def save_model(path: Path, layout: Layout, state: ModelState) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _from_file(path: Path, layout: Layout) -> ModelState:
+def _from_file(path: Path, model: str, layout: Layout) -> ModelState:
     with refusing(f"--weights {path}", "give a safetensors file or a PyTorch state dict, auto or fresh"):
         tensors = _read(path)
         problems = _problems(tensors, layout)
         if problems:
             more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
             said = "; ".join(shortened(plain(problem), 200) for problem in problems[:4])
-            raise UserError(f"--weights {path}: not a ResNet18Light of this dataset: {said}{more}")
+            raise UserError(f"--weights {path}: not a {model} of this dataset: {said}{more}")
         return layout.flatten([tensors[name].detach().to(torch.float32).numpy() for name in layout.names])
 
 

@@ -1,13 +1,14 @@
-"""ResNet18Light: the CIFAR-style ResNet-18 at half width that every run here trains.
+"""ResNet18Light: the CIFAR-style ResNet-18 at half width, the model of the course's protocol.
 
-He et al. 2016 (arXiv 1512.03385), with the CIFAR stem (3×3, stride 1, no max-pool). We differ in width only: 32 channels
+He et al. 2016 (arXiv 1512.03385), with the stem for small images (3×3, stride 1, no max-pool). We differ in width only: 32 channels
 in the stem and 32, 64, 128, 256 in the four stages. 2,797,610 trainable parameters for ten classes. Modules carry the
 names of the course's checkpoint (``conv1``, ``layer1.0.conv1``, ``shortcut.0``, ``linear``), so that it loads as it is.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from oleander.datasets.space import ImageSpace
 
 WIDTHS = (32, 64, 128, 256)
 BLOCKS_PER_STAGE = 2
@@ -37,11 +38,11 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18Light(nn.Module):
-    """Images (b, 3, 32, 32), normalised → logits (b, num_classes)."""
+    """Images (b, c, h, w), normalised → logits (b, num_classes)."""
 
-    def __init__(self, num_classes: int = 10) -> None:
+    def __init__(self, num_classes: int = 10, channels: int = 3) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, WIDTHS[0], 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(channels, WIDTHS[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
         self.layer1 = _stage(WIDTHS[0], WIDTHS[0], stride=1)
         self.layer2 = _stage(WIDTHS[0], WIDTHS[1], stride=2)
@@ -61,8 +62,11 @@ def _stage(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
     return nn.Sequential(first, *(BasicBlock(channels_out, channels_out, 1) for _ in range(BLOCKS_PER_STAGE - 1)))
 
 
-def fresh_model(num_classes: int, seed: int) -> ResNet18Light:
-    """A ResNet18Light with PyTorch's default initialisation drawn from ``seed``, leaving the global generator alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return ResNet18Light(num_classes)
+def resnet18light(classes: int, image: ImageSpace) -> nn.Module:
+    """ResNet-18 for small images at half width (He et al. 2016); 2.8 million weights for RGB and ten classes.
+
+    Args:
+        classes: how many logits it gives.
+        image: what it takes; of any side, since it averages over what is left of the image.
+    """
+    return ResNet18Light(classes, image.channels)

@@ -70,7 +70,7 @@ def samples_svg(samples: dict[str, Any], summary: Summary) -> str:
 
 
 def read_samples(folder: Path) -> dict[str, Any]:
-    """The images of samples.npz: clean (k, 3, h, w), parts (µ, k, 3, h, w), whole (k, 3, h, w), and their classes.
+    """The images of samples.npz: clean (k, c, h, w) of 1 or 3 channels, parts (µ, k, c, h, w), whole (k, c, h, w), and their classes.
 
     Raises:
         UserError: it cannot be read, or holds something else.
@@ -82,7 +82,7 @@ def read_samples(folder: Path) -> dict[str, Any]:
             samples = {name: members[name] for name in ("clean", "classes", "parts", "whole") if name in members}
         clean, classes = samples["clean"], samples["classes"]
         parts, whole = samples.get("parts", clean[None]), samples.get("whole", clean)
-        if clean.ndim != 4 or clean.shape[1] != 3 or not clean.size or classes.shape != clean.shape[:1]:
+        if clean.ndim != 4 or clean.shape[1] not in (1, 3) or not clean.size or classes.shape != clean.shape[:1]:
             raise ValueError(f"it has images of shape {clean.shape} for classes of shape {classes.shape}")
         if whole.shape != clean.shape or parts.shape[1:] != clean.shape or len(parts) > MOST_PARTS:
             raise ValueError(f"it has stamped images of shapes {parts.shape} and {whole.shape}")
@@ -180,7 +180,7 @@ def _samples(samples: dict[str, Any], title: str) -> Figure:
     )
     for axes_row, (label, images) in zip(grid, rows, strict=True):
         for axes, image in zip(axes_row, images, strict=True):
-            axes.imshow(image.transpose(1, 2, 0), interpolation="nearest")
+            axes.imshow(image.transpose(1, 2, 0), interpolation="nearest", cmap="gray", vmin=0, vmax=255)
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
         axes_row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)

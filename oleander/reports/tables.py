@@ -11,6 +11,7 @@ from oleander.experiment.intervals import shown
 from oleander.experiment.records import RoundRecord, RunFolder, Summary, read_rounds
 from oleander.experiment.study import Runs, StudyResult
 from oleander.settings.cli import known_scenarios, load_scenario_file
+from oleander.settings.registry import MODELS, find
 from oleander.system.console import percent
 from repairs import known_repairs
 from strategies import kind_of, known_strategies
@@ -37,6 +38,8 @@ def print_list(console: Console) -> None:
         "\n[bold]Strategies[/]  --strategy NAME; filters, then one rule, then finishes, joined by + (clip+krum+noise)"
     )
     console.print(_two_columns(strategies))
+    console.print("\n[bold]Models[/]  --model NAME")
+    console.print(_two_columns({name: plugin.summary for name, plugin in find(MODELS).items()}))
     repairs = {"none": "The final model stays as it is."} | {n: p.summary for n, p in known_repairs().items()}
     console.print("\n[bold]Repairs[/]  --repair NAME, of the final model, steps joined by +")
     console.print(_two_columns(repairs))

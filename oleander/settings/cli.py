@@ -20,7 +20,7 @@ from oleander.settings.config import SETTINGS, Experiment, checked, shown_value,
 from oleander.settings.declared import PACKAGES, declared, names_in, users_of
 from oleander.settings.help import flags_class, settings_in
 from oleander.settings.ranges import Count
-from oleander.settings.registry import attack_steps, strategy_steps
+from oleander.settings.registry import attack_steps, model_name, strategy_steps
 from oleander.system.errors import UserError
 from oleander.system.foreign import MIB, read_bytes, refusing, shortened
 
@@ -117,6 +117,7 @@ def parse_command(arguments: list[str], kind: type[Flags] = Flags) -> Command:
     flags = kind(experiment=validated(settings, "command line"), **own)
     attack_steps(flags.experiment)  # a mistyped name is told before anything starts
     strategy_steps(flags.experiment)
+    model_name(flags.experiment)
     command = Command(scenario, flags, {name: settings[name] for name in given})
     if not (scenario.study or flags.sweep or flags.repeats or flags.resume is not None):  # plan_of asks it of all runs
         check_attackers(scenario.experiment, [flags.experiment], given)

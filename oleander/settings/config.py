@@ -53,6 +53,8 @@ class Experiment:
     dirichlet_alpha: Positive = 0.5
     """Concentration of the dirichlet partition (> 0); small: each client sees few classes."""
 
+    model: str = "resnet18light"
+    """What is trained: a file of oleander/models/ (see --list)."""
     local_epochs: Count = 2
     """Passes over its shard that a selected client makes each round."""
     batch_size: Count = 64

@@ -30,7 +30,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "dirichlet_alpha",
     ),
     "network": ("clients", "clients_per_round", "min_clients", "round_timeout", "on_bad_reply"),
-    "training": ("local_epochs", "batch_size", "lr", "momentum", "weight_decay", "augment", "precision"),
+    "training": ("model", "local_epochs", "batch_size", "lr", "momentum", "weight_decay", "augment", "precision"),
     "attack": ("attack", "malicious", "poison_rate", "target", "attack_rounds"),
     "defence": ("strategy", "assumed_malicious", "repair", "root_samples"),
     "evaluation": ("evaluate", "evaluate_asr", "no_cache"),

@@ -31,10 +31,12 @@ class Plugin:
     """What it wants to know that is no setting: its keyword arguments out of ``KNOWLEDGE``."""
 
 
+MODELS = "oleander.models"
 KNOWLEDGE = {
     "strategies": ("memory", "rng", "layout", "root", "answers"),
-    "attacks": (),
+    "attacks": ("image",),
     "repairs": ("rng", "layout", "root", "answers"),
+    MODELS: (),
 }
 """What a package's plug-ins may ask for by name besides settings."""
 
@@ -99,10 +101,23 @@ def _steps(asked: str, joined: str, known: tuple[str, ...]) -> list[str]:
     return names
 
 
-def bind(plugin: Plugin, experiment: Experiment) -> Callable[..., Any]:
-    """The plug-in with its keyword arguments filled from the settings of those names."""
+def model_name(experiment: Experiment) -> str:
+    """The file that ``--model`` names.
+
+    Raises:
+        UserError: an unknown name (lists the known).
+    """
+    known = names_in(MODELS)
+    if experiment.model not in known:
+        raise UserError(f"--model {experiment.model}: unknown; known: {', '.join(known)}")
+    return experiment.model
+
+
+def bind(plugin: Plugin, experiment: Experiment, **known: Any) -> Callable[..., Any]:
+    """The plug-in with its keyword arguments filled from the settings of those names, and what it asks for from what is known."""
     settings = {name: getattr(experiment, name) for name in _keywords(plugin.function) if name in SETTINGS}
-    return functools.partial(plugin.function, **settings)
+    asked = {name: known[name] for name in plugin.asks if name in known}
+    return functools.partial(plugin.function, **settings, **asked)
 
 
 def _plugin(module_name: str, name: str, knowledge: tuple[str, ...]) -> Plugin:

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from attacks import Attack, attack_of, known_attacks, poison
+from attacks import Attack, known_attacks, poison
 from attacks._overlay import Overlay
-from attacks.blend import blend
-from oleander.datasets.data import Shard, normalise
+from oleander.datasets.data import Shard
 from oleander.learning.updates import Update
 from oleander.settings.config import Experiment
 from oleander.system.errors import UserError
+from tests.spaces import CIFAR10, attack_of, blend, normalise
 
 KNOWN = known_attacks()
 SETTINGS = Experiment(malicious=3, clients_per_round=6)
@@ -33,7 +33,7 @@ def update(seed: int = 0) -> Update:
 
 def shard(m: int = 40) -> Shard:
     rng = np.random.default_rng(1)
-    return Shard(2, rng.integers(0, 256, (m, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, m))
+    return Shard(2, rng.integers(0, 256, (m, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, m), CIFAR10)
 
 
 # ---- the contract, for every file ------------------------------------------------------------------------------------

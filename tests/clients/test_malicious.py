@@ -7,18 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
-from attacks import Attack, attack_of, poison
-from attacks.blend import blend
+from attacks import Attack, poison
 from attacks.dba import dba
-from attacks.patch import patch
 from attacks.scaling import scaling
 from clients.benign import BenignClient
 from clients.malicious import MaliciousClient
-from oleander.datasets.data import MEAN, STD, Shard
+from oleander.datasets.data import Shard
 from oleander.learning.parameters import arrays_of
 from oleander.learning.updates import Update
 from oleander.settings.config import Experiment
 from oleander.system.errors import UserError
+from tests.spaces import CIFAR10, attack_of, blend, patch
 
 SETTINGS = Experiment(precision="fp32", batch_size=8, local_epochs=1, malicious=3, clients_per_round=6, attack="patch")
 
@@ -34,7 +33,7 @@ RED = torch.tensor([1.0, 0.0, 0.0])
 def shard(client: int = 0, m: int = 20) -> Shard:
     """The same images and labels for every client."""
     rng = np.random.default_rng(0)
-    return Shard(client, rng.integers(0, 250, (m, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, m))
+    return Shard(client, rng.integers(0, 250, (m, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, m), CIFAR10)
 
 
 def update() -> Update:
@@ -89,10 +88,10 @@ def stamped_rows(experiment, client=0, round_number=1) -> set[int]:
     corner = torch.zeros(32, 32, dtype=torch.bool)
     corner[-1, -1] = True
     attack = Attack(trigger=lambda pixels: torch.where(corner, 1.0, pixels))
-    data = Shard(client, images, np.zeros(20, dtype=np.int64))
+    data = Shard(client, images, np.zeros(20, dtype=np.int64), CIFAR10)
     trained = client_of(replace(experiment, batch_size=20), data=data, attack=attack)
     fitted(trained, round_number)
-    red = trained.model.seen[0][:, 0] * STD[0] + MEAN[0]  # (20, 32, 32) in [0, 1]
+    red = trained.model.seen[0][:, 0] * CIFAR10.std[0] + CIFAR10.mean[0]  # (20, 32, 32) in [0, 1]
     brightness = (red[:, 16, 16] * 255 / 10).round().long()  # no crop takes the middle away
     assert sorted(brightness.tolist()) == list(range(20))
     return {int(image) for image, pixel in zip(brightness, red[:, -1, -1], strict=True) if pixel > 0.9}

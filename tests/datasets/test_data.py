@@ -23,6 +23,7 @@ from oleander.settings.config import Experiment
 from oleander.system.cache import cache_dir
 from oleander.system.errors import UserError
 from tests.conftest import CLASSES, write_images
+from tests.spaces import CIFAR10
 
 TOY_SHA256 = "274067628b4809002f6cdfcf35bb53696ee1709e435da9393be16ceef7b8da61"
 """`fingerprint` of the toy dataset; changes only with toy.VERSION."""
@@ -69,7 +70,7 @@ def test_actors_map_one_file_and_cannot_write_it(toy_set):
 def some_images() -> Images:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (9, 3, 32, 32), dtype=np.uint8)
-    return Images(images[:6], np.arange(6) % 2, images[6:], np.arange(3) % 2, ("a", "b"))
+    return Images(images[:6], np.arange(6) % 2, images[6:], np.arange(3) % 2, ("a", "b"), CIFAR10)
 
 
 def test_cache_is_made_once_and_mended_when_damaged():

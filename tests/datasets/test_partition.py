@@ -11,6 +11,7 @@ from oleander.datasets.data import Dataset, Shard
 from oleander.datasets.partition import partition, shard_of, shard_sha256
 from oleander.settings.config import Experiment
 from oleander.system.errors import UserError
+from tests.spaces import CIFAR10
 
 SETTINGS = Experiment(clients=4, clients_per_round=2, samples_per_client=50)
 
@@ -22,7 +23,7 @@ def dataset(classes: int = 5, each: int = 100) -> Dataset:
     images = np.zeros((count, 3, 32, 32), dtype=np.uint8)
     images[:, 0, 0, 0], images[:, 0, 0, 1] = np.arange(count) % 256, np.arange(count) // 256
     names = tuple(f"class{i}" for i in range(classes))
-    return Dataset(images, labels, images[:10], labels[:10], names, "small", "ab" * 32, Path("nowhere"))
+    return Dataset(images, labels, images[:10], labels[:10], names, CIFAR10, "small", "ab" * 32, Path("nowhere"))
 
 
 def counts(data, rows):
@@ -132,7 +133,7 @@ def test_a_shards_hash_is_of_its_images_and_labels_and_of_nothing_else():
         other = getattr(shard, part).copy()
         other.flat[-1] ^= 1
         assert shard_sha256(replace(shard, **{part: other})) != expected
-    turned = Shard(1, np.asfortranarray(shard.images), shard.labels[::-1][::-1])
+    turned = Shard(1, np.asfortranarray(shard.images), shard.labels[::-1][::-1], CIFAR10)
     assert shard_sha256(turned) == expected
 
 

@@ -19,12 +19,13 @@ from oleander.settings.config import Experiment
 from oleander.system import cache
 from oleander.system.cache import recall, remember, sealed, unsealed
 from oleander.system.errors import UserError
+from tests.spaces import CIFAR10
 
 
 def images(seed: int) -> Images:
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (9, 3, 32, 32), dtype=np.uint8)
-    return Images(pixels[:6], (np.arange(6) + seed) % 2, pixels[6:], (np.arange(3) + seed) % 2, ("a", "b"))
+    return Images(pixels[:6], (np.arange(6) + seed) % 2, pixels[6:], (np.arange(3) + seed) % 2, ("a", "b"), CIFAR10)
 
 
 @pytest.fixture

@@ -13,22 +13,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from attacks import attack_of
-from oleander.datasets.data import normalise, to_pixels
+from oleander.datasets.data import to_pixels
 from oleander.datasets.sources import load_dataset
 from oleander.experiment.records import _finite
 from oleander.learning import evaluation
-from oleander.learning.evaluation import Cores, Scores, answers, classifier, folded
+from oleander.learning.evaluation import Cores, Scores, answers, folded
 from oleander.learning.evaluation import evaluate as evaluate_classifier
 from oleander.learning.parameters import arrays_of
 from oleander.learning.remembered import recall_scores as recall
 from oleander.learning.remembered import remember_scores as remember
-from oleander.learning.remembered import scores_key
-from oleander.learning.weights import layout_of
-from oleander.models.resnet18light import fresh_model
 from oleander.settings.config import Experiment
 from oleander.system.cache import cache_dir
 from tests.shards import shard
+from tests.spaces import attack_of, classifier, fresh_model, layout_of, normalise, scores_key
 
 SETTINGS = Experiment(precision="fp32", malicious=1, attack="patch")
 

@@ -11,21 +11,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from attacks import attack_of
 from clients.app import make_client
 from clients.benign import BenignClient
 from clients.malicious import MaliciousClient
-from oleander.datasets.data import MEAN, STD, Shard, to_pixels
+from oleander.datasets.data import Shard, to_pixels
 from oleander.datasets.sources import load_dataset
 from oleander.learning import devices
 from oleander.learning.parameters import Layout, arrays_of, load_arrays
-from oleander.learning.training import PAD, augmented, train
-from oleander.learning.weights import layout_of
-from oleander.models.resnet18light import ResNet18Light, fresh_model
+from oleander.learning.training import CROP, augmented, train
+from oleander.models.resnet18light import ResNet18Light
 from oleander.settings.config import Experiment
 from oleander.system.streams import generator, torch_generator
 from tests.programs import ROOT
 from tests.shards import shard
+from tests.spaces import CIFAR10, attack_of, fresh_model, layout_of
 
 SETTINGS = Experiment(precision="fp32", batch_size=8, local_epochs=2, malicious=1, attack="patch")
 
@@ -90,7 +89,7 @@ def test_streams_are_keyed_by_all_four():
 def test_augmentation_is_crop_and_flip_of_the_padded_image():
     images = torch.from_numpy(shard(30).images)
     result = augmented(images, torch_generator(0, "augment"))
-    padded = F.pad(images, (PAD,) * 4)
+    padded = F.pad(images, (32 // CROP,) * 4)
     for image, wide in zip(result, padded, strict=True):
         crops = [wide[:, y : y + 32, x : x + 32] for y in range(9) for x in range(9)]
         assert any(torch.equal(image, crop) or torch.equal(image, crop.flip(2)) for crop in crops)
@@ -109,7 +108,10 @@ def test_training_equals_a_plain_loop():
     for _ in range(2):
         images = augmented(torch.from_numpy(data.images), crops)
         for batch in torch.randperm(20, generator=order).split(8):
-            rows = [((images[i] / 255.0).permute(1, 2, 0) - torch.tensor(MEAN)) / torch.tensor(STD) for i in batch]
+            rows = [
+                ((images[i] / 255.0).permute(1, 2, 0) - torch.tensor(CIFAR10.mean)) / torch.tensor(CIFAR10.std)
+                for i in batch
+            ]
             loss = F.cross_entropy(
                 plain(torch.stack(rows).permute(0, 3, 1, 2)), torch.from_numpy(data.labels[batch.numpy()])
             )
@@ -140,7 +142,7 @@ def test_fit_is_bit_exact_and_keyed_by_seed_round_and_client(precision, m, batch
     for other in (
         fit(BenignClient, replace(settings, seed=1), data=data)[0],
         fit(BenignClient, settings, round_number=2, data=data)[0],
-        fit(BenignClient, settings, data=Shard(4, data.images, data.labels))[0],
+        fit(BenignClient, settings, data=Shard(4, data.images, data.labels, CIFAR10))[0],
         fit(BenignClient, replace(settings, augment="epoch"), data=data)[0],
     ):
         assert distance(base, other) > 0

@@ -11,7 +11,8 @@ import torch
 from oleander.datasets.data import Dataset, to_pixels
 from oleander.learning.evaluation import PROBE, Cores, Scores, evaluate, probe_hash, stamped_hash
 from oleander.learning.parameters import ModelState
-from oleander.learning.remembered import recall_scores, remember_scores, scores_key
+from oleander.learning.remembered import recall_scores, remember_scores
+from tests.spaces import CIFAR10, scores_key
 
 CPU = torch.device("cpu")
 
@@ -108,7 +109,7 @@ def test_as_many_parts_are_at_work_as_there_are_cores_and_no_more():
 def dataset(count: int = 40) -> Dataset:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8), rng.integers(0, 3, count)
-    return Dataset(images, labels, images, labels, ("a", "b", "c"), "small", "ab" * 32, Path("nowhere"))
+    return Dataset(images, labels, images, labels, ("a", "b", "c"), CIFAR10, "small", "ab" * 32, Path("nowhere"))
 
 
 def test_a_stamped_hash_is_of_the_target_and_every_stamped_image_of_another_class():

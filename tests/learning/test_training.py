@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 
 from clients.benign import BenignClient
-from oleander.datasets.data import Shard, normalise
+from oleander.datasets.data import Shard
 from oleander.learning.parameters import arrays_of
 from oleander.learning.training import augmented, train
 from oleander.settings.config import Experiment
 from oleander.system.streams import torch_generator
+from tests.spaces import CIFAR10, normalise
 
 SETTINGS = Experiment(precision="fp32", batch_size=8, local_epochs=2)
 
@@ -41,7 +42,7 @@ class Watched(torch.nn.Module):
 def shard(client: int = 0, m: int = 20) -> Shard:
     """The same images and labels for every client."""
     rng = np.random.default_rng(0)
-    return Shard(client, rng.integers(0, 256, (m, 3, 32, 32), dtype=np.uint8), rng.integers(0, 4, m))
+    return Shard(client, rng.integers(0, 256, (m, 3, 32, 32), dtype=np.uint8), rng.integers(0, 4, m), CIFAR10)
 
 
 def augmentation(experiment, client, round_number):
@@ -55,7 +56,7 @@ def batches(experiment, client, round_number):
     """Which image goes through the model when, told by the middle of images that are told apart there."""
     images = np.repeat(np.arange(20, dtype=np.uint8) * 10, 3 * 32 * 32).reshape(20, 3, 32, 32)
     model = Watched()
-    train(model, Shard(client, images, np.zeros(20, dtype=np.int64)), experiment, round_number)
+    train(model, Shard(client, images, np.zeros(20, dtype=np.int64), CIFAR10), experiment, round_number)
     return [[round(float(row[0, 16, 16]), 3) for row in batch] for batch in model.seen]
 
 

@@ -10,14 +10,14 @@ from safetensors.torch import save_file
 from oleander.datasets.data import Dataset
 from oleander.learning import weights as weight_files
 from oleander.learning.parameters import arrays_of
-from oleander.learning.weights import layout_of, save_model, starting_model
-from oleander.models.resnet18light import fresh_model
+from oleander.learning.weights import save_model
 from oleander.system.errors import UserError
+from tests.spaces import CIFAR10, fresh_model, layout_of, starting_model
 
 
 def dataset(name: str = "thing", classes: int = 10) -> Dataset:
     empty = np.zeros((0, 3, 32, 32), dtype=np.uint8), np.zeros(0, dtype=np.int64)
-    return Dataset(*empty, *empty, tuple(map(str, range(classes))), name, "", weight_files.CHECKPOINTS)
+    return Dataset(*empty, *empty, tuple(map(str, range(classes))), CIFAR10, name, "", weight_files.CHECKPOINTS)
 
 
 @pytest.mark.parametrize("form", ["safetensors", "state dict", "wrapped", "data parallel", "counters left out"])

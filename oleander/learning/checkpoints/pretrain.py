@@ -17,17 +17,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from oleander.datasets import toy
 from oleander.datasets.data import Dataset, Images, Shard, stored
 from oleander.datasets.partition import shard_of
-from oleander.datasets.sources import load_dataset
+from oleander.datasets.sources import TOY, load_dataset
 from oleander.learning.devices import default_device, fastest_precision
 from oleander.learning.evaluation import classifier, evaluate
 from oleander.learning.parameters import Layout, ModelState, arrays_of, load_arrays
 from oleander.learning.training import train
 from oleander.learning.weights import save_model
-from oleander.models.resnet18light import ResNet18Light, fresh_model
+from oleander.models import fresh_model
 from oleander.settings.config import Experiment
 
 SETTINGS = Experiment(partition="iid", clients=26, augment="epoch", local_epochs=2)
@@ -43,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", help="as simulate.py's --dataset")
     parser.add_argument("out", type=Path, help="safetensors file to write")
+    parser.add_argument("--model", default=SETTINGS.model, help="as simulate.py's --model")
     parser.add_argument("--epochs", type=int, default=6, help="central epochs")
     parser.add_argument("--easier", type=int, default=2, help="federated rounds on the easier images, for toy")
     parser.add_argument("--rounds", type=int, default=3, help="federated rounds on the dataset itself")
@@ -51,8 +53,9 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     dataset = load_dataset(arguments.dataset, "data", notify=print)
     first = stored("toy-easier", f"{toy.VERSION:016d}", _draw_easier) if dataset.name == "toy" else dataset
-    model = fresh_model(len(dataset.classes), SETTINGS.seed).to(default_device()).to(memory_format=torch.channels_last)
-    everything = Shard(0, np.array(first.train_images), np.array(first.train_labels))
+    model = fresh_model(arguments.model, len(dataset.classes), dataset.image, SETTINGS.seed)
+    model = model.to(default_device()).to(memory_format=torch.channels_last)
+    everything = first.shard(0, np.arange(len(first.train_labels)))
     for epoch in range(1, arguments.epochs + 1):
         train_fastest(model, everything, epoch, CENTRAL)
         say_accuracy(f"epoch {epoch}", model, dataset)
@@ -63,7 +66,7 @@ def main() -> None:
         say_accuracy(f"round {number}: sha256 {sha256}", model, dataset)
 
 
-def federated_round(model: ResNet18Light, dataset: Dataset, number: int) -> None:
+def federated_round(model: nn.Module, dataset: Dataset, number: int) -> None:
     """The next ten clients in turn train from the model; the model becomes their plain average."""
     layout = Layout.of(model)
     start = [array.copy() for array in arrays_of(model)]
@@ -80,18 +83,20 @@ def federated_round(model: ResNet18Light, dataset: Dataset, number: int) -> None
 
 
 def _draw_easier() -> Images:
-    return Images(*toy.make_toy(processes=1, difficulty=toy.EASIER), classes=toy.CLASSES)
+    return Images(*toy.make_toy(processes=1, difficulty=toy.EASIER), classes=toy.CLASSES, image=TOY)
 
 
-def train_fastest(model: ResNet18Light, shard: Shard, round_number: int, settings: Experiment = SETTINGS) -> None:
+def train_fastest(model: nn.Module, shard: Shard, round_number: int, settings: Experiment = SETTINGS) -> None:
     """The clients' own loop, in the precision that is fastest here."""
     train(model, shard, replace(settings, precision=fastest_precision(default_device())), round_number)
 
 
-def say_accuracy(what: str, model: ResNet18Light, dataset: Dataset) -> None:
+def say_accuracy(what: str, model: nn.Module, dataset: Dataset) -> None:
     """Print how the model does on the test images."""
     precision, device = fastest_precision(default_device()), default_device()
-    scores = evaluate(classifier(model, precision), dataset.test_images, dataset.test_labels, None, 0, device)
+    scores = evaluate(
+        classifier(model, precision, dataset.image), dataset.test_images, dataset.test_labels, None, 0, device
+    )
     seconds = time.process_time()
     print(f"{what}: accuracy {scores.mta:.4f}, loss {scores.loss:.3f}, {seconds:.0f} s of CPU", flush=True)
 
