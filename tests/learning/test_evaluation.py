@@ -133,7 +133,7 @@ def test_every_batch_norm_is_folded_and_a_classifier_leaves_no_cycle_that_keeps_
         weights = [
             weakref.ref(cell.cell_contents) for cell in classify.__closure__ if hasattr(cell.cell_contents, "modules")
         ]
-        assert len(weights) == 2 and all(ref() is not None for ref in weights)
+        assert len(weights) == 1 and all(ref() is not None for ref in weights)
         del classify
         assert all(ref() is None for ref in weights)
     finally:

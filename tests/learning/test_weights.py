@@ -101,10 +101,10 @@ def test_an_image_folder_of_cifar10s_classes_starts_from_cifar10s_checkpoint(tmp
     own = layout.flatten(arrays_of(fresh_model(10, 9)))
     save_model(tmp_path / "cifar10.safetensors", layout, own)
     for name, classes, origin in (
-        ("cifar10", weight_files.CIFAR10, "the shipped checkpoint cifar10"),
-        ("folder:mine", weight_files.CIFAR10, "the shipped checkpoint cifar10"),
+        ("cifar10", weight_files.CLASSES, "the shipped checkpoint cifar10"),
+        ("folder:mine", weight_files.CLASSES, "the shipped checkpoint cifar10"),
         ("folder:mine", tuple("abcdefghij"), "a fresh model"),
-        ("other", weight_files.CIFAR10, "a fresh model"),
+        ("other", weight_files.CLASSES, "a fresh model"),
     ):
         start = starting_model("auto", replace(dataset(name), classes=classes), layout, 0)
         assert start.origin.startswith(origin) and np.array_equal(start.state.weights, own.weights) == (
