@@ -18,6 +18,7 @@ from oleander.datasets.space import ImageSpace
 from oleander.experiment.federation import federate
 from oleander.experiment.prepare import Sources, prepare
 from oleander.experiment.records import RunFolder, read_rounds
+from oleander.experiment.samples import write_samples
 from oleander.experiment.study import run_key
 from oleander.learning import weights
 from oleander.learning.training import augmented
@@ -103,6 +104,13 @@ def test_a_run_goes_from_poisoning_to_the_gallery(image, attack, tiny, image_fol
     draw_figures(folder.path, summary)
     assert (folder.path / "figures" / "samples.svg").stat().st_size > 1000
     folder.release()
+
+
+def test_samples_of_a_trigger_without_attackers_are_read_back(image_folder, tmp_path):
+    """As scenario clean has them."""
+    setup = prepared(GREY16, image_folder, attack="blend", malicious=0)
+    write_samples(tmp_path, setup)
+    assert read_samples(tmp_path)["parts"].shape == (0, 2, *GREY16.shape)
 
 
 @SPACES

@@ -29,7 +29,9 @@ def write_samples(folder: Path, setup: Setup) -> None:
         pixels = to_pixels(clean)
         shown = range(min(setup.experiment.malicious, MOST_ATTACKERS))
         stamps = [attack.part(j) or attack.trigger for j in shown]
-        arrays["parts"] = np.array([_bytes(stamp(pixels)) for stamp in stamps], dtype=np.uint8)
+        arrays["parts"] = np.array([_bytes(stamp(pixels)) for stamp in stamps], dtype=np.uint8).reshape(
+            -1, *clean.shape
+        )
         arrays["whole"] = _bytes(attack.trigger(pixels))
     with io.BytesIO() as opened:
         np.savez(opened, **arrays)

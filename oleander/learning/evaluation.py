@@ -46,7 +46,7 @@ class Victims:
     stamped: bool = True
     """Whether they carry the trigger."""
     images: NDArray[np.uint8] | None = None
-    """(m, 3, h, w) images of the attack's own, held out of training; None: the test's."""
+    """(m, c, h, w) images of the attack's own, held out of training; None: the test's."""
 
 
 def of_other_classes(labels: NDArray[np.int64], target: int) -> Victims:
