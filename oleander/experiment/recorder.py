@@ -130,7 +130,10 @@ class Recorder:
     def scores_of(self, state: ModelState) -> Scores:
         """The scores of a model that no round came to, on the same images."""
         load_arrays(self.model, self.setup.layout.unflatten(state))
-        return self._scores(self.setup.experiment.rounds, classifier(self.model, self.setup.experiment.precision))
+        return self._scores(
+            self.setup.experiment.rounds,
+            classifier(self.model, self.setup.experiment.precision, self.setup.dataset.image),
+        )
 
     def _record(
         self, round_number: int, outcome: RoundOutcome, scores: Scores, evaluation_seconds: float
