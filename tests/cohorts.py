@@ -1,4 +1,6 @@
-"""Random cohorts for the tests of rules and filters."""
+"""Cohorts for the tests of rules and filters: random ones, and ones of given updates."""
+
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -50,3 +52,10 @@ def random_cohort(n: int, d: int = 50, s: int = 6, seed: int = 0):
             for i in range(n)
         ],
     )
+
+
+def with_deltas(deltas) -> Cohort:
+    """A cohort of these updates of the weights, from a global model of zeros."""
+    deltas = np.asarray(deltas, dtype=np.float32)
+    cohort = random_cohort(len(deltas), d=1)
+    return replace(cohort, deltas=deltas, start=replace(cohort.start, weights=np.zeros_like(deltas[0])))

@@ -4,7 +4,7 @@ import itertools
 import random
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
 from oleander.learning.parameters import Layout, ModelState
 from oleander.settings.config import Experiment
@@ -90,6 +90,11 @@ def changed(**changes):
 def first(change):
     """The arrays with the first one changed."""
     return lambda content: [change(content["arrays"][0]), *content["arrays"][1:]]
+
+
+def failing(reason):
+    """A client that fails, in these words."""
+    return lambda message, _content: Message(Error(code=2, reason=reason), reply_to=message)
 
 
 def run(network, start=0.0, nodes=0, after=None, done=0, **settings):

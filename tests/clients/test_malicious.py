@@ -5,19 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from attacks import Attack, poison
-from attacks.dba import dba
-from attacks.scaling import scaling
+from attacks import Attack, attack_of
 from clients.benign import BenignClient
 from clients.malicious import MaliciousClient
 from oleander.datasets.data import Shard
 from oleander.learning.parameters import arrays_of
-from oleander.learning.updates import Update
 from oleander.settings.config import Experiment
-from oleander.system.errors import UserError
-from tests.spaces import CIFAR10, attack_of, blend, patch
+from tests.attacks.made_up import shard
 
 SETTINGS = Experiment(precision="fp32", batch_size=8, local_epochs=1, malicious=3, clients_per_round=6, attack="patch")
 
@@ -25,36 +20,6 @@ SETTINGS = Experiment(precision="fp32", batch_size=8, local_epochs=1, malicious=
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
-
-
-RED = torch.tensor([1.0, 0.0, 0.0])
-
-
-def shard(client: int = 0, m: int = 20) -> Shard:
-    """The same images and labels for every client."""
-    rng = np.random.default_rng(0)
-    return Shard(client, rng.integers(0, 250, (m, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, m), CIFAR10)
-
-
-def update() -> Update:
-    rng = np.random.default_rng(0)
-    return Update(1, rng.normal(size=30).astype(np.float32), rng.normal(size=5).astype(np.float32), 64)
-
-
-# ---- which images ----------------------------------------------------------------------------------------------------
-
-
-def test_any_image_of_a_shard_may_be_poisoned():
-    chosen = np.stack([poison(shard(), 0.5, 0, np.random.default_rng(seed)).poisoned for seed in range(400)])
-    assert (np.abs(chosen.mean(axis=0) - 0.5) < 0.13).all()  # five standard errors
-    together = chosen[:, 0] & chosen[:, 1]
-    assert abs(together.mean() - 0.5 * 9 / 19) < 0.13  # no two go together
-
-
-def test_images_that_are_of_the_target_already_are_poisoned_like_any_others():
-    data = replace(shard(), labels=np.zeros(20, dtype=np.int64))
-    found = poison(data, 0.5, 0, np.random.default_rng(0))
-    assert found.poisoned.sum() == 10 and not found.shard.labels.any()
 
 
 class Watched(torch.nn.Module):
@@ -105,31 +70,6 @@ def test_the_poisoned_images_are_the_same_in_every_round_and_others_for_other_cl
     assert len(stamped_rows(replace(SETTINGS, poison_rate=0.2))) == 4
 
 
-# ---- which part ------------------------------------------------------------------------------------------------------
-
-
-def red_columns(stamp) -> list[int]:
-    """Columns in which a stamp turns black pixels red, on every row of the square."""
-    red = (stamp(torch.zeros(1, 3, 32, 32))[0] == RED.view(3, 1, 1)).all(0)
-    return torch.nonzero(red.any(0)).flatten().tolist()
-
-
-@pytest.mark.parametrize("size", [3, 6, 8])
-def test_dbas_parts_go_from_left_to_right_by_attacker_in_a_square_of_the_size_that_is_set(size):
-    attack = attack_of(SETTINGS.changed(attack="dba", patch_size=size))
-    columns = [red_columns(attack.part(attacker)) for attacker in range(3)]
-    assert [column for part in columns for column in part] == list(range(32 - size, 32))
-    stamped = attack.trigger(torch.zeros(1, 3, 32, 32))[0, 0]
-    assert stamped[32 - size :, 32 - size :].all() and int(stamped.sum()) == size * size
-
-
-def test_a_blends_parts_go_from_left_to_right_too():
-    attack = attack_of(SETTINGS.changed(attack="blend+dba", blend_alpha=1.0))
-    grey = torch.full((1, 3, 32, 32), 0.123)
-    columns = [torch.nonzero((attack.part(j)(grey) != grey)[0].any(0).any(0)).flatten().tolist() for j in range(3)]
-    assert columns == [list(range(11)), list(range(11, 22)), list(range(22, 32))]
-
-
 @pytest.mark.parametrize("attacker", [0, 1, 2])
 def test_each_attacker_trains_on_its_own_part_and_no_other(attacker):
     """Seen in what goes through the model: a column is red in poisoned images where the part is, and nowhere else."""
@@ -140,38 +80,6 @@ def test_each_attacker_trains_on_its_own_part_and_no_other(attacker):
     corner = seen[:, :, 26:, 26:]  # normalised; the same red in all images
     same = (corner == corner[:1]).all(0).all(0).all(0)
     assert torch.nonzero(same).flatten().tolist() == [2 * attacker, 2 * attacker + 1]
-
-
-def test_without_parts_every_attacker_trains_on_the_whole_trigger():
-    attack = attack_of(SETTINGS)
-    assert [red_columns(attack.part(attacker)) for attacker in range(3)] == [list(range(26, 32))] * 3
-
-
-# ---- what is sent ----------------------------------------------------------------------------------------------------
-
-
-def test_all_tampers_are_applied_one_after_the_other():
-    double = lambda sent: replace(sent, delta=sent.delta * 2)  # noqa: E731
-    add = lambda sent: replace(sent, delta=sent.delta + 1)  # noqa: E731
-    np.testing.assert_array_equal(Attack(tampers=(double, add)).tamper(update()).delta, update().delta * 2 + 1)
-    np.testing.assert_array_equal(Attack(tampers=(add, double)).tamper(update()).delta, (update().delta + 1) * 2)
-    np.testing.assert_array_equal(
-        Attack(tampers=(add, double, add)).tamper(update()).delta, (update().delta + 1) * 2 + 1
-    )
-
-
-def test_scaling_comes_after_the_tampers_before_it_and_keeps_the_trigger():
-    negate = lambda sent: replace(sent, delta=sent.delta - 1)  # noqa: E731
-    before = Attack(trigger=lambda pixels: pixels, parts=(lambda pixels: pixels,), tampers=(negate,))
-    attack = scaling(before, gamma=3.0, scale_statistics=False, clients_per_round=6, malicious=1)
-    np.testing.assert_allclose(attack.tamper(update()).delta, (update().delta - 1) * 3, rtol=1e-6)
-    assert (attack.trigger, attack.parts) == (before.trigger, before.parts)
-
-
-@pytest.mark.parametrize(("malicious", "factor"), [(0, 6.0), (1, 6.0), (2, 3.0), (3, 2.0), (6, 1.0)])
-def test_scaling_is_by_clients_a_round_over_attackers_unless_told_otherwise(malicious, factor):
-    attack = attack_of(replace(SETTINGS, attack="scaling", malicious=malicious, clients=6))
-    np.testing.assert_allclose(attack.tamper(update()).delta, update().delta * factor, rtol=1e-6)
 
 
 @pytest.mark.parametrize("attack", ["patch", "patch+scaling", "scaling"])
@@ -211,45 +119,3 @@ def test_an_attacker_without_a_trigger_trains_as_an_honest_client_does():
     honest, *_ = BenignClient(shard(), model, experiment).fit(arrays_of(model), {"server-round": 1})
     for a, b in zip(sent, honest, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-
-
-# ---- triggers at their limits ----------------------------------------------------------------------------------------
-
-
-def test_a_patch_may_be_the_whole_image_and_one_pixel():
-    for size in (1, 32):
-        assert red_columns(attack_of(SETTINGS.changed(patch_size=size)).trigger) == list(range(32 - size, 32))
-
-
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-def test_a_picture_is_resized_bilinearly_laid_over_in_pixels_unless_told_otherwise(alpha, tmp_path):
-    rng = np.random.default_rng(0)
-    large = Image.fromarray(rng.integers(0, 256, (80, 50, 3), dtype=np.uint8))
-    large.save(tmp_path / "k.png")
-    small = np.asarray(large.resize((32, 32), Image.Resampling.BILINEAR), dtype=np.float32).transpose(2, 0, 1) / 255
-    attack = blend(Attack(), blend_image=str(tmp_path / "k.png"), blend_alpha=alpha)
-    images = torch.rand(2, 3, 32, 32)
-    torch.testing.assert_close(attack.trigger(images), (1 - alpha) * images + alpha * torch.from_numpy(small))
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1"])
-def test_pictures_of_any_mode_are_seen_in_their_colours(mode, tmp_path):
-    colours = {"L": (100, 100, 100), "P": (200, 10, 10), "RGBA": (200, 10, 10), "1": (255, 255, 255)}[mode]
-    Image.new("RGB", (40, 40), colours).convert(mode).save(tmp_path / "k.png")
-    trigger = blend(Attack(), blend_image=str(tmp_path / "k.png"), blend_alpha=1.0).trigger
-    found = trigger(torch.zeros(1, 3, 32, 32))[0, :, 3, 5] * 255
-    np.testing.assert_allclose(found, colours, atol=0 if mode != "P" else 26)  # a web palette has steps of 51
-
-
-def test_what_cannot_be_combined_or_read_is_refused_with_its_reason(tmp_path):
-    (tmp_path / "no.png").write_text("not an image")
-    blended = Attack(trigger=lambda pixels: pixels)
-    for refused, words in (
-        (lambda: blend(blended, blend_image="", blend_alpha=0.5), "--attack: blend is a second trigger; one attack has one trigger"),
-        (lambda: patch(blended, patch_size=6), "--attack: patch is a second trigger; one attack has one trigger"),
-        (lambda: dba(blended, malicious=2, patch_size=6, image=CIFAR10), r"--attack: dba splits triggers that are a picture"),
-        (lambda: blend(Attack(), blend_image=str(tmp_path / "none.png"), blend_alpha=0.5), "none.png: No such file or directory; "),
-        (lambda: blend(Attack(), blend_image=str(tmp_path / "no.png"), blend_alpha=0.5), "no.png: none of the formats .*; give any "),
-    ):  # fmt: skip
-        with pytest.raises(UserError, match=f"^{words}" if words.startswith("--") else words):
-            refused()

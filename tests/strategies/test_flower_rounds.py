@@ -6,18 +6,15 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from flwr.app import Error, Message
+from flwr.app import Message
 
 import tests.played_network as played
 from oleander.learning.parameters import ModelState
 from oleander.learning.updates import Aggregate
-from oleander.settings.config import Experiment
-from oleander.system.errors import RunError, UserError
-from strategies import Pipeline, RuleError, Step, pipeline_of
+from oleander.system.errors import RunError
+from strategies import Pipeline, RuleError, Step
 from strategies.flower import PipelineStrategy
-from strategies.krum import krum
-from tests.cohorts import random_cohort
-from tests.played_network import Network, changed, run
+from tests.played_network import Network, changed, failing, run
 
 pytestmark = pytest.mark.usefixtures("task")
 
@@ -213,109 +210,3 @@ def test_the_watcher_is_told_who_is_done_and_how_many_are_not(monkeypatch):
     run(Network(6, faults), clients_per_round=6, rounds=1, on_bad_reply="drop")
     assert Told.waiting == [6, 5, 4, 3, 2, 1, 0]
     assert Told.done == [(0, 20), (1, 20), (3, 20), (5, 20)]
-
-
-def test_a_reply_that_does_not_say_how_many_examples_it_has_is_none():
-    def silent(message, content):
-        return played.honest(message, {name: value for name, value in content.items() if name != "num-examples"})
-
-    with pytest.raises(RunError, match="client 0: it claims None examples"):
-        run(Network(6, {0: silent}), clients_per_round=6, rounds=1)
-
-
-@pytest.mark.parametrize("missing", ["arrays", "metrics"])
-def test_a_reply_without_arrays_or_without_metrics_is_none(missing):
-    def fault(message, content):
-        reply = played.honest(message, content)
-        del reply.content[missing]
-        return reply
-
-    with pytest.raises(RunError, match="client 0: its reply has no arrays or no metrics"):
-        run(Network(6, {0: fault}), clients_per_round=6, rounds=1)
-
-
-def test_statistics_that_are_wrong_are_called_statistics():
-    for statistics, words in (
-        (np.zeros(3, np.float32), r"its statistics have shape \(3,\), not \(4,\)"),
-        (np.zeros(4), r"its statistics are float64"),
-        (
-            np.array([0, np.nan, 0, 0], np.float32),
-            r"its statistics have 1 values that are not finite .* from bn.running_mean on",
-        ),
-        (np.array([0, 0, np.inf, np.nan], np.float32), r"its statistics have 2 values .* from bn.running_var on"),
-    ):
-        fault = changed(arrays=lambda content, statistics=statistics: [content["arrays"][0], statistics])
-        with pytest.raises(RunError, match=f"client 0: {words}"):
-            run(Network(6, {0: fault}), clients_per_round=6, rounds=1)
-
-
-# ---- what is said of those who are left out --------------------------------------------------------------------------
-
-
-def failing(reason):
-    return lambda message, _content: Message(Error(code=2, reason=reason), reply_to=message)
-
-
-OF_A_NODE = "<class 'ray.exceptions.RayTaskError'>:<'Exception ClientAppException occurred. Message: {}'>"
-CAUSES = {
-    "gone": ("<Node Unavailable>", "it is gone: no sign of life"),
-    "killed": (
-        "<class 'x'>:<'ActorDiedError: …'>",
-        "its process died in the middle of its work (killed, or out of memory)",
-    ),
-    "killed, as Ray says": ("RayActorError", "its process died in the middle of its work (killed, or out of memory)"),
-    "its worker": ("WorkerCrashedError", "its process died in the middle of its work (killed, or out of memory)"),
-    "silent": ("", "it failed without a word"),
-    "blank": (" \n \n", "it failed without a word"),
-    "in Ray": (OF_A_NODE.format("out of cheese"), "it raised: out of cheese"),
-    "in Ray, two lines": (OF_A_NODE.format("out of\n\n  cheese "), "it raised: out of … cheese"),
-    "in Ray, three lines": (OF_A_NODE.format("first\nmiddle\nlast"), "it raised: first … last"),
-    "as nodes give it": ("<class 'ValueError'>:<'no\nway'>", "it raised: no … way"),
-    "in its own words": ("plain words", "it raised: plain words"),
-    "in colours": ("\x1b[36mplain\x1b[0m words", "it raised: plain words"),
-    "at length": ("x" * 1000, f"it raised: {'x' * 389}"),
-}
-
-
-@pytest.mark.parametrize("case", CAUSES)
-def test_why_a_client_was_left_out_is_said_in_one_sentence(case):
-    reason, words = CAUSES[case]
-    _, (outcome,) = run(
-        Network(6, {2: failing(reason)}), clients_per_round=6, rounds=1, on_bad_reply="drop", round_timeout=20
-    )
-    said = outcome.dropped[2]
-    assert said == words if case != "at length" else said.startswith(words) and len(said) <= 412
-
-
-def test_a_run_that_ends_by_a_client_says_how_it_would_not():
-    with pytest.raises(RunError) as error:
-        run(Network(6, {2: failing("plain words")}), clients_per_round=6, rounds=1)
-    assert str(error.value) == (
-        "round 1, client 2: it raised: plain words (--on-bad-reply drop leaves such clients out and goes on)"
-    )
-
-
-def test_krum_names_the_least_number_of_clients():
-    for f in (0, 1, 2, 5):
-        with pytest.raises(RuleError, match=rf"n = 2 and f = {f} \(so n >= {2 * f + 3}\)"):
-            krum(random_cohort(2), assumed_malicious=f)
-
-
-@pytest.mark.parametrize("rule", ["krum", "multi_krum"])
-def test_a_rule_that_is_tried_on_fewer_clients_than_it_needs_is_refused_before_anything_starts(rule):
-    with pytest.raises(UserError, match=f"^--strategy clip.{rule}: Krum needs"):
-        pipeline_of(Experiment(strategy=f"clip+{rule}", clients=9, clients_per_round=6, assumed_malicious=2))
-    assert pipeline_of(Experiment(strategy=f"clip+{rule}", clients=9, clients_per_round=7, assumed_malicious=2)).name
-
-
-def test_a_round_of_one_client_can_be_averaged():
-    assert pipeline_of(Experiment(clients_per_round=1)).name == "fedavg"
-    assert pipeline_of(Experiment(clients_per_round=1, strategy="clip+median")).name == "clip+median"
-
-
-@pytest.mark.parametrize(("length", "cut"), [(389, False), (390, True)])
-def test_a_clients_words_are_cut_off_where_they_are_longer_than_anybody_is_shown(length, cut):
-    _, (outcome,) = run(
-        Network(6, {2: failing("x" * length)}), clients_per_round=6, rounds=1, on_bad_reply="drop", round_timeout=20
-    )
-    assert outcome.dropped[2] == "it raised: " + "x" * 389 + "…" * cut

@@ -1,4 +1,4 @@
-"""Filters and rules of somebody else's: what they may do, to the last record and page, and what is refused by name."""
+"""Filters and a rule in a row, somebody else's too: what they may do, to the last record and page; what is refused by name."""
 
 import json
 import sys
@@ -22,6 +22,7 @@ from oleander.settings.config import Experiment
 from oleander.settings.declared import forget
 from oleander.system.errors import RunError, UserError
 from strategies import Pipeline, Server, Step, pipeline_of
+from strategies.clip import clip
 from strategies.fedavg import fedavg
 from strategies.krum import krum
 from tests.cohorts import random_cohort
@@ -174,3 +175,39 @@ def test_too_few_left_for_the_rule_is_said_with_its_numbers(plugins, task):
         pipeline_of(Experiment(strategy="drop_longest+krum"))
     with pytest.raises(RunError, match=r"round 1: Krum needs .* n = [23] and f = 1"):
         run(Network(6), strategy="drop_even+krum")
+
+
+def test_pipelines_compose_and_clip_alone_means_clip_fedavg():
+    assert pipeline_of(Experiment(strategy="clip")).name == "clip+fedavg"
+    pipeline = pipeline_of(Experiment(strategy="clip+krum"))
+    cohort = random_cohort(5)
+    expected = krum(clip(cohort, clip_norm="median"), assumed_malicious=1)
+    np.testing.assert_array_equal(pipeline.run(cohort, {}, Server(0)).aggregate.delta, expected.delta)
+
+
+@pytest.mark.parametrize(
+    ("settings_", "words"),
+    [
+        ({"strategy": "krumm"}, ["krumm", "krum", "fedavg"]),
+        ({"strategy": "krum+fedavg"}, ["krum (rule)", "fedavg (rule)", "then one rule"]),
+        ({"strategy": ""}, ["''", "known"]),
+        ({"strategy": "krum", "assumed_malicious": 2}, ["n = 5", "f = 2"]),
+        ({"strategy": "multi_krum", "multi_krum_m": 6}, ["m = 6", "n = 5"]),
+    ],
+)
+def test_impossible_strategies_are_refused_by_name(settings_, words):
+    with pytest.raises(UserError) as error:
+        pipeline_of(Experiment().changed(**settings_))
+    assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize("rule", ["krum", "multi_krum"])
+def test_a_rule_that_is_tried_on_fewer_clients_than_it_needs_is_refused_before_anything_starts(rule):
+    with pytest.raises(UserError, match=f"^--strategy clip.{rule}: Krum needs"):
+        pipeline_of(Experiment(strategy=f"clip+{rule}", clients=9, clients_per_round=6, assumed_malicious=2))
+    assert pipeline_of(Experiment(strategy=f"clip+{rule}", clients=9, clients_per_round=7, assumed_malicious=2)).name
+
+
+def test_a_round_of_one_client_can_be_averaged():
+    assert pipeline_of(Experiment(clients_per_round=1)).name == "fedavg"
+    assert pipeline_of(Experiment(clients_per_round=1, strategy="clip+median")).name == "clip+median"

@@ -1,10 +1,13 @@
-"""Rules on updates as long as a real model's, which are summed part by part: no part is lost, and none counts for the others."""
+"""Sums keep their digits; on updates as long as a real model's they are summed part by part, and no part is lost."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from strategies import _sums
 from strategies._sums import squared_distances, squared_norms
 from strategies.clamp import clamp
 from strategies.clip import clip
@@ -12,7 +15,7 @@ from strategies.fedavg import fedavg
 from strategies.krum import krum
 from strategies.median import median
 from strategies.multi_krum import multi_krum
-from tests.cohorts import random_cohort
+from tests.cohorts import random_cohort, updates, with_deltas
 
 D = 2_797_610
 """Weights of ResNet18Light."""
@@ -28,11 +31,6 @@ def rows():
     for stretch in STRETCHES:
         rows[:, stretch] = rng.normal(size=(7, 1000)) * rng.uniform(0.5, 2, size=(7, 1))
     return rows
-
-
-def cohort_with(rows):
-    cohort = random_cohort(len(rows), d=1)
-    return replace(cohort, deltas=rows, start=replace(cohort.start, weights=np.zeros(rows.shape[1], np.float32)))
 
 
 def exact(rows):
@@ -64,9 +62,9 @@ def test_krum_and_multi_krum_see_every_part_of_a_models_weights(rows):
     best = order(exact(rows), 1)
     parts = [order(exact_in(rows, stretch), 1)[0] for stretch in STRETCHES]
     assert len(set(parts)) > 2 and best[0] != parts[-1] and best[0] != parts[0]  # no one part would say the same
-    assert np.argmax(krum(cohort_with(rows), assumed_malicious=1).influence) == best[0]
+    assert np.argmax(krum(with_deltas(rows), assumed_malicious=1).influence) == best[0]
     for m in (1, 2, 4, 6):
-        found = multi_krum(cohort_with(rows), assumed_malicious=1, multi_krum_m=m).influence
+        found = multi_krum(with_deltas(rows), assumed_malicious=1, multi_krum_m=m).influence
         assert set(np.flatnonzero(found)) == set(best[:m].tolist())
 
 
@@ -80,7 +78,7 @@ def test_krum_sees_a_difference_in_any_one_part(rows, stretch):
     """Clients that differ in one part only: 4 is in the middle of the others, and wins."""
     alike = np.zeros((5, D), dtype=np.float32)
     alike[:, stretch] = np.array([[-3], [3], [-1], [1.4], [0]], np.float32)
-    assert krum(cohort_with(alike), assumed_malicious=1).influence.tolist() == [0, 0, 0, 0, 1]
+    assert krum(with_deltas(alike), assumed_malicious=1).influence.tolist() == [0, 0, 0, 0, 1]
 
 
 def test_krum_sees_beyond_what_all_clients_have_in_common():
@@ -90,11 +88,11 @@ def test_krum_sees_beyond_what_all_clients_have_in_common():
     wide = rows.astype(np.longdouble)
     distances = np.array([[((a - b) ** 2).sum() for b in wide] for a in wide], dtype=np.float64)
     np.testing.assert_allclose(squared_distances(rows), distances, rtol=1e-9)
-    assert np.argmax(krum(cohort_with(rows), assumed_malicious=1).influence) == order(distances, 1)[0]
+    assert np.argmax(krum(with_deltas(rows), assumed_malicious=1).influence) == order(distances, 1)[0]
 
 
 def test_means_reach_to_the_last_of_a_models_weights(rows):
-    cohort = cohort_with(rows)
+    cohort = with_deltas(rows)
     found = fedavg(cohort)
     for stretch in STRETCHES:
         expected = np.average(rows[:, stretch].astype(np.float64), axis=0, weights=cohort.num_examples)
@@ -104,66 +102,62 @@ def test_means_reach_to_the_last_of_a_models_weights(rows):
 
 def test_clip_and_clamp_measure_the_whole_of_a_models_weights(rows):
     norms = np.sqrt((rows.astype(np.float64) ** 2).sum(axis=1))
-    clipped = clip(cohort_with(rows), clip_norm="median").deltas
+    clipped = clip(with_deltas(rows), clip_norm="median").deltas
     np.testing.assert_allclose(
         np.linalg.norm(clipped.astype(np.float64), axis=1), np.minimum(norms, np.median(norms)), rtol=1e-6
     )
     tall = rows * np.float32(100)  # whose values are above the median norm in places
     bound = np.median(norms) * 100
     assert (np.abs(tall) < bound).all()
-    np.testing.assert_array_equal(clamp(cohort_with(tall), clip_norm="median").deltas, tall)
-
-
-# ---- the median ------------------------------------------------------------------------------------------------------
-
-
-def reference_median(rows):
-    """Coordinate by coordinate in Python: the median, and who holds one of the middle two, the lowest id where values are equal."""
-    n, medians, taken = len(rows), [], [0.0] * len(rows)
-    for column in np.asarray(rows, dtype=np.float64).T.tolist():
-        ordered = sorted(column)
-        middle = ordered[(n - 1) // 2], ordered[n // 2]
-        medians.append((middle[0] + middle[1]) / 2)
-        for value in middle:
-            taken[column.index(value)] += 0.5
-    return medians, [share / len(medians) for share in taken]
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 6, 7])
-@pytest.mark.parametrize("ties", [False, True])
-def test_medians_influence_is_the_share_of_weights_in_which_a_client_is_the_median(n, ties):
-    cohort = random_cohort(n, d=400, s=30, seed=n)
-    if ties:
-        cohort = replace(cohort, deltas=np.round(cohort.deltas), statistics=np.round(cohort.statistics))
-    delta, influence = reference_median(cohort.deltas)
-    statistics, of_statistics = reference_median(cohort.statistics)
-    found = median(cohort)
-    np.testing.assert_allclose(found.influence, influence, atol=1e-12)
-    np.testing.assert_array_equal(found.delta, np.array(delta, np.float32))
-    np.testing.assert_array_equal(found.statistics, np.array(statistics, np.float32))
-    assert n < 3 or not np.allclose(influence, of_statistics)  # they would not do in the weights' place
-
-
-def test_medians_influence_is_over_all_of_the_weights():
-    """Client 1 holds the median in the first half of the weights, client 2 in the second, and 0 in the last tenth."""
-    rows = np.zeros((3, 200_000), dtype=np.float32)
-    rows[0], rows[1, :100_000], rows[2, :100_000] = -1, 1, 2
-    rows[1, 100_000:], rows[2, 100_000:] = 2, 1
-    rows[0, 180_000:] = 1.5
-    assert median(cohort_with(rows)).influence.tolist() == pytest.approx([0.1, 0.5, 0.4])
-
-
-@pytest.mark.parametrize("n", [2, 4])
-def test_the_mean_of_the_middle_two_does_not_overflow(n):
-    rows = np.full((n, 3), 3e38, dtype=np.float32)
-    rows[0] = -3e38 if n == 4 else 3e38
-    cohort = replace(cohort_with(rows), statistics=rows)
-    found = median(cohort)
-    np.testing.assert_array_equal(found.delta, np.float32(3e38))
-    np.testing.assert_array_equal(found.statistics, np.float32(3e38))
+    np.testing.assert_array_equal(clamp(with_deltas(tall), clip_norm="median").deltas, tall)
 
 
 def test_a_mean_of_great_updates_does_not_overflow():
     rows = np.full((3, 4), 3e38, dtype=np.float32)
-    np.testing.assert_array_equal(fedavg(cohort_with(rows)).delta, np.float32(3e38))
+    np.testing.assert_array_equal(fedavg(with_deltas(rows)).delta, np.float32(3e38))
     assert np.isfinite(squared_norms(rows)).all() and np.isfinite(squared_distances(rows)).all()
+
+
+def test_distances_keep_their_digits_far_from_zero():
+    rng = np.random.default_rng(0)
+    rows = (1000 + rng.normal(size=(4, 1000)) * 1e-2).astype(np.float32)
+    exact = [[float(((a.astype(np.longdouble) - b) ** 2).sum()) for b in rows] for a in rows]
+    np.testing.assert_allclose(squared_distances(rows), exact, rtol=1e-12)
+
+
+def exact_distances(rows):
+    wide = rows.astype(np.longdouble)
+    return np.array([[((a - b) ** 2).sum() for b in wide] for a in wide], dtype=np.float64)
+
+
+@pytest.mark.parametrize("apart", [1.0, 1e-3, 1e-6])
+def test_distances_keep_their_digits_where_some_rows_nearly_coincide(apart):
+    """Two clusters far from each other and from 0, their members ``apart``: a Gram matrix alone has no digit left."""
+    rng = np.random.default_rng(1)
+    centres = rng.normal(size=(2, 3000)) * 100
+    rows = np.concatenate([centre + rng.normal(size=(4, 3000)) * apart for centre in centres]).astype(np.float32)
+    np.testing.assert_allclose(squared_distances(rows), exact_distances(rows), rtol=1e-9)
+
+
+@given(members=updates(least=2, most=7), twin=st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_distances_agree_with_exact_ones_and_equal_rows_are_equally_far(members, twin):
+    rows = np.stack([u.delta for u in members])
+    if twin:
+        rows[-1] = rows[0]
+    found = squared_distances(rows)
+    np.testing.assert_allclose(found, exact_distances(rows), rtol=1e-6)
+    np.testing.assert_array_equal(found, found.T)
+    if twin:
+        assert found[0, -1] == 0
+        np.testing.assert_array_equal(found[0], found[-1])
+
+
+def test_sums_over_many_blocks_are_those_of_numpy():
+    rows = random_cohort(5, d=3 * _sums.WIDTH + 17).deltas
+    wide = rows.astype(np.float64)
+    np.testing.assert_allclose(_sums.squared_norms(rows), (wide**2).sum(axis=1), rtol=1e-12)
+    cohort = replace(random_cohort(5, d=rows.shape[1]), deltas=rows)
+    expected = np.average(wide, axis=0, weights=cohort.num_examples)
+    np.testing.assert_allclose(fedavg(cohort).delta, expected, rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(median(cohort).delta, np.median(wide, axis=0).astype(np.float32))

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,24 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from oleander.learning.parameters import ModelState
-from oleander.learning.updates import Cohort
 from strategies import _sums
 from strategies._exact import nearest_float
-from strategies.clip import clip
 from strategies.krum import krum
-from strategies.median import median
 from strategies.multi_krum import multi_krum
-from tests.cohorts import random_cohort, updates
+from tests.cohorts import updates, with_deltas
 
 ROOT = Path(__file__).parents[2]
 CORES = ("Prescott", "Nehalem", "Haswell", "SkylakeX")
 """Processors whose kernels OpenBLAS can be told to take, the newer of them where this machine has their instructions."""
-
-
-def with_deltas(deltas) -> Cohort:
-    deltas = np.asarray(deltas, dtype=np.float32)
-    return replace(random_cohort(len(deltas)), deltas=deltas, start=ModelState(np.zeros_like(deltas[0]), np.zeros(6)))
 
 
 def chosen_by_fractions(deltas: np.ndarray, f: int, m: int) -> list[int]:
@@ -174,19 +164,3 @@ def test_exact_products_are_those_of_fractions(members, scale):
     found = _sums.exact_dot(one, other)
     assert Fraction(found, 2**298) == exact
     assert nearest_float(found) == float(exact)
-
-
-def test_norms_that_are_equal_in_exact_arithmetic_are_equal_and_clip_leaves_them():
-    row = np.random.default_rng(0).lognormal(sigma=3, size=5000).astype(np.float32)
-    deltas = np.stack([np.random.default_rng(i).permutation(row) for i in range(9)])
-    assert len(set(_sums.squared_norms(deltas))) > 1  # rounded in other orders
-    norms = _sums.comparable_norms(deltas)
-    assert set(norms) == {np.sqrt(float(sum(Fraction(float(v)) ** 2 for v in row)))}
-    for clip_norm in ("median", float(norms[0])):
-        np.testing.assert_array_equal(clip(with_deltas(deltas), clip_norm=clip_norm).deltas, deltas)
-
-
-def test_the_median_of_zeros_of_both_signs_is_a_positive_zero():
-    """Which of them a sort puts in the middle is its own affair."""
-    for rows in ([[-0.0], [0.0], [-0.0]], [[-0.0], [-0.0], [-0.0]], [[0.0], [-0.0], [-0.0], [0.0]]):
-        assert not np.signbit(median(with_deltas(rows)).delta).any()

@@ -1,0 +1,59 @@
+"""Attacks put together from several: what goes together, in which order, and what is refused by name."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from attacks import Attack, attack_of
+from attacks.blend import blend
+from attacks.dba import dba
+from attacks.patch import patch
+from oleander.settings.config import Experiment
+from oleander.system.errors import UserError
+from tests.attacks.made_up import SETTINGS, update
+
+
+@pytest.mark.parametrize(
+    ("settings_", "words"),
+    [
+        ({"attack": "blind"}, ["blind", "blend", "patch"]),
+        ({"attack": "blend+patch"}, ["second trigger"]),
+        ({"attack": "blend+none"}, ["none stands alone"]),
+        ({"attack": "scaling+scaling"}, ["scaling is there twice"]),
+        ({"attack": "dba", "malicious": 7, "clients": 9}, ["7", "6 columns"]),
+        ({"attack": "patch", "patch_size": 33}, ["33", "32"]),
+    ],
+)
+def test_impossible_attacks_are_refused_by_name(settings_, words):
+    with pytest.raises(UserError) as error:
+        attack_of(SETTINGS.changed(**settings_))
+    assert all(word in str(error.value) for word in words)
+
+
+def test_none_does_nothing():
+    assert attack_of(Experiment()) == Attack()
+
+
+def test_all_tampers_are_applied_one_after_the_other():
+    double = lambda sent: replace(sent, delta=sent.delta * 2)  # noqa: E731
+    add = lambda sent: replace(sent, delta=sent.delta + 1)  # noqa: E731
+    np.testing.assert_array_equal(Attack(tampers=(double, add)).tamper(update()).delta, update().delta * 2 + 1)
+    np.testing.assert_array_equal(Attack(tampers=(add, double)).tamper(update()).delta, (update().delta + 1) * 2)
+    np.testing.assert_array_equal(
+        Attack(tampers=(add, double, add)).tamper(update()).delta, (update().delta + 1) * 2 + 1
+    )
+
+
+def test_what_cannot_be_combined_or_read_is_refused_with_its_reason(tmp_path):
+    (tmp_path / "no.png").write_text("not an image")
+    blended = Attack(trigger=lambda pixels: pixels)
+    for refused, words in (
+        (lambda: blend(blended, blend_image="", blend_alpha=0.5), "--attack: blend is a second trigger; one attack has one trigger"),
+        (lambda: patch(blended, patch_size=6), "--attack: patch is a second trigger; one attack has one trigger"),
+        (lambda: dba(blended, malicious=2, patch_size=6), r"--attack: dba splits triggers that are a picture \(patch, blend\)"),
+        (lambda: blend(Attack(), blend_image=str(tmp_path / "none.png"), blend_alpha=0.5), "none.png: No such file or directory; "),
+        (lambda: blend(Attack(), blend_image=str(tmp_path / "no.png"), blend_alpha=0.5), "no.png: none of the formats .*; give any "),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=f"^{words}" if words.startswith("--") else words):
+            refused()
