@@ -43,11 +43,11 @@ MODEL = ["learning/test_learning.py", "learning/test_training.py", "learning/tes
 FOLDERS = {
     "strategies": Target(
         ["*.py"],
-        ["strategies", "transport/test_waiting.py"],
+        ["strategies", "transport/test_waiting.py", "transport/test_replies.py"],
     ),
     "attacks": Target(["*.py"], ["attacks", "clients", "settings/test_declared.py"]),
     "clients": Target(["malicious.py", "benign.py"], [*MODEL, "clients"]),
-    "oleander/datasets": Target(["partition.py"], ["datasets/test_partition.py", "datasets/test_data.py"]),
+    "oleander/datasets": Target(["partition.py"], ["datasets/test_partition.py", "datasets/test_toy.py"]),
     "oleander/learning": Target(
         ["training.py", "evaluation.py", "parameters.py", "remembered.py"],
         [*MODEL, "learning/test_evaluation.py", "learning/test_scores.py"],

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from oleander.learning.parameters import Layout, ModelState, arrays_of, load_arrays, named_arrays
+from oleander.learning.weights import layout_of
+from oleander.models.resnet18light import fresh_model
 
 
 def model() -> torch.nn.Module:
@@ -74,3 +76,24 @@ def test_a_model_without_statistics_has_none():
     assert layout.statistic_count == 0 and layout.variances.shape == (0,) and layout.variances.dtype == bool
     state = layout.flatten(arrays_of(torch.nn.Linear(3, 2)))
     assert isinstance(state, ModelState) and state.statistics.shape == (0,)
+
+
+def test_layout_keeps_weights_and_statistics_apart_and_sends_no_counter():
+    model = fresh_model(10, 0)
+    layout = Layout.of(model)
+    assert layout.weight_count == 2_797_610
+    assert layout.statistic_count == sum(b.numel() for n, b in model.named_buffers() if "running" in n)
+    assert layout.variances.sum() == layout.statistic_count // 2
+    assert not any("num_batches_tracked" in name for name in layout.names)
+    assert layout_of(10) == layout
+
+
+def test_flatten_and_unflatten_are_inverse_and_load_restores_the_function():
+    model, other = fresh_model(10, 0), fresh_model(10, 1)
+    with torch.no_grad():
+        model(torch.rand(8, 3, 32, 32))  # moves the statistics
+    layout = Layout.of(model)
+    load_arrays(other, layout.unflatten(layout.flatten(arrays_of(model))))
+    for (name, a), b in zip(model.state_dict().items(), other.state_dict().values(), strict=True):
+        if "num_batches" not in name:
+            assert torch.equal(a, b), name

@@ -1,0 +1,5 @@
+"""A loader's listener, for loads that have nothing to say."""
+
+
+def refuse(text):
+    raise AssertionError(text)
