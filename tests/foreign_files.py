@@ -5,10 +5,9 @@ import os
 import pytest
 
 from attacks import Attack
-from attacks.blend import blend
-from oleander.learning.weights import layout_of, starting_model
 from oleander.system.errors import UserError
 from tests.learning.test_weights import dataset
+from tests.spaces import blend, layout_of, starting_model
 
 
 def weights(path):

@@ -21,7 +21,6 @@ from oleander.system.errors import UserError
 from oleander.system.files import absolute
 from tests.foreign_files import PLACES, picture, refused, weights
 from tests.programs import ROOT
-from tests.spaces import blend, fresh_model, layout_of, starting_model
 
 
 def scenario(path):

@@ -6,6 +6,7 @@ import torch
 from oleander.datasets.data import Shard
 from oleander.learning.updates import Update
 from oleander.settings.config import Experiment
+from tests.spaces import CIFAR10
 
 SETTINGS = Experiment(malicious=3, clients_per_round=6)
 RED = torch.tensor([1.0, 0.0, 0.0])
@@ -23,7 +24,7 @@ def update(seed: int = 0) -> Update:
 def shard(client: int = 0, m: int = 20) -> Shard:
     """The same images and labels for every client."""
     rng = np.random.default_rng(0)
-    return Shard(client, rng.integers(0, 250, (m, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, m))
+    return Shard(client, rng.integers(0, 250, (m, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, m), CIFAR10)
 
 
 def red_columns(stamp) -> list[int]:

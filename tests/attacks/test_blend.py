@@ -7,11 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from attacks import Attack, attack_of
-from attacks.blend import blend
-from oleander.datasets.data import normalise
+from attacks import Attack
 from oleander.system.errors import UserError
 from tests.attacks.made_up import SETTINGS, pixels
+from tests.spaces import attack_of, blend, normalise
 
 
 def test_blend_mixes_the_picture_in_by_alpha(tmp_path):

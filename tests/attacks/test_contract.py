@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from attacks import attack_of, known_attacks
+from attacks import known_attacks
 from tests.attacks.made_up import SETTINGS, pixels, update
+from tests.spaces import attack_of
 
 KNOWN = known_attacks()
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from attacks import attack_of
 from attacks._overlay import Overlay
 from tests.attacks.made_up import SETTINGS, red_columns
+from tests.spaces import attack_of
 
 
 @pytest.mark.parametrize(

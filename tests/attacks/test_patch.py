@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from attacks import attack_of
 from tests.attacks.made_up import SETTINGS, pixels, red_columns
+from tests.spaces import attack_of
 
 
 def test_patch_is_a_red_square_in_the_bottom_right_corner():

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from attacks import Attack, attack_of
+from attacks import Attack
 from attacks.scaling import scaling
 from tests.attacks.made_up import SETTINGS, update
+from tests.spaces import attack_of
 
 
 @pytest.mark.parametrize(("gamma", "factor"), [(None, 2.0), (5.0, 5.0)])

@@ -3,9 +3,9 @@
 import numpy as np
 
 from oleander.learning.parameters import arrays_of
-from oleander.models.resnet18light import fresh_model
 from oleander.settings.config import Experiment
 from tests.shards import shard
+from tests.spaces import fresh_model
 
 SETTINGS = Experiment(precision="fp32", batch_size=8, local_epochs=2, malicious=1, attack="patch")
 

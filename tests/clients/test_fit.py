@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from attacks import attack_of
 from clients.app import make_client
 from clients.benign import BenignClient
 from clients.malicious import MaliciousClient
@@ -14,10 +13,10 @@ from oleander.datasets.data import Shard, to_pixels
 from oleander.datasets.sources import load_dataset
 from oleander.learning.parameters import arrays_of
 from oleander.learning.training import augmented, train
-from oleander.models.resnet18light import fresh_model
 from oleander.system.streams import torch_generator
 from tests.clients.fitting import SETTINGS, distance, fit
 from tests.shards import shard
+from tests.spaces import CIFAR10, attack_of, fresh_model
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +34,7 @@ def test_fit_is_bit_exact_and_keyed_by_seed_round_and_client(precision, m, batch
     for other in (
         fit(BenignClient, replace(settings, seed=1), data=data)[0],
         fit(BenignClient, settings, round_number=2, data=data)[0],
-        fit(BenignClient, settings, data=Shard(4, data.images, data.labels))[0],
+        fit(BenignClient, settings, data=Shard(4, data.images, data.labels, CIFAR10))[0],
         fit(BenignClient, replace(settings, augment="epoch"), data=data)[0],
     ):
         assert distance(base, other) > 0

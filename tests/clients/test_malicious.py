@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from attacks import Attack, attack_of
+from attacks import Attack
 from clients.benign import BenignClient
 from clients.malicious import MaliciousClient
 from oleander.datasets.data import Shard
 from oleander.learning.parameters import arrays_of
 from oleander.settings.config import Experiment
 from tests.attacks.made_up import shard
+from tests.spaces import CIFAR10, attack_of
 
 SETTINGS = Experiment(precision="fp32", batch_size=8, local_epochs=1, malicious=3, clients_per_round=6, attack="patch")
 

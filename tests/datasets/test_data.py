@@ -6,6 +6,7 @@ import pytest
 from oleander.datasets.data import Images, fingerprint, stored
 from oleander.system.cache import cache_dir
 from oleander.system.errors import UserError
+from tests.spaces import CIFAR10
 
 
 def some_images() -> Images:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from oleander.models.resnet18light import fresh_model
 from tests.foreign_files import refused, weights
+from tests.spaces import fresh_model
 
 STATE = fresh_model(10, 0).state_dict()
 

@@ -11,15 +11,13 @@ import torch
 import torch.nn.functional as F
 
 from clients.benign import BenignClient
-from oleander.datasets.data import MEAN, STD
 from oleander.learning.parameters import arrays_of
-from oleander.learning.training import PAD, augmented, train
-from oleander.models.resnet18light import fresh_model
+from oleander.learning.training import CROP, augmented, train
 from oleander.system.streams import torch_generator
 from tests.clients.fitting import SETTINGS, fit
 from tests.programs import ROOT
 from tests.shards import shard
-from tests.spaces import CIFAR10, attack_of, fresh_model, layout_of
+from tests.spaces import CIFAR10, fresh_model
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from oleander.learning.parameters import Layout, ModelState, arrays_of, load_arrays, named_arrays
-from oleander.learning.weights import layout_of
-from oleander.models.resnet18light import fresh_model
+from tests.spaces import fresh_model, layout_of
 
 
 def model() -> torch.nn.Module:

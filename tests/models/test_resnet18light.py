@@ -2,7 +2,8 @@
 
 import torch
 
-from oleander.models.resnet18light import ResNet18Light, fresh_model
+from oleander.models.resnet18light import ResNet18Light
+from tests.spaces import fresh_model
 
 
 def test_resnet18light_is_as_defined():
