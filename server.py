@@ -185,7 +185,8 @@ def _run_warm(setup: Setup, flags: ServerFlags, folder: RunFolder, network: Netw
     with ending_in_time(network.died) as failed, network:
         trusted = network.trusted()
         submit(str(network.inner), network.ca, ROOT)
-        roster = NetworkRoster(setup, lambda text: _line(console, text), trusted, how_to_start(flags, setup.experiment))
+        roster = NetworkRoster(setup, lambda text: _line(console, text), trusted, how_to_start(flags, setup.experiment),
+                               network)  # fmt: skip
         with server_task(str(network.inner), network.ca, network.reply_limit) as grid:
             summary = _federated(grid, setup, folder, roster, console, FAREWELL_SECONDS, failed)
     print_results(console, folder.path, summary)

@@ -31,6 +31,8 @@ POLL_SECONDS = 0.3
 """How often an idle client asks whether there is something to do."""
 LISTEN_SECONDS = 1.0
 """How often one that works does; less than a server takes to say farewell."""
+NEXT_RUN_SECONDS = 8.0
+"""How long a server may take to end once it has said farewell; a client that stays for the next run is not back before."""
 TAKEN = 412
 """Flower's status for a node that is to be activated and is there."""
 NODE_CONFIG = ("dataset", "data_dir", "blend_image")
@@ -67,6 +69,7 @@ def _run(flags: ClientFlags) -> int:
             say(flags, told.why)
             if not (flags.stay and told.code != 2):
                 return told.code
+            time.sleep(NEXT_RUN_SECONDS)
     finally:
         remove_scratch(scratch)
 
@@ -96,7 +99,7 @@ def _warm(patience: Patience, address: Address, node_config: dict[str, Any], mai
     import httpx
 
     from clients.farewell import read_farewell
-    from oleander.network.internals import Node, NodeRefusedError
+    from oleander.network.internals import FarewellError, Node, NodeRefusedError
 
     flags = patience.flags
     ca, key = credentials(flags)
@@ -108,6 +111,8 @@ def _warm(patience: Patience, address: Address, node_config: dict[str, Any], mai
             _work(node, node_config, lambda: read_farewell(mailbox), patience)
         except _SentAwayError as told:
             return told.told
+        except FarewellError as told:
+            return Told(told.why, told.code)
         except NodeRefusedError as error:
             if error.unknown_key:
                 return Told(f"refused: {error}", 2)
@@ -151,11 +156,12 @@ def _work(
 
     Raises:
         _SentAwayError: the server said farewell.
+        FarewellError: its gate did.
     """
     import httpx
     from flwr.app import Context, RecordDict
 
-    from oleander.network.internals import NodeRefusedError
+    from oleander.network.internals import FarewellError, NodeRefusedError
 
     waiting: list[Message] = []  # what came while this process worked
     while True:
@@ -170,7 +176,8 @@ def _work(
             reply = _answer(message, context)
         seconds = time.monotonic() - began
         if told := farewell():
-            with contextlib.suppress(httpx.HTTPError, NodeRefusedError):  # the server may be gone already
+            # the server may be gone already
+            with contextlib.suppress(httpx.HTTPError, NodeRefusedError, FarewellError):
                 node.answer(reply, seconds)
             raise _SentAwayError(Told(str(told["why"]), int(told["code"]), float(told["again"])))
         if any("farewell" in other.content for other in waiting):
@@ -191,13 +198,13 @@ def _listening(node: "Node", heard: "list[Message]") -> Iterator[None]:
     """While this process works: hear what the server says, such as that the run is over; it does not stay to say it again."""
     import httpx
 
-    from oleander.network.internals import NodeRefusedError
+    from oleander.network.internals import FarewellError, NodeRefusedError
 
     done = threading.Event()
 
     def listen() -> None:
         while not done.wait(LISTEN_SECONDS):
-            with contextlib.suppress(httpx.HTTPError, NodeRefusedError):
+            with contextlib.suppress(httpx.HTTPError, NodeRefusedError, FarewellError):  # the node remembers a farewell
                 if message := node.receive():
                     heard.append(message)
 

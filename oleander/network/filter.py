@@ -24,12 +24,15 @@ from oleander.network.door import Guest
 from oleander.network.internals import (
     FLEET,
     HEALTH,
+    ConfirmMessageReceivedRequest,
+    PullMessagesRequest,
     PullMessagesResponse,
     PushMessagesRequest,
     PushObjectRequest,
     signed_by,
 )
 from oleander.network.orders import Orders, Teller
+from oleander.network.parting import GONE, HEADER, Parting
 
 SMALL = 256 * 1024
 """Bytes that any request but a part of a reply may have."""
@@ -39,6 +42,10 @@ MOST_DEEP, MOST_PARTS = 6, 1000
 """Levels and parts of a reply: message, records, arrays, their pieces."""
 BODY_SECONDS = 60.0
 """How long the body of a request may take."""
+SAID_IN_ANSWER_TO = {
+    "pull-messages": PullMessagesRequest, "push-messages": PushMessagesRequest, "push-object": PushObjectRequest,
+}  # fmt: skip
+"""Requests that a farewell may be the answer to."""
 ROOM = 8
 """Parts of replies that one key may be sending at a time; without keys all share what there is."""
 
@@ -59,6 +66,7 @@ class Filter:
         self.keys = {key.encode() for key in orders.keys}
         self.owed: dict[int, dict[str, Any]] = defaultdict(dict)
         """Node → messages that it was given and has not answered: id → metadata."""
+        self.parting = Parting()
         self.sent: dict[int, int] = {}
         """Node → bytes that it has sent of its last reply."""
         room = ROOM if orders.keys else max(ROOM, orders.connections // 4)
@@ -77,6 +85,7 @@ class Filter:
         request = Request(scope, receive)
         try:
             response = await self.answer(request)
+            parted = request.scope.get("parted")
             if self.is_a_stranger(request):
                 response.headers["connection"] = "close"  # one answer each; the next has its turn
         except RefusedError as refused:
@@ -84,8 +93,11 @@ class Filter:
             self.tell.refused(f"{request.method} {request.url.path[:80]} from {who}: {refused.why}")
             response = Response(json.dumps({"detail": refused.why}), refused.status, media_type="application/json")
             response.headers["connection"] = "close"
+            parted = None
         with contextlib.suppress(OSError):
             await response(scope, receive, send)
+            if parted is not None:
+                self.note_heard(parted)
 
     async def answer(self, request: Request) -> Response:
         """The SuperLink's answer.
@@ -103,15 +115,52 @@ class Filter:
         if path.endswith("/push-object"):
             async with self.room[key]:
                 body = await self.body(request, min(self.orders.limit, PART))
+                if farewell := self.farewell(request, body, key):
+                    return farewell
                 self.check_part(body)
                 return await self.passed_on(request, body)
         body = await self.body(request, SMALL)
+        if farewell := self.farewell(request, body, key):
+            return farewell
         if path.endswith("/push-messages"):
             body = self.check_reply(body)
         response = await self.passed_on(request, body)
-        if path.endswith("/pull-messages") and response.status_code == 200:
-            self.note_given(bytes(response.body))
+        if response.status_code == 200:
+            self.note_answer(request, body, bytes(response.body), key)
         return response
+
+    def farewell(self, request: Request, body: bytes, key: bytes) -> Response | None:
+        """The answer to a client whose run is over and that has not heard so; None to all others."""
+        kind = SAID_IN_ANSWER_TO.get(request.url.path.rpartition("/")[2])
+        if kind is None or HEADER not in request.headers:
+            return None
+        node = self.parsed(kind, body).node.node_id
+        if (word := self.parting.word_for(node, self.asker(request, key))) is None:
+            return None
+        request.scope["parted"] = node
+        return Response(json.dumps({"farewell": word}), GONE, media_type="application/json")
+
+    def note_heard(self, node: int) -> None:
+        """A client has been told that the run is over."""
+        if self.parting.heard(node):
+            self.tell.event("heard", str(node))
+
+    def note_answer(self, request: Request, body: bytes, answer: bytes, key: bytes) -> None:
+        """Keep what judges a node's next requests of those that the SuperLink has taken."""
+        who, path = self.asker(request, key), request.url.path
+        if path.endswith("/pull-messages"):
+            self.note_given(answer)
+            self.parting.polled(self.parsed(PullMessagesRequest, body).node.node_id, who)
+        elif path.endswith("/confirm-message-received") and self.parting.is_on:  # Flower's own nodes hear by a message
+            node = self.parsed(ConfirmMessageReceivedRequest, body).node.node_id
+            if self.parting.word_for(node, who):
+                self.note_heard(node)
+
+    @staticmethod
+    def asker(request: Request, key: bytes) -> bytes:
+        """The key that a request is signed with, also where none counts."""
+        guest: Guest | None = getattr(request.state, "guest", None)
+        return key or (guest.key if guest else None) or b""
 
     def key_of(self, request: Request) -> bytes:
         """The key that a request is signed with, where keys count."""

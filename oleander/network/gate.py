@@ -40,6 +40,10 @@ from oleander.system.programs import how_it_ended, python
 STUCK_SECONDS = 20.0
 """How long a connection may take nothing of what it has asked for, or not go when it is closed."""
 A_YEAR = 365 * 86400
+LOOK_SECONDS = 0.1
+"""How often, once the run is over, it is looked whether a client that has not heard so still polls."""
+LONGEST_LINE = 2**26
+"""Bytes of a line of the server's; it may name all nodes."""
 
 
 class Impatient(H11Protocol):
@@ -107,7 +111,7 @@ async def serve(orders: Orders, tell: Teller) -> None:
 
 async def _serve_before(superlink: asyncio.subprocess.Process, orders: Orders, tell: Teller, places: Places) -> None:
     wall, log = Filter(orders, tell), Path(orders.log)
-    ends = [asyncio.create_task(_end_of_input()), asyncio.create_task(superlink.wait())]
+    ends = [asyncio.create_task(_input(wall, tell)), asyncio.create_task(superlink.wait())]
     answers = asyncio.create_task(_answers(wall))
     await asyncio.wait([answers, *ends], return_when=asyncio.FIRST_COMPLETED)
     if not answers.done():
@@ -175,11 +179,22 @@ async def _answers(wall: Filter) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _end_of_input() -> None:
+async def _input(wall: Filter, tell: Teller) -> None:
+    """Until standard input ends; a line of it says that the run is over, and to whom it is to be said."""
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
+    reader = asyncio.StreamReader(limit=LONGEST_LINE)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    await reader.read()
+    watching = None
+    while line := await reader.readline():
+        wall.parting.begin(**json.loads(line))
+        watching = watching or loop.create_task(_tell_of_the_silent(wall, tell))
+
+
+async def _tell_of_the_silent(wall: Filter, tell: Teller) -> None:
+    while True:
+        for node in wall.parting.fell_silent():
+            tell.event("silent", str(node))
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def _end(superlink: asyncio.subprocess.Process) -> None:

@@ -88,11 +88,16 @@ from flwr.superlink.grid import HttpGrid
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
+from oleander.network.parting import GONE, HEADER
+
 __all__ = [
     "FLEET",
     "HEALTH",
+    "ConfirmMessageReceivedRequest",
+    "FarewellError",
     "Node",
     "NodeRefusedError",
+    "PullMessagesRequest",
     "PullMessagesResponse",
     "PushMessagesRequest",
     "PushObjectRequest",
@@ -345,6 +350,14 @@ class NodeRefusedError(Exception):
         self.unknown_key = self.status == httpx.codes.UNAUTHORIZED
 
 
+class FarewellError(Exception):
+    """The gate's answer once the run is over; it is given once, and stands for the rest of a node's time."""
+
+    def __init__(self, why: str, code: int) -> None:
+        super().__init__(why)
+        self.why, self.code = why, code
+
+
 class _Direct(httpx.HTTPTransport):
     """The way to the server, by nobody else's proxy, kept open; and what has once got in knocks again when it is cut off.
 
@@ -385,7 +398,7 @@ class _Fleet(FleetHttpClient):
     def __init__(self, base_url: str, *, interceptors: Any = (), verify: Any = True, **_: Any) -> None:
         """As ``ProtobufClient``'s, whose place it takes."""
         self._base_url, self._interceptors, self._retry_invoker = base_url.rstrip("/"), tuple(interceptors), None
-        self._client = httpx.Client(transport=_Direct(verify), timeout=30.0, trust_env=False)
+        self._client = httpx.Client(transport=_Direct(verify), timeout=30.0, trust_env=False, headers={HEADER: "1"})
 
 
 class Node:
@@ -405,6 +418,7 @@ class Node:
         )  # fmt: skip
         self._node: NodeProto | None = None
         self._lost = False
+        self._farewell: FarewellError | None = None
 
     def join(self) -> None:
         """Become a node of the network.
@@ -448,9 +462,12 @@ class Node:
         """The next message, if there is one.
 
         Raises:
+            FarewellError: the run is over.
             NodeRefusedError: the SuperLink does not know this node any more.
             httpx.HTTPError: no answer.
         """
+        if self._farewell:
+            raise self._farewell
         if self._lost:
             raise NodeRefusedError(None, "the server does not know this client any more")
         try:
@@ -467,7 +484,7 @@ class Node:
                 return_type=Message,
             )
         except httpx.HTTPStatusError as error:
-            raise NodeRefusedError(error.response) from None
+            raise self._refusal(error.response) from None
         except (ObjectPullError, ObjectPushError, ValueError) as error:  # the server has given the message up
             raise NodeRefusedError(None, str(error)) from None
         whole.metadata.__dict__["_message_id"] = tree.object_id
@@ -494,9 +511,12 @@ class Node:
         """Send a reply, after so many seconds of work.
 
         Raises:
+            FarewellError: the run is over, so nobody would take it.
             NodeRefusedError: it is not taken.
             httpx.HTTPError: no answer.
         """
+        if self._farewell:
+            raise self._farewell
         reply.metadata.__dict__["_message_id"] = reply.object_id
         run = reply.metadata.run_id
         try:
@@ -512,9 +532,18 @@ class Node:
                 push = make_push_object_fn_protobuf(self._fleet.PushObject, self._node, run, taken.session_id)
                 push_objects(get_all_nested_objects(reply), push, object_ids_to_push=set(taken.objects_to_push))
         except httpx.HTTPStatusError as error:
-            raise NodeRefusedError(error.response) from None
+            raise self._refusal(error.response) from None
         except (ObjectPullError, ObjectPushError, ValueError) as error:  # the server has given the message up
             raise NodeRefusedError(None, str(error)) from None
+
+    def _refusal(self, response: httpx.Response) -> Exception:
+        """What a status says; a farewell is kept, since it is said once, in whatever thread asked."""
+        if response.status_code == GONE:
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                word = response.json()["farewell"]
+                self._farewell = FarewellError(str(word["why"]), int(word["code"]))
+                return self._farewell
+        return NodeRefusedError(response)
 
     def leave(self) -> None:
         """Say goodbye, if anybody listens."""

@@ -1,4 +1,8 @@
-"""What a server and its gate say to each other: lines of JSON, ``Orders`` to the gate's standard input, events from its output."""
+"""What a server and its gate say to each other: lines of JSON.
+
+``Orders`` come first to the gate's standard input; at the run's end what its clients shall hear (``Parting.begin``'s arguments).
+Events come from its output.
+"""
 
 import json
 import sys

@@ -7,9 +7,9 @@ is another client's, its images or trigger are not what the server expects of th
 import json
 import reprlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
@@ -25,8 +25,9 @@ from oleander.transport.replies import BadReply, answered, error_of, guarded, sh
 LOOK_SECONDS = 0.25
 GREETING_SECONDS = 10.0
 """How long nodes that have joined and not yet answered are waited for, where there are enough clients without them."""
-FAREWELL_SECONDS, STOCK_FAREWELL_SECONDS = 3.0, 90.0
-"""How long clients may take to hear that the run is over; Flower's own nodes start a process for it."""
+FAREWELL_SECONDS, STOCK_FAREWELL_SECONDS = 8.0, 90.0
+"""How long clients may take at most to hear that the run is over, as long as they are seen to poll; Flower's own nodes start a
+process for it."""
 REMIND_SECONDS = 30.0
 TAKEN_SECONDS = 25.0
 """A client that died is known to be gone after some 20 s; so long another may try to take its place."""
@@ -74,6 +75,16 @@ def read_identity(reply: Message) -> Identity:
         )
 
 
+class Gate(Protocol):
+    """What sees the clients poll, and can answer them itself (``superlink.Network``)."""
+
+    parted: set[int]
+    """Nodes that have heard, or that do not poll any more."""
+
+    def part(self, nodes: Iterable[int], why: str, code: int) -> None:
+        """Say farewell to these nodes."""
+
+
 @dataclass
 class NetworkRoster:
     """The clients of a run over a network; ``say`` is told, in words for the user, who comes, goes, and is refused."""
@@ -83,6 +94,8 @@ class NetworkRoster:
     trusted: Mapping[int, int] | None = None
     """Node id → client id by the nodes' keys, which then count and not what they say; None without keys."""
     how_to_start: str = "python -m clients --server HOST:PORT --client-id {client}"
+    gate: Gate | None = None
+    """None: the farewell is a message only (Flower's own ServerApp)."""
     _clients: dict[int, int] = field(default_factory=dict)
     """Node id → client id of those that are there."""
     _known: dict[int, int] = field(default_factory=dict)
@@ -209,14 +222,25 @@ class NetworkRoster:
         self._send(grid, [node], "farewell", {"why": why, "code": 2, "again": again})
 
     def dismiss(self, grid: Grid, why: str, code: int, patience: float = FAREWELL_SECONDS) -> None:
-        """Tell all clients that the run is over, and wait a moment for them to hear it."""
-        there = sorted(set(grid.get_node_ids()) - self._refused)  # those who have just come, too
-        if not there:
-            return
-        told = set(self._send(grid, there, "farewell", {"why": shown(why), "code": code, "again": 0.0}))
-        deadline = time.monotonic() + patience
-        while told and time.monotonic() < deadline:
-            told -= {answered(reply) for reply in grid.pull_messages(list(told))}
+        """Tell all clients that the run is over, and wait until they have heard, have left, or do not poll any more.
+
+        Who comes meanwhile is told too: it may be a client that has lost its connection and has joined again.
+        """
+        why, deadline = shown(why), time.monotonic() + patience
+        told: dict[str, int] = {}
+        addressed: set[int] = set()
+        while True:
+            online = set(grid.get_node_ids()) - self._refused
+            if new := sorted(online - addressed):
+                addressed |= online
+                if self.gate:
+                    self.gate.part(new, why, code)  # before the message, which takes a client many requests
+                told |= self._send(grid, new, "farewell", {"why": why, "code": code, "again": 0.0})
+            heard = {answered(reply) for reply in grid.pull_messages(list(told))} if told else set()
+            gone = self.gate.parted if self.gate else set()
+            told = {key: node for key, node in told.items() if key not in heard and node in online - gone}
+            if not told or time.monotonic() > deadline:
+                return
             time.sleep(LOOK_SECONDS)
 
     @staticmethod

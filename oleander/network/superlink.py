@@ -7,7 +7,7 @@ import os
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -91,6 +91,8 @@ class Network:
         self.reply_limit = model_bytes + model_bytes // 8 + SMALL
         self.log, self.stock, self.told, self.died = log, stock, told, died
         self.inner = Address("127.0.0.1", free_port())
+        self.parted: set[int] = set()
+        """Nodes that have heard the run's farewell from the gate, or that it does not see poll any more."""
         self.ca: bytes | None = None
         """What the SuperLink's own certificate is checked with; None: it has none."""
 
@@ -125,6 +127,13 @@ class Network:
         except subprocess.TimeoutExpired:
             self.gate.kill()
         remove_scratch(self.scratch)
+
+    def part(self, nodes: Iterable[int], why: str, code: int) -> None:
+        """Let the gate say farewell to these nodes; ``parted`` has those that it is done with."""
+        line = json.dumps({"nodes": list(nodes), "why": why, "code": code}) + "\n"
+        with contextlib.suppress(OSError, ValueError):  # it has died; that is told elsewhere
+            self.gate.stdin.write(line)  # type: ignore[union-attr]
+            self.gate.stdin.flush()  # type: ignore[union-attr]
 
     def environment(self) -> dict[str, str]:
         """For Flower's programs: a home of this run's own, with the way to its SuperLink."""
@@ -187,6 +196,8 @@ class Network:
                 event = json.loads(line)
                 if event["event"] == "open":
                     self._open.set()
+                elif event["event"] in ("heard", "silent"):
+                    self.parted.add(int(event["text"]))
                 elif event["event"] == "refused":
                     with contextlib.suppress(OSError):  # nobody reads what is printed
                         self.told(event["text"])

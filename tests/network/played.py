@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from oleander.network.internals import Node, NodeRefusedError, failed
+from oleander.network.internals import FarewellError, Node, NodeRefusedError, failed
 from oleander.network.keys import CA, read, read_private
 from oleander.system.processes import end_on_signals
 
@@ -79,6 +79,9 @@ def main(role: str, address: str, client: str, keys: str, answers: str) -> int:
         try:
             node.join()
             return serve(node, role, client, json.loads(Path(answers).read_text()))
+        except FarewellError as told:
+            said(f"farewell: {told.why}")
+            return told.code
         except (httpx.HTTPError, NodeRefusedError) as error:
             if met != (met := str(error)):
                 said(f"no server: {met}")
