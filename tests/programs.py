@@ -38,7 +38,7 @@ def summary(folder: Path) -> dict:
     return json.loads((folder / "summary.json").read_text())
 
 
-def assert_nothing_left_of(folder: Path, seconds: float = 15) -> None:
+def assert_nothing_left_of(folder: Path, seconds: float = 60) -> None:
     """No process is left whose environment names this folder, within some time."""
     time.sleep(1.0)
     deadline = time.monotonic() + seconds
@@ -74,7 +74,7 @@ def kill_tree(process: subprocess.Popen) -> None:
         for child in [*psutil.Process(process.pid).children(recursive=True), process]:
             with contextlib.suppress(psutil.Error):
                 child.kill()
-    process.wait(20)
+    process.wait(60)
 
 
 def short_folder() -> Path:

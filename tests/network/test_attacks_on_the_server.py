@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]
 
 def raw(place, data, secure):
     """What the port answers to these bytes."""
-    with socket.create_connection((place.host, place.port), timeout=10) as plain:
+    with socket.create_connection((place.host, place.port), timeout=60) as plain:
         connection = plain
         if secure:
             context = ssl.create_default_context()
@@ -67,10 +67,10 @@ def test_nobody_who_should_not_gets_in_and_the_run_comes_to_its_end(tmp_path, im
         with pytest.raises(NodeRefusedError):
             Node(where, ca, None).join()  # its own key, made up
         assert post(place, keys, "/v1/fleet/pull-messages", AcquireTaskRequest()).status_code == 401
-        place.wait_for("server", "no signature, or not a valid one", 20)
+        place.wait_for("server", "no signature, or not a valid one")
         with pytest.raises(httpx.HTTPError):
             Node(where, None, None).join()
-        place.wait_for("server", "refused: no TLS", 20)
+        place.wait_for("server", "refused: no TLS")
 
         plain = place.client(1, name="plain")
         place.wait_for("plain", "it may want --keys DIR", 120)
@@ -82,12 +82,12 @@ def test_nobody_who_should_not_gets_in_and_the_run_comes_to_its_end(tmp_path, im
         place.client(2, "--keys", keys, "--key", keys / "client-1.key", name="thief")
         assert place.ended("thief", 120) == 2
         assert "it says it is client 2, but its key is client 1's" in place.said("thief")
-        place.wait_for("server", "refused: it says it is client 2, but its key is client 1's", 20)
+        place.wait_for("server", "refused: it says it is client 2, but its key is client 1's")
 
         # the same client a second time
         place.client(0, "--keys", keys, name="twin")
         place.wait_for("twin", "a client with this key is here already", 120)
-        place.wait_for("server", "refused: /v1/fleet/activate-node from 127.0.0.1, by the SuperLink", 20)
+        place.wait_for("server", "refused: /v1/fleet/activate-node from 127.0.0.1, by the SuperLink")
 
         # the control and runtime interfaces, from a client's position
         for path, message in (
@@ -95,7 +95,7 @@ def test_nobody_who_should_not_gets_in_and_the_run_comes_to_its_end(tmp_path, im
             ("/v1/control/stop-run", StopRunRequest(run_id=1)), ("/v1/runtime/acquire-task", AcquireTaskRequest()),
         ):  # fmt: skip
             assert post(place, keys, path, message).status_code == 403
-            place.wait_for("server", f"refused: POST {path} from 127.0.0.1: not for clients", 20)
+            place.wait_for("server", f"refused: POST {path} from 127.0.0.1: not for clients")
 
         # bytes that are nothing
         for secure in (True, False):
@@ -104,13 +104,13 @@ def test_nobody_who_should_not_gets_in_and_the_run_comes_to_its_end(tmp_path, im
             raw(place, b"POST /v1/fleet/push-object HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\ncut", secure)
             raw(place, b"", secure)
         assert raw(place, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", secure=True).startswith(b"HTTP/1.1 403")
-        place.wait_for("server", "Invalid HTTP request", 10)
+        place.wait_for("server", "Invalid HTTP request")
 
         # and the run
         assert place.started["server"].poll() is None
         place.client(1, "--keys", keys), place.client(2, "--keys", keys)
         assert place.ended("server") == 0, place.all()
-        assert [place.ended(f"client{i}", 30) for i in range(3)] == [0, 0, 0]
+        assert [place.ended(f"client{i}", 120) for i in range(3)] == [0, 0, 0]
         assert place.ended("twin", 120) == 2 and "joined" not in place.said("twin")
     assert read_summary(place.out).model_sha256 == read_summary(tmp_path / "simulated").model_sha256
     assert not any(record.dropped for record in read_rounds(place.out))
@@ -137,7 +137,7 @@ def test_without_keys_a_second_client_of_a_number_is_refused_and_an_oversize_rep
         place.wait_for("server", "client 0 is here")
         place.client(0, name="twin")
         place.wait_for("twin", "client 0 is here already; trying again", 120)
-        place.wait_for("server", "refused: client 0 is here already", 20)
+        place.wait_for("server", "refused: client 0 is here already")
         place.client(7, name="seventh")
         assert place.ended("seventh", 120) == 2
         place.faulty(1, "oversize"), place.client(2)

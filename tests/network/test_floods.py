@@ -38,7 +38,7 @@ def test_six_clients_join_train_and_finish_in_a_flood_of_300_pollers_and_700_who
         for number in range(6):
             place.client(number, *how)
         assert place.ended("server", 500) == 0, place.all()
-        assert [place.ended(f"client{number}", 60) for number in range(6)] == [0] * 6, place.all()
+        assert [place.ended(f"client{number}", 120) for number in range(6)] == [0] * 6, place.all()
         opened, answered = figures(place)
         print(f"{opened} connections, {answered} answers")
         assert opened > 600 and answered > 100
@@ -57,7 +57,7 @@ def test_a_client_of_the_run_that_floods_with_its_own_key_harms_nobody_but_itsel
         for number in range(2):
             place.client(number, "--keys", keys)
         assert place.ended("server", 500) == 0, place.all()
-        assert [place.ended(f"client{number}", 60) for number in range(2)] == [0] * 2, place.all()
+        assert [place.ended(f"client{number}", 120) for number in range(2)] == [0] * 2, place.all()
         print(figures(place))
     assert [record.client_ids for record in read_rounds(place.out)[1:]] == [[0, 1]] * 2
     assert_nothing_left_of(tmp_path)
@@ -110,7 +110,7 @@ def test_a_run_whose_output_nobody_reads_comes_to_its_end_and_can_be_read_afterw
             place.started[f"client{number}"] = started(place, to, *words)
             os.close(to)
         assert place.ended("server", 200) == 0
-        assert [place.ended(f"client{number}", 60) for number in range(3)] == [0] * 3
+        assert [place.ended(f"client{number}", 120) for number in range(3)] == [0] * 3
         said = rest_of(read)
     assert read_summary(place.out).model_sha256 == read_summary(tmp_path / "simulated").model_sha256
     assert "model sha256" in said and "refused: " in said and (place.out / "report.html").is_file()
@@ -128,7 +128,7 @@ def test_ctrl_c_ends_a_server_whose_output_nobody_reads(tmp_path, image_folder):
         client = place.client(0)
         place.wait_for("client0", "introduced itself")
         server.send_signal(signal.SIGINT)
-        assert place.ended("server", 10) == 130
+        assert place.ended("server", 120) == 130
         said = rest_of(read)
         assert said.endswith("ended by SIGINT; finished rounds are in the run folder\n")
         client.terminate()

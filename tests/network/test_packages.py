@@ -28,6 +28,6 @@ def test_a_run_whose_packages_lie_elsewhere_comes_to_its_end(tmp_path, image_fol
         for number in range(3):
             place.client(number, *how)
         assert place.ended("server", 400) == 0, place.all()
-        assert [place.ended(f"client{number}", 60) for number in range(3)] == [0] * 3, place.all()
+        assert [place.ended(f"client{number}", 120) for number in range(3)] == [0] * 3, place.all()
     assert read_rounds(place.out)[1].client_ids == [0, 1, 2]
     assert_nothing_left_of(tmp_path)

@@ -43,7 +43,7 @@ def place(tmp_path):
 def finished(place: Place, clients=3, killed=False) -> str:
     """The run's hash; server and clients end by themselves, and well."""
     assert place.ended("server") == 0, place.all()
-    assert [place.ended(f"client{i}", 30) for i in range(clients)] == [0] * clients, place.all()
+    assert [place.ended(f"client{i}", 120) for i in range(clients)] == [0] * clients, place.all()
     assert "Traceback" not in place.all()
     if not killed:
         assert not list(place.scratch.glob("oleander-*"))
@@ -76,7 +76,7 @@ def test_flowers_own_programs_come_to_it_too(place, flags, simulated, keys, secu
     for i in range(3):
         place.client(i, *how)
     assert place.ended("server", 500) == 0, place.all()
-    assert [place.ended(f"client{i}", 60) for i in range(3)] == [0] * 3, place.all()
+    assert [place.ended(f"client{i}", 120) for i in range(3)] == [0] * 3, place.all()
     assert read_summary(place.out).model_sha256 == simulated
     assert not list(place.scratch.glob("oleander-*"))
 
@@ -91,7 +91,7 @@ def test_a_killed_client_ends_the_run_which_goes_on_with_resume(place, flags, si
     place.faulty(1, "kill")
     assert place.ended("server") == 1
     assert "round 1, client 1" in place.said("server")
-    assert place.ended("client2", 30) == 1
+    assert place.ended("client2", 120) == 1
     for client in ("client0", "client2"):
         assert "the run failed: round 1, client 1" in place.said(client)
     assert stayed.poll() is None
@@ -99,12 +99,12 @@ def test_a_killed_client_ends_the_run_which_goes_on_with_resume(place, flags, si
     place.server("--resume", place.out)
     place.client(1), place.client(2)
     assert place.ended("server") == 0, place.all()
-    assert [place.ended(f"client{i}", 30) for i in (1, 2)] == [0, 0], place.all()
+    assert [place.ended(f"client{i}", 120) for i in (1, 2)] == [0, 0], place.all()
     assert read_summary(place.out).model_sha256 == simulated
-    place.wait_for("client0", "the run is finished", 30)
+    place.wait_for("client0", "the run is finished")
     assert stayed.poll() is None
     stayed.terminate()
-    assert place.ended("client0", 20) == 143
+    assert place.ended("client0", 120) == 143
 
 
 def test_a_killed_client_is_left_out_and_one_that_comes_back_takes_part_again(place, flags):
@@ -124,7 +124,7 @@ def test_fewer_clients_are_enough_if_so_said_and_one_that_hangs_is_left_out(plac
     assert place.ended("server") == 0, place.all()
     causes = {dropped["client"]: dropped["cause"] for dropped in read_rounds(place.out)[1].dropped}
     assert causes == {1: "it was not there", 2: "no reply within 60 s"}
-    assert place.ended("client0", 30) == 0
+    assert place.ended("client0", 120) == 0
 
 
 GARBAGE = {
@@ -164,7 +164,7 @@ def test_a_killed_server_goes_on_with_the_clients_that_waited_for_it(place, flag
     process.kill()
     process.wait()
     place.wait_for("client0", "no server at|sent this client away")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not place.port_is_free():
         assert time.monotonic() < deadline, "the gate outlived its server"
         time.sleep(0.1)
@@ -179,19 +179,19 @@ def test_a_killed_gate_takes_the_superlink_with_it_and_ends_the_run(place, flags
     server = psutil.Process(place.started["server"].pid)
     gate = next(child for child in server.children() if "oleander.network.gate" in child.cmdline())
     gate.kill()
-    assert place.ended("server", 20) == 1 and "the gate ended" in place.said("server")
+    assert place.ended("server", 120) == 1 and "the gate ended" in place.said("server")
 
 
 def test_ctrl_c_ends_the_server_and_all_that_it_started(place, flags):
     process = place.server(*flags, "--out", place.out)
     place.wait_for("server", "nobody is here yet")
     process.send_signal(signal.SIGINT)
-    assert place.ended("server", 10) == 130
+    assert place.ended("server", 120) == 130
     process = place.client(0)
     place.wait_for("client0", "no server at")
     assert list(place.scratch.glob("oleander-*"))
     process.send_signal(signal.SIGTERM)
-    assert place.ended("client0", 10) == 143
+    assert place.ended("client0", 120) == 143
     assert not list(place.scratch.glob("oleander-*"))
 
 
