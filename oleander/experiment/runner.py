@@ -21,11 +21,16 @@ from oleander.experiment.study import Job, StudyFolder
 from oleander.system.console import console_on, error_line
 from oleander.system.errors import RunError, UserError
 from oleander.system.files import appending
-from oleander.system.processes import Chatter, end_now, is_ending
+from oleander.system.foreign import plain
+from oleander.system.processes import Chatter, end_now, is_ending, last_word
 from oleander.transport.roster import SimulatedRoster
 
 Finish = Callable[[RunFolder, Summary], None]
 """What is done with a run whose rounds are over: figures, page, summary."""
+GONE = (
+    "the program has ended without a word: by Ray's own code, as where Ray's raylet died, or killed from outside (memory?); "
+    "--resume goes on"
+)
 
 
 def run_one(
@@ -107,7 +112,8 @@ def _on_engine(
             console_on(chatter.error).print(error_line(error, folder), soft_wrap=True)
         end_now(error.exit_code if isinstance(error, UserError) else RunError.exit_code)
 
-    run_on_ray(ray, clients, client_app or app, serve, failed)
+    with last_word(f"{plain(f'error: {GONE}; finished rounds are in {folder}')}\n"):
+        run_on_ray(ray, clients, client_app or app, serve, failed)
 
 
 @contextlib.contextmanager

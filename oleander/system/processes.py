@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Self
 
@@ -51,6 +52,9 @@ def end_now(code: int) -> None:
     terminal = _KEPT.get(1, 1)
     if os.isatty(terminal):
         say_last(1, "\x1b[?25h", terminal)  # the progress bar had hidden the cursor
+    _last_word(
+        ""
+    )  # this end has one of its own; and once its raylet is gone, Ray may end this process in the midst of it
     for process in frozen:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
@@ -69,22 +73,41 @@ def scratch_folder(parent: str | None = None) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="oleander-", dir=parent))
     _SCRATCH.append(folder)
     with contextlib.suppress(OSError):  # no guardian: then only SIGKILL leaves the folder behind
-        _tell_guardian(folder)
+        _tell_guardian(os.fsencode(folder.absolute()).hex())
     return folder
 
 
-def _tell_guardian(folder: Path) -> None:
-    """Name a folder to the process that removes it if this one cannot any more (``oleander/system/guardian.py``)."""
+@contextlib.contextmanager
+def last_word(text: str) -> Iterator[None]:
+    """What is said on standard error if this process is gone before the context is left, or before it has ended itself.
+
+    Ray's own code ends a program whose raylet has died, at once and without a word, where it sees that before we do.
+    """
+    _last_word(text)
+    try:
+        yield
+    finally:
+        _last_word("")
+
+
+def _last_word(text: str) -> None:
+    if text or _GUARDIAN:
+        with contextlib.suppress(OSError, RuntimeError):  # it has gone; or a signal came in the midst of telling it
+            _tell_guardian("=" + text.encode().hex())
+
+
+def _tell_guardian(line: str) -> None:
+    """To the process that does what this one cannot when it is gone (``oleander/system/guardian.py``)."""
     if not _GUARDIAN:
         _GUARDIAN.append(
             subprocess.Popen(
                 [sys.executable, "-I", "-S", str(Path(__file__).with_name("guardian.py"))], stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,
+                stdout=subprocess.DEVNULL, stderr=_KEPT.get(2, 2), cwd="/", start_new_session=True,
             )
         )  # fmt: skip
     told = _GUARDIAN[0].stdin
     assert told is not None
-    told.write(os.fsencode(folder.absolute()).hex().encode() + b"\n")
+    told.write(line.encode() + b"\n")
     told.flush()
 
 
