@@ -21,7 +21,7 @@ def test_walk_finds_the_attacks_of_the_course():
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_step_changes_something_and_leaves_its_inputs_alone(name):
     attack = attack_of(replace(SETTINGS, attack=name))
-    assert attack.trigger is not None or attack.tampers
+    assert attack.trigger is not None or attack.tampers or attack.training or attack.colludes or attack.omniscient
     images, sent = pixels(), update()
     before, delta, statistics = images.clone(), sent.delta.copy(), sent.statistics.copy()
     if attack.trigger is not None:
@@ -29,7 +29,7 @@ def test_a_step_changes_something_and_leaves_its_inputs_alone(name):
         assert stamped.shape == images.shape and stamped.dtype == images.dtype
         assert float(stamped.min()) >= 0 and float(stamped.max()) <= 1
         assert not torch.equal(stamped, images)
-    tampered = attack.tamper(sent)
+    tampered = attack.tamper(sent, {"start": [torch.zeros(30)]}.get)
     assert not attack.tampers or not np.array_equal(tampered.delta, sent.delta)
     assert tampered.delta.shape == delta.shape and tampered.delta.dtype == np.float32
     assert tampered.statistics.shape == statistics.shape and tampered.statistics.dtype == np.float32
@@ -42,7 +42,10 @@ def test_a_step_changes_something_and_leaves_its_inputs_alone(name):
 @pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("malicious", [1, 2, 3, 6])
 def test_parts_unite_to_the_whole_trigger_and_do_not_overlap(name, malicious):
-    attack = attack_of(replace(SETTINGS, attack=name, malicious=malicious, clients=6))
+    try:
+        attack = attack_of(replace(SETTINGS, attack=name, malicious=malicious, clients=6))
+    except UserError as refused:
+        pytest.skip(str(refused))
     if not attack.parts:
         assert all(attack.part(j) is attack.trigger for j in range(malicious))
         return
