@@ -46,15 +46,21 @@ def by_columns(columns: int, work: Callable[[slice], Part], width: int = WIDTH) 
 
 def squared_norms(rows: FloatArray) -> NDArray[np.float64]:
     """‖row‖₂² of each row: (n, d) → (n,)."""
+    return sum_for_each(rows, lambda wide, _: dot(wide, wide))
+
+
+def sum_for_each(rows: FloatArray, term: Callable[[NDArray[np.float64], slice], float]) -> NDArray[np.float64]:
+    """Σ of ``term`` over each row's blocks, given as float64 with the columns they are: (n, d) → (n,)."""
 
     def part(block: slice) -> NDArray[np.float64]:
-        squares = np.empty(len(rows))
-        for i, row in enumerate(rows):
-            wide = row[block].astype(np.float64)
-            squares[i] = np.einsum("j,j->", wide, wide)  # its order does not depend on a BLAS
-        return squares
+        return np.array([term(row[block].astype(np.float64), block) for row in rows])
 
     return np.sum([np.zeros(len(rows)), *by_columns(rows.shape[1], part)], axis=0)
+
+
+def dot(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Σ one_j · other_j, in an order that does not depend on a BLAS."""
+    return float(np.einsum("j,j->", one, other))
 
 
 def comparable_norms(rows: FloatArray, mark: float | None = None) -> NDArray[np.float64]:
