@@ -82,6 +82,13 @@ class Layout:
         sizes = [size for size, w in zip(self.sizes, self.is_weight, strict=True) if w == weight]
         return names[int(np.searchsorted(np.cumsum(sizes), position, side="right"))]
 
+    def output_layer(self) -> slice:
+        """Where the last layer's numbers (its weight and bias) are among the weights: a classifier's output layer."""
+        weights = [(n, size) for n, size, weight in zip(self.names, self.sizes, self.is_weight, strict=True) if weight]
+        last = weights[-1][0].rpartition(".")[0]
+        own = sum(size for name, size in weights if name.rpartition(".")[0] == last)
+        return slice(self.weight_count - own, self.weight_count)
+
     def flatten(self, arrays: Sequence[FloatArray]) -> ModelState:
         """Tensors in this layout → flat vectors (copies)."""
         vectors = {True: np.empty(self.weight_count, np.float32), False: np.empty(self.statistic_count, np.float32)}

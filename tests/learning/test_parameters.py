@@ -49,6 +49,39 @@ def test_a_number_is_traced_to_its_tensor():
     assert [layout.tensor_at(i, weight=False) for i in (0, 1, 2, 3)] == ["1.running_mean"] * 2 + ["1.running_var"] * 2
 
 
+@pytest.mark.parametrize(
+    ("modules", "own"),
+    [
+        ([torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2)], slice(24, 34)),
+        ([torch.nn.Linear(3, 4), torch.nn.Linear(4, 2, bias=False), torch.nn.ReLU()], slice(16, 24)),
+        ([torch.nn.Linear(3, 4)], slice(0, 16)),
+    ],
+)
+def test_the_output_layer_is_the_last_layers_weight_and_bias(modules, own):
+    model = torch.nn.Sequential(*modules)
+    last = [module for module in modules if isinstance(module, torch.nn.Linear)][-1]
+    layout = Layout.of(model)
+    assert layout.output_layer() == own
+    numbers = torch.cat([p.detach().flatten() for p in last.parameters()]).numpy()
+    np.testing.assert_array_equal(layout.flatten(arrays_of(model)).weights[layout.output_layer()], numbers)
+
+
+def test_a_model_that_is_one_layer_is_its_output_layer():
+    assert Layout.of(torch.nn.Linear(3, 4)).output_layer() == slice(0, 16)
+
+
+def test_the_output_layer_of_resnet18light_is_its_linear_layer():
+    model = fresh_model(10, 0)
+    where = Layout.of(model).output_layer()
+    assert (where.stop - where.start, where.stop) == (256 * 10 + 10, 2_797_610)
+    with torch.no_grad():
+        model.linear.weight.fill_(7)
+        model.linear.bias.fill_(7)
+    layout = Layout.of(model)
+    weights = layout.flatten(arrays_of(model)).weights
+    assert (weights[where] == 7).all() and not (weights[: where.start] == 7).any()
+
+
 def test_what_is_loaded_is_a_copy_and_counters_begin_again():
     made = model()
     sent = [array + 1 for array in arrays_of(made)]
