@@ -16,7 +16,8 @@ from strategies.clamp import clamp
 from strategies.clip import clip
 from tests.cohorts import cohort_of, random_cohort, updates
 
-KNOWN = known_strategies()
+KNOWN = {name: p for name, p in known_strategies().items() if kind_of(p) != "finish" and not p.asks}
+"""Those that are functions of a cohort alone."""
 RULES = [name for name, plugin in KNOWN.items() if kind_of(plugin) == "rule"]
 FILTERS = [name for name, plugin in KNOWN.items() if kind_of(plugin) == "filter"]
 
