@@ -24,3 +24,6 @@ def clamp(cohort: Cohort, *, clip_norm: float | Literal["median"]) -> Cohort:
     bound = float(np.median(np.sqrt(squared_norms(cohort.deltas)))) if clip_norm == "median" else float(clip_norm)
     low, high = np.float32(-bound) - cohort.start.weights, np.float32(bound) - cohort.start.weights  # (d,)
     return replace(cohort, deltas=np.clip(cohort.deltas, low, high))
+
+
+EXCEPT = {"source": "no paper: a course notebook's mistake"}

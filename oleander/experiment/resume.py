@@ -89,7 +89,8 @@ def _named(memory: Mapping[str, Memory]) -> dict[str, np.ndarray]:
             f"{most} remembers {sizes[most] / MIB:,.0f} MiB; all that is remembered is written after each round, and may be "
             f"{MOST_MEMORY // MIB:,} MiB: fewer clients, or a smaller model"
         )
-    return {f"{step}/{name}": np.ascontiguousarray(kept) for step, own in memory.items() for name, kept in own.items()}
+    # not ascontiguousarray, which makes one number an array of one
+    return {f"{step}/{name}": np.asarray(kept, order="C") for step, own in memory.items() for name, kept in own.items()}
 
 
 def _memory(tensors: Mapping[str, np.ndarray]) -> dict[str, Memory]:

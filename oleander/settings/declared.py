@@ -18,7 +18,7 @@ import docstring_parser
 from oleander.settings.ranges import VOCABULARY, FilePath
 
 PACKAGES = ("attacks", "strategies", "repairs")
-MACHINERY = ("strategies.flower",)
+MACHINERY = ("strategies.flower", "strategies.contract")
 
 
 @dataclass(frozen=True)

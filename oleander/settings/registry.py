@@ -1,6 +1,6 @@
 """Finds the plug-ins of a package: each file is one, named once (file = function = name on the command line).
 
-Files that begin with an underscore, and ``strategies/flower.py``, are the package's own machinery.
+Files that begin with an underscore, ``strategies/flower.py`` and ``strategies/contract.py`` are the packages' own machinery.
 """
 
 import functools

@@ -1,0 +1,191 @@
+"""Every file of strategies/ keeps each check of the contract, and each check fails a plug-in that is wrong."""
+
+import itertools
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load, save
+
+import strategies
+from oleander.datasets.data import Shard
+from oleander.experiment.resume import _memory, _named
+from oleander.learning.parameters import Layout
+from oleander.learning.root import Root
+from oleander.learning.updates import Update
+from oleander.settings import registry
+from oleander.settings.config import Experiment
+from oleander.settings.declared import forget
+from strategies import Server, _sums, kind_of, known_strategies, pipeline_for, pipeline_of
+from strategies.contract import CHECKS, failures
+from tests.cohorts import random_cohort
+
+KNOWN = known_strategies()
+KINDS = {name: kind_of(plugin) for name, plugin in KNOWN.items()}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_strategy_keeps_every_check(name):
+    assert failures(KNOWN[name]) == {}
+
+
+def test_the_walk_finds_each_kind():
+    assert {"fedavg", "krum", "multi_krum", "median"} <= {n for n, kind in KINDS.items() if kind == "rule"}
+    assert {"clip", "clamp"} <= {n for n, kind in KINDS.items() if kind == "filter"}
+
+
+def test_every_pair_of_filter_and_rule_runs():
+    filters, rules = ([n for n, kind in KINDS.items() if kind == wanted] for wanted in ("filter", "rule"))
+    for filter_, rule in itertools.product(filters, rules):
+        pipeline_of(Experiment(strategy=f"{filter_}+{rule}", clients=24, clients_per_round=24))
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_nothing_depends_on_how_many_cores_there_are(name, monkeypatch):
+    cohort, found = random_cohort(7, d=5 * _sums.WIDTH + 3), []
+    layout = Layout(("body.weight", "linear.weight", "mean"), ((5 * _sums.WIDTH,), (3,), (6,)), (True, True, False))
+    own = Update(-1, random_cohort(1, d=layout.weight_count, seed=1).deltas[0], np.ones(6, np.float32), 1)
+    root = Root(Shard(-1, np.zeros((1, 3, 2, 2), np.uint8), np.zeros(1, np.int64)), lambda *_: own)
+    server = Server(0, layout, root, lambda _, pixels: torch.zeros(len(pixels), 2))
+    for cores in (1, 4):
+        monkeypatch.setattr(_sums, "cpu_count", lambda cores=cores: cores)
+        found.append(pipeline_for([name], Experiment(), name).run(cohort, {}, server).aggregate)
+    np.testing.assert_array_equal(found[0].delta, found[1].delta)
+    np.testing.assert_array_equal(found[0].influence, found[1].influence)
+
+
+# ---- wrong ones ------------------------------------------------------------------------------------------------------
+
+HEADER = '''"""A strategy of a test's. Nobody 2026, "Nothing"."""
+from dataclasses import replace
+from typing import Literal
+import numpy as np
+from oleander.learning.updates import Aggregate, Cohort, Memory
+from oleander.settings.ranges import Count, Positive
+from strategies.fedavg import fedavg
+
+CALLS = [0]
+
+'''
+DOCSTRING = '"""Of a test.\\n\\n    Args:\\n        a_finish_by: By what.\\n    """'
+RIGHT = {
+    "a_rule": "(cohort: Cohort) -> Aggregate: return fedavg(cohort)",
+    "a_filter": "(cohort: Cohort) -> Cohort: return cohort.only(np.flatnonzero(cohort.client_ids > cohort.client_ids.min()))",
+    "a_finish": "(aggregate: Aggregate, cohort: Cohort, *, a_finish_by: Literal['no'] | Positive = 'no') -> Aggregate: "
+    "return aggregate",
+    "a_counter": "(cohort: Cohort, *, memory: Memory) -> tuple[Aggregate, Memory]: "
+    "return fedavg(cohort), {'calls': np.asarray(memory.get('calls', 0) + 1)}",
+    "a_doubter": "(cohort: Cohort) -> Aggregate: a = fedavg(cohort); return Aggregate(0 * a.delta, 0 * a.statistics, 0 * a.influence)"
+    "\nEXCEPT = {'unanimous': 'it trusts nobody'}",
+}  # fmt: skip
+RULE, FILTER, FINISH = (
+    "(cohort: Cohort{}) -> Aggregate: ",
+    "(cohort: Cohort) -> Cohort: ",
+    "(aggregate: Aggregate, cohort: Cohort) -> Aggregate: ",
+)
+PLAIN, KEEPING = RULE.format(""), "(cohort: Cohort, *, memory: Memory) -> tuple[Cohort, Memory]: "
+WRONG = [
+    ("kind", "(cohort: Cohort) -> float: return 1.0"),
+    ("kind", RULE.format(", *, memory: Memory") + "return fedavg(cohort)"),
+    ("kind", "(cohort: Cohort) -> tuple[Aggregate, Memory]: return fedavg(cohort), {}"),
+    ("asks", RULE.format(", *, malicious: int") + "return fedavg(cohort)"),
+    ("asks", RULE.format(", *, gamma: float") + "return fedavg(cohort)"),
+    ("asks", RULE.format(", *, seed: int") + "return fedavg(cohort)"),
+    ("declared", RULE.format(", *, my_setting: Count = 3") + "return fedavg(cohort)"),
+    ("declared", RULE.format(", bound: float = 3.0") + "return fedavg(cohort)"),
+    ("source", PLAIN + "return fedavg(cohort)\n__doc__ = 'Of my own.'"),
+    ("shapes", PLAIN + "return replace(fedavg(cohort), delta=np.zeros(3, np.float32))"),
+    ("shapes", PLAIN + "a = fedavg(cohort); return replace(a, delta=a.delta.astype(float))"),
+    ("shapes", PLAIN + "a = fedavg(cohort); return replace(a, statistics=a.statistics * np.float32('nan'))"),
+    ("shapes", PLAIN + "return replace(fedavg(cohort), influence=np.ones(len(cohort)))"),
+    ("shapes", PLAIN + "a = fedavg(cohort); return replace(a, influence=0 * a.influence)"),
+    ("shapes", FINISH + "return replace(aggregate, influence=aggregate.influence[::-1])"),
+    ("inputs_left", FILTER + "cohort.deltas[0] *= 2; return cohort"),
+    ("inputs_left", FILTER + "cohort.start.weights[0] = 9; return cohort"),
+    ("inputs_left", FINISH + "aggregate.delta[0] *= 2; return aggregate"),
+    ("inputs_left", FINISH + "cohort.statistics[0] *= 2; return aggregate"),
+    ("inputs_left", KEEPING + "sums = memory.get('sums', np.zeros(1)); sums += 1; return cohort, {'sums': sums}"),
+    ("rows", FILTER + "return cohort.only(np.arange(1, len(cohort)))"),
+    ("rows", PLAIN + "return replace(fedavg(cohort), influence=np.eye(len(cohort))[0])"),
+    ("unanimous", FILTER + "return replace(cohort, deltas=cohort.deltas / 2)"),
+    ("unanimous", FINISH + "return replace(aggregate, statistics=aggregate.statistics / 2)"),
+    ("zero_update", FILTER + "return replace(cohort, deltas=cohort.deltas / np.linalg.norm(cohort.deltas, axis=1)[:, None])"),
+    ("deterministic", FILTER + "CALLS[0] += 1; return replace(cohort, deltas=cohort.deltas * np.float32(CALLS[0]))"),
+    ("resume", KEEPING + "CALLS[0] = 1 + CALLS[0] * len(memory); "
+     "return replace(cohort, deltas=cohort.deltas * np.float32(CALLS[0])), {'x': np.ones(1)}"),
+    ("resume", KEEPING + "return cohort, {'x': np.ones(1, np.longdouble)}"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def made(tmp_path):
+    """The plug-in ``a_plugin`` (or of the name given) whose signature and body are such a text."""
+
+    def made(text: str, name: str = "a_plugin"):
+        line, _, below = text.partition("\n")
+        arguments, _, rest = line.partition(" -> ")
+        returns, _, code = rest.partition(": ")
+        (tmp_path / f"{name}.py").write_text(
+            f"{HEADER}def {name}{arguments} -> {returns}:\n    {DOCSTRING}\n    {code}\n\n\n{below}\n"
+        )
+        strategies.__path__.append(str(tmp_path))
+        forget()
+        registry.find.cache_clear()
+        return known_strategies()[name]
+
+    yield made
+    strategies.__path__.remove(str(tmp_path))
+    for name in ("a_plugin", *RIGHT):
+        sys.modules.pop(f"strategies.{name}", None)
+    forget()
+    registry.find.cache_clear()
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_good_one_of_each_kind_passes_them_all(made, name):
+    assert failures(made(RIGHT[name], name)) == {}
+
+
+@pytest.mark.parametrize(("check", "text"), WRONG)
+def test_each_check_fails_a_wrong_plugin(made, check, text):
+    assert check in failures(made(text))
+
+
+def test_for_every_check_there_is_a_wrong_plugin():
+    assert {check for check, _ in WRONG} == set(CHECKS)
+
+
+def test_a_setting_without_help_is_said(made):
+    wrong = failures(made(RULE.format(", *, a_plugin_k: Count = 3") + "return fedavg(cohort)"))
+    assert wrong == {"declared": "a_plugin_k has no line under Args:"}
+
+
+def test_an_excuse_holds_for_its_check_alone_and_must_be_needed(made):
+    half = FILTER + "return replace(cohort, deltas=cohort.deltas / 2)\n"
+    assert failures(made(half + "EXCEPT = {'unanimous': 'halves'}")) == {}
+
+
+@pytest.mark.parametrize(
+    ("excuse", "found"),
+    [("rows", "EXCEPT rows"), ("rowz", "EXCEPT rowz")],
+)
+def test_an_excuse_that_does_not_hold_is_a_failure(made, excuse, found):
+    wrong = failures(made(PLAIN + f"return fedavg(cohort)\nEXCEPT = {{'{excuse}': 'why not'}}"))
+    assert list(wrong) == [found] and ("why not" in wrong[found] or "no such check" in wrong[found])
+
+
+def test_what_is_remembered_comes_out_of_a_runs_file_as_it_went_in():
+    """A single number too: arrays of one are not numbers."""
+    kept = {
+        "step": {
+            "count": np.array(3),
+            "sums": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+            "none": np.zeros((0, 4)),
+        }
+    }
+    found = _memory(load(save(_named(kept))))
+    assert list(found) == ["step"] and set(found["step"]) == set(kept["step"])
+    for name, array in kept["step"].items():
+        assert found["step"][name].dtype == array.dtype and found["step"][name].shape == array.shape
+        np.testing.assert_array_equal(found["step"][name], array)
