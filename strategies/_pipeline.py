@@ -124,13 +124,26 @@ class Pipeline:
             after = step(filtered, **said)
             if after is not filtered:
                 filtered = _in_order(_checked(after, filtered, f"the filter {step.name}"))
-        aggregate = self.rule(filtered, **said)
+        try:
+            aggregate = self._aggregate(filtered, said)
+        except RuleError as error:
+            if len(filtered) == len(cohort):
+                raise
+            made = (
+                f"{' and '.join(step.name for step in self.filters)} made {len(filtered)} rows of {len(cohort)} clients"
+            )
+            raise type(error)(f"{error}; {made}") from None
+        return Passed(filtered, replace(aggregate, influence=_by_client(aggregate, filtered, cohort)), kept)
+
+    def _aggregate(self, filtered: Cohort, said: dict[str, Any]) -> Aggregate:
+        """What the rule and the finishes make of what the filters left."""
+        aggregate: Aggregate = self.rule(filtered, **said)
         _check_aggregate(aggregate, filtered, f"the rule {self.rule.name}")
         for step in self.finishes if aggregate.influence.any() else ():
             finished = step(aggregate, filtered, **said)
             _check_finished(finished, aggregate, f"the finish {step.name}")
             aggregate = finished
-        return Passed(filtered, replace(aggregate, influence=_by_client(aggregate, filtered, cohort)), kept)
+        return aggregate
 
 
 def _by_client(aggregate: Aggregate, filtered: Cohort, cohort: Cohort) -> NDArray[np.float64]:
@@ -208,6 +221,7 @@ def _check_aggregate(aggregate: Aggregate, cohort: Cohort, who: str) -> None:
     for what, rows in ((aggregate.delta, cohort.deltas), (aggregate.statistics, cohort.statistics)):
         if what.shape != rows.shape[1:]:
             raise RuleError(f"{who} returned an aggregate of shape {what.shape}, not {rows.shape[1:]}")
+        _check_finite(what, who)
     if not influence.any() and (aggregate.delta.any() or aggregate.statistics.any()):
         raise RuleError(f"{who} trusts nobody and yet returned an aggregate that is not 0")
 
@@ -219,6 +233,12 @@ def _check_finished(finished: Aggregate, before: Aggregate, who: str) -> None:
     for after, was in ((finished.delta, before.delta), (finished.statistics, before.statistics)):
         if after.shape != was.shape:
             raise RuleError(f"{who} returned an aggregate of shape {after.shape}, not {was.shape}")
+        _check_finite(after, who)
+
+
+def _check_finite(values: NDArray[Any], who: str) -> None:
+    if not np.isfinite(values).all():
+        raise RuleError(f"{who} returned an aggregate that is not finite")
 
 
 def _checked_memory(kept: Memory, who: str) -> Memory:
