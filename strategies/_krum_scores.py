@@ -31,16 +31,27 @@ def lowest_scores(cohort: Cohort, f: int, m: int) -> NDArray[np.intp]:
     first = first_equals(distances)  # (n,)
     np.fill_diagonal(distances, np.inf)  # a client is not its own neighbour
     low, high = distances - bounds, distances + bounds
-    chosen, open_ = _sure_and_open(_of_nearest(low, n - f - 2), _of_nearest(high, n - f - 2), m)
+    apart = exact_distances(cohort.deltas, first)
+
+    @functools.cache
+    def exact(i: int) -> int:
+        reach = np.sort(high[i])[n - f - 3]
+        return sum(sorted(apart(i, int(j)) for j in np.flatnonzero(low[i] <= reach))[: n - f - 2])
+
+    # equal rows score alike
+    return lowest(_of_nearest(low, n - f - 2), _of_nearest(high, n - f - 2), m, lambda i: exact(int(first[i])))
+
+
+def lowest(
+    low: NDArray[np.float64], high: NDArray[np.float64], m: int, exact: Callable[[int], int]
+) -> NDArray[np.intp]:
+    """The places of the m lowest of scores that lie between low and high (n,), in rising order: (m,).
+
+    Those whose place that leaves open are compared by their exact scores; among equal ones the first.
+    """
+    chosen, open_ = _sure_and_open(low, high, m)
     if len(open_) > m - len(chosen):
-        apart = _exact_distances(cohort.deltas, first)
-
-        def exact(i: int) -> int:
-            reach = np.sort(high[i])[n - f - 3]
-            return sum(sorted(apart(i, int(j)) for j in np.flatnonzero(low[i] <= reach))[: n - f - 2])
-
-        by_row = {row: exact(row) for row in sorted({int(first[i]) for i in open_})}  # equal rows score alike
-        open_ = np.array(sorted(open_, key=lambda i: (by_row[int(first[i])], i)), dtype=np.intp)
+        open_ = np.array(sorted(open_, key=lambda i: (exact(int(i)), i)), dtype=np.intp)
     return np.sort(np.concatenate([chosen, open_[: m - len(chosen)]]))
 
 
@@ -58,7 +69,7 @@ def _sure_and_open(
     return np.flatnonzero(rivals < m), np.flatnonzero((rivals >= m) & (better < m))
 
 
-def _exact_distances(rows: FloatArray, first: NDArray[np.intp]) -> Callable[[int, int], int]:
+def exact_distances(rows: FloatArray, first: NDArray[np.intp]) -> Callable[[int, int], int]:
     """Exact squared distances of pairs of rows, in units of 2^-298, each worked out once; ``first`` as of ``first_equals``."""
 
     @functools.cache

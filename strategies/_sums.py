@@ -35,6 +35,12 @@ def weighted(cohort: Cohort, influence: NDArray[np.float64]) -> Aggregate:
     )
 
 
+def mixture(cohort: Cohort, shares: NDArray[np.float64]) -> Cohort:
+    """The cohort of m rows that hold such shares (m, n) of today's n, weights and statistics alike."""
+    means = [weighted(cohort, row) for row in shares]
+    return cohort.mixed(shares, np.stack([m.delta for m in means]), np.stack([m.statistics for m in means]))
+
+
 def by_columns(columns: int, work: Callable[[slice], Part], width: int = WIDTH) -> list[Part]:
     """``work`` on each block of columns, in order, on all cores (NumPy leaves Python's lock while it works)."""
     blocks = _slices(columns, width)
