@@ -27,7 +27,7 @@ import torch
 
 from oleander.datasets.data import Shard
 from oleander.datasets.space import ImageSpace
-from oleander.learning.parameters import Layout, ModelState
+from oleander.learning.parameters import FloatArray, Layout, ModelState
 from oleander.learning.root import Root
 from oleander.learning.updates import Aggregate, Cohort, Update
 from oleander.settings.config import Experiment
@@ -102,6 +102,15 @@ TRIAL = Layout(("body.weight", "linear.weight", "linear.bias", "norm.running_mea
                (True, True, True, False))  # fmt: skip
 
 
+def trial_server(delta: FloatArray) -> Server:
+    """A made-up server that has everything; training on its images comes to this change (d,) of ``TRIAL``'s weights."""
+    shard = Shard(-1, np.zeros((1, 1, 2, 2), np.uint8), np.zeros(1, np.int64), ImageSpace(1, 2, (0.0,), (1.0,)))
+    own = Update(-1, delta, delta[: TRIAL.statistic_count], 1)
+    return Server(
+        0, TRIAL, Root(shard, lambda _start, _shard, _round: own), lambda _, pixels: torch.zeros(len(pixels), 2)
+    )
+
+
 def _try_out(pipeline: Pipeline, experiment: Experiment) -> None:
     """Let the strategy aggregate two rounds of made-up updates: what it refuses, it refuses before anything starts."""
     n, d, s = experiment.clients_per_round, TRIAL.weight_count, TRIAL.statistic_count
@@ -109,9 +118,7 @@ def _try_out(pipeline: Pipeline, experiment: Experiment) -> None:
     cohort = Cohort(
         1, np.arange(n), rows[:n], rows[:n, :s], np.ones(n, dtype=np.int64), ModelState(rows[n], rows[n, :s])
     )
-    shard = Shard(-1, np.zeros((1, 1, 2, 2), np.uint8), np.zeros(1, np.int64), ImageSpace(1, 2, (0.0,), (1.0,)))
-    root = Root(shard, lambda _start, _shard, _round: Update(-1, rows[n + 1], rows[n + 1, :s], 1))
-    server = Server(0, TRIAL, root, lambda _, pixels: torch.zeros(len(pixels), 2))
+    server = trial_server(rows[n + 1])
     try:
         first = pipeline.run(cohort, {}, server)
         pipeline.run(replace(cohort, round=2), first.memory, server)

@@ -11,18 +11,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from oleander.datasets.data import Shard
 from oleander.learning.parameters import ModelState
-from oleander.learning.root import Root
-from oleander.learning.updates import Cohort, Memory, Update
+from oleander.learning.updates import Cohort, Memory
 from oleander.settings.config import SETTINGS, Experiment
 from oleander.settings.declared import declaration, declared, names_in
 from oleander.settings.registry import KNOWLEDGE, Plugin, bind
-from strategies import TRIAL, kind_of
+from strategies import TRIAL, RuleError, kind_of, trial_server
 from strategies._pipeline import Passed, Pipeline, Server, Step
 from strategies.fedavg import fedavg
 
@@ -38,24 +35,24 @@ def failures(plugin: Plugin) -> dict[str, str]:
         f"EXCEPT {name}": f"no such check; there are {', '.join(CHECKS)}" for name in excused if name not in CHECKS
     }
     for name, check in CHECKS.items():
-        wrong = _said(check, plugin)
-        if wrong and name not in excused:
+        wrong, excusable = _said(check, plugin)
+        if wrong and not (name in excused and excusable):
             found[name] = wrong
         if not wrong and name in excused:
             found[f"EXCEPT {name}"] = f"{name} holds; its excuse ({excused[name]}) is not needed"
     return found
 
 
-def _said(check: Callable[[Plugin], None], plugin: Plugin) -> str:
-    """What a check finds wrong, if anything."""
+def _said(check: Callable[[Plugin], None], plugin: Plugin) -> tuple[str, bool]:
+    """What a check finds wrong, if anything, and whether there is an excuse for it: there is none for a crash."""
     try:
         with np.errstate(divide="raise", invalid="raise"):
             check(plugin)
-    except _Wrong as wrong:
-        return str(wrong)
+    except (_Wrong, RuleError) as wrong:
+        return str(wrong), True
     except Exception as error:  # whatever somebody's plug-in raises
-        return f"{type(error).__name__}: {error}".partition("\n")[0]
-    return ""
+        return f"{type(error).__name__}: {error}".partition("\n")[0], False
+    return "", False
 
 
 # ---- what it says of itself ------------------------------------------------------------------------------------------
@@ -253,13 +250,7 @@ def _cohort(number: int, clients: Iterable[int]) -> Cohort:
 
 
 def _server() -> Server:
-    """A server that has everything."""
-    d, s = TRIAL.weight_count, TRIAL.statistic_count
-    own = Update(-1, np.linspace(0.1, 1, d, dtype=np.float32), np.ones(s, np.float32), 1)
-    shard = Shard(-1, np.zeros((1, 3, 2, 2), np.uint8), np.zeros(1, np.int64))
-    return Server(
-        0, TRIAL, Root(shard, lambda _start, _shard, _round: own), lambda _, pixels: torch.zeros(len(pixels), 2)
-    )
+    return trial_server(np.linspace(0.1, 1, TRIAL.weight_count, dtype=np.float32))
 
 
 def _step(plugin: Plugin) -> Step:

@@ -2,14 +2,13 @@
 
 import itertools
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load, save
 
 import strategies
-from oleander.datasets.data import Shard
 from oleander.experiment.resume import _memory, _named
 from oleander.learning.parameters import Layout
 from oleander.learning.root import Root
@@ -17,9 +16,10 @@ from oleander.learning.updates import Update
 from oleander.settings import registry
 from oleander.settings.config import Experiment
 from oleander.settings.declared import forget
-from strategies import Server, _sums, kind_of, known_strategies, pipeline_for, pipeline_of
+from strategies import _sums, kind_of, known_strategies, pipeline_for, pipeline_of, trial_server
 from strategies.contract import CHECKS, failures
 from tests.cohorts import random_cohort
+from tests.shards import shard
 
 KNOWN = known_strategies()
 KINDS = {name: kind_of(plugin) for name, plugin in KNOWN.items()}
@@ -46,8 +46,7 @@ def test_nothing_depends_on_how_many_cores_there_are(name, monkeypatch):
     cohort, found = random_cohort(7, d=5 * _sums.WIDTH + 3), []
     layout = Layout(("body.weight", "linear.weight", "mean"), ((5 * _sums.WIDTH,), (3,), (6,)), (True, True, False))
     own = Update(-1, random_cohort(1, d=layout.weight_count, seed=1).deltas[0], np.ones(6, np.float32), 1)
-    root = Root(Shard(-1, np.zeros((1, 3, 2, 2), np.uint8), np.zeros(1, np.int64)), lambda *_: own)
-    server = Server(0, layout, root, lambda _, pixels: torch.zeros(len(pixels), 2))
+    server = replace(trial_server(own.delta[:8]), layout=layout, root=Root(shard(), lambda *_: own))
     for cores in (1, 4):
         monkeypatch.setattr(_sums, "cpu_count", lambda cores=cores: cores)
         found.append(pipeline_for([name], Experiment(), name).run(cohort, {}, server).aggregate)
@@ -164,6 +163,11 @@ def test_a_setting_without_help_is_said(made):
 def test_an_excuse_holds_for_its_check_alone_and_must_be_needed(made):
     half = FILTER + "return replace(cohort, deltas=cohort.deltas / 2)\n"
     assert failures(made(half + "EXCEPT = {'unanimous': 'halves'}")) == {}
+
+
+def test_a_crash_is_not_excused(made):
+    wrong = failures(made(FILTER + "return cohort.dropped\nEXCEPT = {'unanimous': 'so it is'}"))
+    assert "AttributeError" in wrong["unanimous"]
 
 
 @pytest.mark.parametrize(
