@@ -6,19 +6,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load, save
 
 import strategies
 from oleander.experiment.resume import _memory, _named
-from oleander.learning.parameters import Layout
+from oleander.learning.parameters import Layout, ModelState
 from oleander.learning.root import Root
 from oleander.learning.updates import Update
 from oleander.settings import registry
 from oleander.settings.config import Experiment
 from oleander.settings.declared import forget
 from strategies import _sums, kind_of, known_strategies, pipeline_for, pipeline_of, trial_server
+from strategies.clamp import clamp
+from strategies.clip import clip
 from strategies.contract import CHECKS, failures
-from tests.cohorts import random_cohort
+from tests.cohorts import FINITE, random_cohort
 from tests.shards import shard
 
 KNOWN = known_strategies()
@@ -33,6 +38,34 @@ def test_a_strategy_keeps_every_check(name):
 def test_the_walk_finds_each_kind():
     assert {"fedavg", "krum", "multi_krum", "median"} <= {n for n, kind in KINDS.items() if kind == "rule"}
     assert {"clip", "clamp"} <= {n for n, kind in KINDS.items() if kind == "filter"}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+@given(deltas=st.integers(5, 9).flatmap(lambda n: hnp.arrays(np.float32, (n, 8), elements=FINITE)), alike=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_whatever_numbers_come_the_aggregate_is_one_and_what_was_handed_in_is_left(name, deltas, alike):
+    cohort = random_cohort(len(deltas), d=8, s=2)
+    deltas = deltas[[0] * len(deltas)] if alike else deltas
+    cohort = replace(cohort, deltas=deltas, statistics=deltas[:, :2])
+    before = deltas.copy()
+    passed = pipeline_for([name], Experiment(), name).run(cohort, {}, trial_server(np.ones(8, np.float32)))
+    found = passed.aggregate
+    np.testing.assert_array_equal(cohort.deltas, before)
+    assert found.delta.dtype == found.statistics.dtype == np.float32
+    assert not found.influence.any() or found.influence.sum() == pytest.approx(1)
+    excused = KNOWN[name].function.__globals__.get("EXCEPT", {})
+    if alike and "unanimous" not in excused:
+        for rows, expected in ((passed.filtered.deltas, found.delta), (passed.filtered.statistics, found.statistics)):
+            assert (rows == before[0, : rows.shape[1]]).all() and (expected == before[0, : rows.shape[1]]).all()
+
+
+def test_a_bound_of_its_own_may_change_a_unanimous_cohort():
+    """As CONTRIBUTING.md says: what the checks, which run with the default settings, do not hold for."""
+    cohort = random_cohort(5)
+    same = replace(cohort, deltas=np.ones_like(cohort.deltas))
+    assert (clip(same, clip_norm=1.0).deltas < 1).all() and (clamp(same, clip_norm=0.5).deltas == 0.5).all()
+    started = replace(same, start=ModelState(np.full(50, 9, np.float32), cohort.start.statistics))
+    assert (clamp(started, clip_norm="median").deltas < 1).all()
 
 
 def test_every_pair_of_filter_and_rule_runs():
