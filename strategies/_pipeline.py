@@ -164,7 +164,8 @@ def _checked(after: Cohort, before: Cohort, who: str) -> Cohort:
     if n == 0:
         raise NobodyLeftError(f"{who} left out all {len(before)} clients")
     ids = after.client_ids.tolist()
-    own = [client for client in ids if client != MIXED or after.sources is None]
+    mixed = after.sources is not None or before.sources is not None
+    own = [client for client in ids if client != MIXED or not mixed]
     if len(set(own)) < len(own) or not set(own) <= set(before.client_ids.tolist()):
         raise RuleError(
             f"{who} returned the clients {ids} of {before.client_ids.tolist()}; each may be there once or not"
