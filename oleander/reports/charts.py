@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from oleander.experiment.intervals import Interval, interval
 from oleander.experiment.records import read_rounds, settings_of
 from oleander.experiment.study import Runs, StudyResult
-from oleander.reports.plots import ACCURACY, ASR, BENIGN, INK, MALICIOUS, MTA, STYLE, SUCCESS, save
+from oleander.reports.plots import ACCURACY, ASR, BENIGN, INK, MALICIOUS, MTA, STYLE, SUCCESS, save, write_mixed
 from oleander.settings.plan import Chart
 from oleander.system.files import own_folder
 from oleander.system.foreign import plain
@@ -179,7 +179,7 @@ def _small_print(cells: Sequence[Runs]) -> list[Line2D]:
 def _norms(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     """L2 norms of each client's update in the last round, as sent and as they went into the aggregate, by setting.
 
-    Bars are means over the runs whose last round the client took part in, dots the single runs.
+    Bars are means over the runs whose last round the client took part in without being mixed with others, dots the single runs.
     """
     figure, grid = plt.subplots(
         2, len(cells), figsize=(max(5.2, 3.4 * len(cells)), 4.8), squeeze=False, sharey="row", layout="constrained"
@@ -192,10 +192,7 @@ def _norms(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
             axes = grid[row, column]
             norms_of = [[pick(record, c) for record in last if c in record.client_ids] for c in clients]
             values = [[norm for norm in norms if norm is not None] or [0.0] for norms in norms_of]
-            if any(None in norms for norms in norms_of):
-                axes.text(
-                    0.5, 0.5, "mixed by a filter", transform=axes.transAxes, ha="center", va="center", fontsize=8.5
-                )
+            write_mixed(axes, [at for at, norms in enumerate(norms_of) if set(norms) == {None}], len(clients))
             colours = [MALICIOUS if c in malicious else BENIGN for c in clients]
             axes.bar(range(len(clients)), [interval(v).mean for v in values], color=colours, width=0.72)
             if len(last) > 1:

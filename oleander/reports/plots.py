@@ -152,11 +152,28 @@ def _norms(rounds: list[RoundRecord], title: str) -> Figure:
     return figure
 
 
+def write_mixed(axes: Axes, places: Sequence[int], bars: int) -> None:
+    """Say of the clients at these places, where no bar can stand, that a filter mixed them; of many, once for all."""
+    if places and bars > 12:
+        axes.text(0.5, 0.5, "mixed by a filter", transform=axes.transAxes, ha="center", va="center", fontsize=8.5)
+        return
+    for place in places:
+        axes.text(
+            place,
+            0.04,
+            "mixed",
+            transform=axes.get_xaxis_transform(),
+            rotation=90,
+            ha="center",
+            va="bottom",
+            fontsize=8,
+        )
+
+
 def _norm_bars(axes: Axes, record: RoundRecord, norms: Sequence[float | None], left_out: list[bool]) -> None:
     colours = [MALICIOUS if malicious else BENIGN for malicious in record.malicious]
     heights = [0.0 if norm is None else norm for norm in norms]
-    if None in norms:
-        axes.text(0.5, 0.5, "mixed by\na filter", transform=axes.transAxes, ha="center", va="center", fontsize=8.5)
+    write_mixed(axes, [place for place, norm in enumerate(norms) if norm is None], len(norms))
     bars = axes.bar(range(len(norms)), heights, color=colours, width=0.75)
     for bar, colour, out in zip(bars, colours, left_out, strict=True):
         if out:

@@ -23,7 +23,7 @@ from strategies.fedavg import fedavg
 from strategies.krum import krum
 from strategies.nnm import nnm
 from tests.cohorts import random_cohort
-from tests.experiment.test_records import START, SUMMARY, folder_of
+from tests.experiment.test_records import ROUND, START, SUMMARY, folder_of
 from tests.played_network import Network, run
 
 
@@ -133,9 +133,20 @@ def test_a_mixed_clients_norm_after_the_filters_is_unknown_in_records_table_figu
     print_results(Console(file=text, width=250), folder.path, summary)
     assert text.getvalue().count("→mixed") == 4 * len(records)
     draw_figures(folder.path, summary)
-    assert "mixed by" in (folder.path / "figures" / "norms.svg").read_text()
+    assert (folder.path / "figures" / "norms.svg").read_text().count(">mixed<") == 4 * len(records)
     write_run_page(folder.path, summary)
     assert (folder.path / "report.html").read_text().count("after the defence mixed with others") == 4 * len(records)
+
+
+def test_of_many_mixed_clients_the_figure_says_it_once_a_round(tmp_path):
+    record = replace(
+        ROUND, client_ids=list(range(20)), malicious=[False] * 20, norms_before=[1.0] * 20, norms_after=[None] * 20,
+        influence=[0.05] * 20, dropped=[],
+    )  # fmt: skip
+    folder = folder_of(tmp_path / "run", [START, record])
+    draw_figures(folder.path, SUMMARY)
+    text = (folder.path / "figures" / "norms.svg").read_text()
+    assert text.count("mixed by a filter") == 1 and ">mixed<" not in text
 
 
 def test_rows_made_of_one_client_keep_its_id_and_others_have_none():
