@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from attacks import known_attacks
+from oleander.system.errors import UserError
 from tests.attacks.made_up import SETTINGS, pixels, update
 from tests.spaces import attack_of
 
