@@ -177,7 +177,7 @@ def run_study(plan: Plan, client_app: ClientApp | None = None) -> None:
         with told_of_failure(folder.path / LOG, folder.path, None):
             chatter.keep_in(folder.path / LOG)
             folder.write_plan(plan, jobs)
-            _say_what_is_old(runs, chatter)
+            _say_what_is_old(folder.path, runs, chatter)
             if not all(is_finished(run.folder) for run in runs):
                 run_all(runs, folder, sources, client_app, chatter, finish_run)
             folder.write_results(runs)
@@ -185,12 +185,15 @@ def run_study(plan: Plan, client_app: ClientApp | None = None) -> None:
         folder.release()
 
 
-def _say_what_is_old(runs: list[Job], chatter: Chatter) -> None:
+def _say_what_is_old(folder: Path, runs: list[Job], chatter: Chatter) -> None:
     """Finished runs are kept; where the program or its libraries are others now, that must be known."""
+    from oleander.experiment.study import changed_plugins
     from oleander.system.environment import differences, environment
 
     now = environment("", None, 0)
     old = [read_environment(run.folder) for run in runs if is_finished(run.folder)]
+    for text in changed_plugins(folder, runs):
+        notice(console_on(chatter.out), text)
     changed = sorted({name for then in old for name in differences(then, now, ("commit", "packages"))})
     if changed:
         notice(

@@ -24,7 +24,7 @@ from oleander.learning.evaluation import Victims
 from oleander.learning.training import Hooks
 from oleander.learning.updates import Cohort, Memory, Update
 from oleander.settings.config import SETTINGS, Experiment
-from oleander.settings.registry import Plugin, attack_steps, bind, find
+from oleander.settings.registry import Plugin, attack_steps, bind, blamed, known
 
 Stamp = Callable[[Tensor], Tensor]
 """Pixels (k, c, h, w) in [0, 1], after augmentation → the same with a trigger on them."""
@@ -184,8 +184,8 @@ def poison(shard: Shard, poison_rate: float, target: int, rng: np.random.Generat
 
 
 def known_attacks() -> dict[str, Plugin]:
-    """Name → step, of every file in attacks/."""
-    return find("attacks")
+    """Name → step, of every file in attacks/, and of those from outside that are in use."""
+    return known("attacks")
 
 
 def attack_of(experiment: Experiment, image: ImageSpace) -> Attack:
@@ -194,8 +194,9 @@ def attack_of(experiment: Experiment, image: ImageSpace) -> Attack:
     Raises:
         UserError: an unknown step (lists the known), or one that cannot follow those before it.
     """
+    steps, attack = attack_steps(experiment), Attack()
     known = known_attacks()
-    attack = Attack()
-    for name in attack_steps(experiment):
-        attack = bind(known[name], experiment, image=image)(attack)
+    for name in steps:
+        with blamed("attacks", experiment.attack):
+            attack = bind(known[name], experiment, image=image)(attack)
     return attack

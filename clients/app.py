@@ -17,6 +17,7 @@ from clients.benign import BenignClient
 from clients.farewell import take_leave
 from clients.introduction import NodeConfig, at_home, introduce
 from clients.malicious import MaliciousClient
+from clients.plugins import with_own_copies
 from oleander.datasets.data import Dataset, open_dataset
 from oleander.datasets.partition import shard_of
 from oleander.datasets.sources import load_dataset
@@ -38,7 +39,9 @@ def identify(message: Message, context: Context) -> Message:
     if "hello" in message.content:
         hello = {name: str(value) for name, value in message.content["hello"].items()}
         experiment, dataset = functools.partial(_experiment, hello, context.node_config), _dataset_of
-        identity |= introduce(client_id, hello, experiment, lambda e: dataset(hello, e, context.node_config))
+        identity |= introduce(
+            client_id, hello, experiment, lambda e: dataset(hello, e, context.node_config), context.node_config
+        )
     if "farewell" in message.content:
         take_leave(dict(message.content["farewell"]), context.node_config)
     return Message(RecordDict({"identity": ConfigRecord(identity)}), reply_to=message)
@@ -76,7 +79,8 @@ def make_client(client_id: int, config: dict[str, object], node_config: NodeConf
     model = _model(experiment.model, len(dataset.classes), dataset.image, experiment.client_threads or 1)
     shard = shard_of(client_id, dataset, experiment)
     if client_id < experiment.attackers(int(told["server-round"])):
-        return MaliciousClient(shard, model, experiment, attack_of(experiment, dataset.image))
+        own = with_own_copies(experiment, node_config)
+        return MaliciousClient(shard, model, experiment, attack_of(own, dataset.image))
     return BenignClient(shard, model, experiment)
 
 

@@ -1,8 +1,8 @@
 """How a client of a real network and its server meet: who are you, what do you hold, and why you are sent away.
 
-The server's hello holds the experiment and what the server expects; the client answers with hashes of what it would train on
-and with its versions, and the server compares (``oleander.network.roster``). Paths are each machine's own: a client's node config may
-name its ``dataset``, ``data-dir`` and ``blend-image``.
+The server's hello holds the experiment and what the server expects; the client answers with hashes of what it would train on, with
+those of its copies of attacks from outside, and with its versions, and the server compares (``oleander.network.roster``). Paths
+are each machine's own: a client's node config may name its ``dataset``, ``data-dir``, ``blend-image`` and ``plugins``.
 """
 
 import json
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from attacks import attack_of
+from clients.plugins import own_hashes, with_own_copies
 from oleander.datasets.data import Dataset
 from oleander.datasets.partition import shard_of, shard_sha256
 from oleander.learning.evaluation import probe_hash
@@ -33,6 +34,7 @@ def introduce(
     hello: Mapping[str, str],
     experiment_of: Callable[[], Experiment],
     dataset_of: Callable[[Experiment], Dataset],
+    node_config: NodeConfig = {},  # noqa: B006  # never changed
 ) -> dict[str, str]:
     """What the client holds, as hashes; or a ``problem`` that keeps it from taking part, in words for both sides."""
     known = {"versions": json.dumps(versions())}
@@ -40,11 +42,15 @@ def introduce(
         return known  # its settings may be others; the server says what is wrong
     try:
         experiment = experiment_of()
+        if own := own_hashes(experiment, node_config):
+            known |= {"plugins": json.dumps(own)}
         if not 0 <= client_id < experiment.clients:
             return known
         dataset = dataset_of(experiment)
         shard = shard_sha256(shard_of(client_id, dataset, experiment))
-        trigger = attack_of(experiment, dataset.image).trigger if client_id < experiment.malicious else None
+        attacks = client_id < experiment.malicious
+        mine = with_own_copies(experiment, node_config) if attacks else experiment
+        trigger = attack_of(mine, dataset.image).trigger if attacks else None
     except (UserError, OSError) as error:
         return known | {"problem": str(error)}
     return known | {

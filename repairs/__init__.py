@@ -10,7 +10,7 @@ repaired model is scored as the last round's is; both stand side by side in the 
 
 from oleander.learning.parameters import ModelState
 from oleander.settings.config import Experiment
-from oleander.settings.registry import Plugin, bind, find, repair_steps
+from oleander.settings.registry import Plugin, bind, known, repair_steps
 from strategies import Server, Step
 
 
@@ -20,11 +20,11 @@ def known_repairs() -> dict[str, Plugin]:
     Raises:
         TypeError: one that does not map a model to a model. A programming error.
     """
-    known = find("repairs")
-    for name, plugin in known.items():
+    found = known("repairs")
+    for name, plugin in found.items():
         if (plugin.takes, plugin.returns) != (ModelState, ModelState):
             raise TypeError(f"{name}: wanted ModelState → ModelState")
-    return known
+    return found
 
 
 def repairs_of(experiment: Experiment) -> tuple[Step, ...]:
@@ -33,8 +33,9 @@ def repairs_of(experiment: Experiment) -> tuple[Step, ...]:
     Raises:
         UserError: an unknown name (lists the known).
     """
-    known = known_repairs()
-    return tuple(Step(name, bind(known[name], experiment), known[name].asks) for name in repair_steps(experiment))
+    steps = repair_steps(experiment)
+    found = known_repairs()
+    return tuple(Step(name, bind(found[name], experiment), found[name].asks) for name in steps)
 
 
 def repaired(model: ModelState, steps: tuple[Step, ...], server: Server) -> ModelState:

@@ -31,7 +31,7 @@ from oleander.learning.parameters import FloatArray, Layout, ModelState
 from oleander.learning.root import Root
 from oleander.learning.updates import Aggregate, Cohort, Update
 from oleander.settings.config import Experiment
-from oleander.settings.registry import Plugin, bind, find, strategy_steps
+from oleander.settings.registry import Plugin, bind, blamed, known, strategy_steps
 from oleander.system.errors import UserError
 from strategies._pipeline import Answers, NobodyLeftError, Passed, Pipeline, RuleError, Server, Step
 
@@ -40,8 +40,8 @@ KINDS = {(Cohort, Cohort): "filter", (Cohort, Aggregate): "rule", (Aggregate, Ag
 
 
 def known_strategies() -> dict[str, Plugin]:
-    """Name → filter, rule or finish, of every file in strategies/."""
-    return find("strategies")
+    """Name → filter, rule or finish, of every file in strategies/, and of those from outside that are in use."""
+    return known("strategies")
 
 
 def kind_of(plugin: Plugin) -> str:
@@ -68,7 +68,8 @@ def pipeline_of(experiment: Experiment) -> Pipeline:
     """
     names = strategy_steps(experiment)
     pipeline = pipeline_for(names, experiment, f"--strategy {experiment.strategy}")
-    _try_out(pipeline, experiment)
+    with blamed("strategies", experiment.strategy):
+        _try_out(pipeline, experiment)
     return pipeline
 
 

@@ -22,6 +22,7 @@ from oleander.learning.weights import Start, layout_of, shipped_checkpoint, star
 from oleander.settings.config import Experiment
 from oleander.settings.declared import declared
 from oleander.settings.registry import attack_steps, model_name
+from oleander.settings.steps import whole_steps
 from oleander.system.errors import UserError
 from oleander.system.files import absolute
 from oleander.system.foreign import open_regular, refusing
@@ -218,5 +219,8 @@ def _absolute(experiment: Experiment) -> Experiment:
         weights=weights if weights in ("auto", "fresh") else whole(weights),
         data_dir=whole(experiment.data_dir),
         out=whole(experiment.out),
+        attack=whole_steps(experiment.attack),
+        strategy=whole_steps(experiment.strategy),
+        repair=whole_steps(experiment.repair),
         **own,
     )

@@ -14,6 +14,7 @@ from oleander.learning.evaluation import Classifier, Cores, Scores, classifier, 
 from oleander.learning.parameters import ModelState, load_arrays
 from oleander.learning.remembered import recall_scores, remember_scores, scores_key
 from oleander.models import build
+from oleander.settings.steps import shown
 from oleander.system.machine import return_memory
 from strategies.flower import PipelineStrategy, RoundOutcome
 
@@ -172,7 +173,7 @@ class Recorder:
         return Summary(
             scenario=experiment.scenario,
             strategy=self.setup.pipeline.name,
-            attack=experiment.attack,
+            attack=shown(experiment.attack),
             dataset=self.setup.dataset.name,
             seed=experiment.seed,
             augment=experiment.augment,
@@ -187,7 +188,7 @@ class Recorder:
             **self._about,
             device=str(self.device),
             seconds=self._seconds(began),
-            repair=experiment.repair,
+            repair=shown(experiment.repair),
             repaired=repaired,
         )
 

@@ -16,9 +16,10 @@ from filelock import FileLock, Timeout
 from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
-from oleander.settings.cli import RESUMABLE, Command, load_scenario
+from oleander.settings.cli import RESUMABLE, Command, load_record, load_scenario
 from oleander.settings.config import Experiment
 from oleander.settings.ranges import CountOrZero, Rate
+from oleander.settings.steps import shown
 from oleander.system.environment import differences
 from oleander.system.errors import UserError
 from oleander.system.files import absolute, appending, check_own, file_name, replace_file
@@ -315,18 +316,22 @@ def is_finished(folder: Path) -> bool:
 
 
 def settings_of(folder: Path) -> Experiment:
-    """The settings of the run in this folder.
+    """The settings of the run in this folder, to be shown; plug-ins from outside that it names are not looked for.
 
     Raises:
         UserError: not a run folder.
     """
+    return dataclasses.replace(load_record(_config(folder)), out=str(folder.resolve()))
+
+
+def _config(folder: Path) -> Path:
     config = folder / CONFIG
     if not config.is_file():
         what = "is not there" if not folder.exists() else f"is not the folder of a run: it has no {CONFIG}"
         if (folder / STUDY).is_file():
             what = "is the folder of a study, which goes on when its own command is run again (study.json names it)"
         raise UserError(f"--resume {folder}: {what}")
-    return dataclasses.replace(load_scenario(str(config)), out=str(folder.resolve()))
+    return config
 
 
 def taken_up(command: Command) -> tuple[Experiment, RunFolder]:
@@ -347,7 +352,7 @@ def taken_up(command: Command) -> tuple[Experiment, RunFolder]:
         )
         raise UserError(f"--resume {flags.resume}: {why}")
     changes = command.given
-    experiment = dataclasses.replace(settings_of(path), **changes)
+    experiment = dataclasses.replace(load_scenario(str(_config(path))), out=str(path.resolve()), **changes)
     return experiment, RunFolder(path, again=True)
 
 
@@ -387,7 +392,7 @@ def default_folder(experiment: Experiment, now: float) -> Path:
         UserError: it cannot be made.
     """
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
-    name = file_name(f"{experiment.scenario}-{experiment.strategy}") + f"-s{experiment.seed}-{stamp}"
+    name = file_name(f"{experiment.scenario}-{shown(experiment.strategy)}") + f"-s{experiment.seed}-{stamp}"
     parent, taken = Path("runs").resolve(), 1
     path = parent / name
     try:

@@ -31,11 +31,14 @@ from oleander.experiment.records import (
     free,
     is_finished,
     read_summary,
+    settings_of,
     taken,
 )
 from oleander.settings.config import SETTINGS, Experiment
-from oleander.settings.declared import declared
+from oleander.settings.declared import FLAGS, declared
+from oleander.settings.outside import HASH
 from oleander.settings.plan import Chart, Plan, Published
+from oleander.settings.steps import short_value, shown
 from oleander.settings.sweeps import varied
 from oleander.system.errors import UserError
 from oleander.system.files import absolute, file_name, replace_file
@@ -194,7 +197,7 @@ class StudyFolder:
                 scores = [_cell(getattr(summary, name)) for name in _SCORES]
                 scores += [_cell(getattr(summary.repaired, name, None)) for name in ("mta", "asr")]
                 writer.writerow(
-                    [_cell(job.experiment.scenario), *(_cell(getattr(job.experiment, name)) for name in differing),
+                    [_cell(job.experiment.scenario), *(_cell(short_value(name, getattr(job.experiment, name))) for name in differing),
                      summary.seed, *scores, f"{summary.seconds['total']:.1f}", summary.model_sha256, f"runs/{job.folder.name}"]
                 )  # fmt: skip
         replace_file(self.path / RESULTS, text.getvalue().encode())
@@ -226,7 +229,8 @@ def jobs_of(plan: Plan, folder: Path, sources: Sources) -> dict[Experiment, Job]
         key = run_key(setup)
         if key not in jobs:
             e = setup.experiment
-            name = f"{file_name(f'{e.attack}-{setup.pipeline.name}')}-m{e.malicious}-n{e.clients_per_round}-s{e.seed}-{key[:8]}"
+            steps = file_name(f"{shown(e.attack)}-{setup.pipeline.name}")
+            name = f"{steps}-m{e.malicious}-n{e.clients_per_round}-s{e.seed}-{key[:8]}"
             jobs[key] = Job(e, folder / "runs" / name)
             if jobs[key].stopped:
                 prepare(e, sources, jobs[key].stopped)
@@ -252,6 +256,8 @@ def run_key(setup: Setup) -> str:
     paths = {name for name, setting in declared().items() if setting.is_path}
     settings = {k: v for k, v in experiment.settings().items() if k not in {*NOT_IN_KEY, *paths, *unused}}
     settings = {k: v for k, v in settings.items() if k not in NOT_IN_OLD_KEYS or v != SETTINGS[k]}
+    for flag in settings.keys() & set(FLAGS.values()):
+        settings[flag] = shown(settings[flag])  # where their files are changes nothing
     digest = hashlib.sha256(json.dumps([KEY_VERSION, settings], sort_keys=True).encode())
     digest.update(setup.dataset.fingerprint.encode())
     if setup.dataset.image != CIFAR10:  # the only one that there was before
@@ -260,6 +266,24 @@ def run_key(setup: Setup) -> str:
     digest.update(setup.start.state.statistics.data)
     digest.update(setup.trigger_sha256.encode())
     return digest.hexdigest()
+
+
+def changed_plugins(folder: Path, jobs: Iterable[Job]) -> list[str]:
+    """What must be known of finished runs in a study's folder that were made with another file of a plug-in: they do not count."""
+    jobs = list(jobs)
+    now = {name: value for job in jobs for name, value in job.experiment.own if name.endswith(HASH)}
+    found: dict[str, set[str]] = {}
+    counted = {job.folder for job in jobs}
+    for path in sorted((folder / "runs").glob("*")) if now else []:
+        if path not in counted and is_finished(path):
+            for name, then in settings_of(path).own:
+                if name in now and then != now[name]:
+                    found.setdefault(name, set()).add(path.name)
+    return [
+        f"The file of {name.removesuffix(HASH)} has another SHA-256 ({now[name][:12]}…) than when {len(paths)} finished runs in "
+        f"{folder} were made; they do not count, and what is asked for is run anew."
+        for name, paths in found.items()
+    ]
 
 
 def read_study(folder: Path) -> StudyResult:

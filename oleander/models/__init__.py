@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from oleander.datasets.space import ImageSpace
-from oleander.settings.registry import MODELS, find
+from oleander.settings.declared import MODELS
+from oleander.settings.registry import find
 
 
 def build(name: str, classes: int, image: ImageSpace) -> nn.Module:

@@ -5,6 +5,7 @@ in its place, which starts a Python process for every message.
 """
 
 import contextlib
+import json
 import sys
 import threading
 import time
@@ -62,6 +63,10 @@ def _run(flags: ClientFlags) -> int:
     scratch = scratch_folder()
     mailbox = scratch / "farewell.json"
     node_config = {"partition-id": flags.client_id, "mailbox": str(mailbox)} | {k: v for k, v in config.items() if v}
+    if flags.plugin:
+        node_config["plugins"] = json.dumps(_own_plugins(flags.plugin))
+    if is_loopback(address.host):
+        node_config["same-machine"] = 1
     serve = serve_stock if flags.stock else _warm
     try:
         while True:
@@ -72,6 +77,21 @@ def _run(flags: ClientFlags) -> int:
             time.sleep(NEXT_RUN_SECONDS)
     finally:
         remove_scratch(scratch)
+
+
+def _own_plugins(files: tuple[Path, ...]) -> list[str]:
+    """The copies that --plugin names, absolute.
+
+    Raises:
+        UserError: one that is not there or no .py file, or two of one name.
+    """
+    found = [absolute(str(file.parent)) / file.name for file in files]
+    for file in found:
+        if file.suffix != ".py" or not file.is_file():
+            raise UserError(f"--plugin {file}: {'is not a .py file' if file.exists() else 'there is no such file'}")
+        if [other.name for other in found].count(file.name) > 1:
+            raise UserError(f"--plugin {file}: {file.name} is there twice")
+    return [str(file) for file in found]
 
 
 def _until_sent_away(serve: Callable[[Patience], Told], flags: ClientFlags) -> Told:

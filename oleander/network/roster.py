@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
+from clients.plugins import difference, expected
 from oleander.datasets.partition import shard_of, shard_sha256
 from oleander.experiment.federation import client_config
 from oleander.experiment.prepare import Setup
@@ -33,7 +34,7 @@ TAKEN_SECONDS = 25.0
 """A client that died is known to be gone after some 20 s; so long another may try to take its place."""
 LONGEST = 10_000
 """Characters of what a client says of its versions."""
-LONGEST_VERSION = 40
+LONGEST_VERSION, LONGEST_HASH = 40, 64
 BITS = ("torch", "numpy", "torchvision")
 """Packages that may differ, at the price of the last bits."""
 
@@ -47,6 +48,8 @@ class Identity:
     said: str
     """What it gave as its number, in words."""
     versions: dict[str, str]
+    plugins: dict[str, str]
+    """Name → SHA-256 of its copies of attacks from outside."""
     problem: str
     shard: str
     dataset: str
@@ -71,6 +74,7 @@ def read_identity(reply: Message) -> Identity:
             client if whole else None,
             reprlib.repr(client),
             _versions(said.get("versions")),
+            _versions(said.get("plugins"), LONGEST_HASH),
             *(text if isinstance(text, str) else "" if text is None else reprlib.repr(text) for text in texts),
         )
 
@@ -193,6 +197,9 @@ class NetworkRoster:
         for package, kept in (("oleander", 3), ("flwr", 2)):
             if _release(theirs.get(package), kept) != _release(ours[package], kept):
                 return f"client {client} has {package} {theirs.get(package)}, the server {ours[package]}"
+        for name, wanted in expected(experiment).items() if client < experiment.malicious else ():
+            if other := difference(name, who.plugins.get(name, ""), wanted):
+                return f"client {client} {other}"
         if who.problem:
             return f"client {client} cannot take part: {who.problem[:300]}"
         shard = shard_sha256(shard_of(client, setup.dataset, experiment))
@@ -251,14 +258,14 @@ class NetworkRoster:
         return {key: node for key, node in zip(grid.push_messages(messages), nodes, strict=True) if key}
 
 
-def _versions(text: Any) -> dict[str, str]:
-    """What a client says of its packages; nothing if it says nonsense."""
+def _versions(text: Any, longest: int = LONGEST_VERSION) -> dict[str, str]:
+    """What a client says of its packages or plug-ins, by name; nothing if it says nonsense."""
     try:
         found = json.loads(text) if isinstance(text, str) and len(text) < LONGEST else None
     except (ValueError, RecursionError):
         found = None
     known = found.items() if isinstance(found, dict) else ()
-    return {str(name): shown(str(version)[:LONGEST_VERSION]) for name, version in known}
+    return {str(name): shown(str(version)[:longest]) for name, version in known}
 
 
 def _release(version: Any, parts: int) -> list[str]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tyro
+
 from oleander.settings.ranges import CountOrZero
 from oleander.system.errors import RunError, UserError
 from oleander.system.files import absolute
@@ -33,6 +35,9 @@ class ClientFlags:
     """Folder that CIFAR-10 is in on this machine."""
     blend_image: str = ""
     """This machine's copy of the picture that a blend attacker mixes in."""
+    plugin: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """This machine's copy of an attack's file from outside the repository; given again, of another. (From a server on this machine
+    the server's own file is run, where it is this user's.)"""
     stay: bool = False
     """Stay for the next run when one is over."""
     wait: float = float("inf")

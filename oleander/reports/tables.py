@@ -11,7 +11,8 @@ from oleander.experiment.intervals import shown
 from oleander.experiment.records import RoundRecord, RunFolder, Summary, read_rounds
 from oleander.experiment.study import Runs, StudyResult
 from oleander.settings.cli import known_scenarios, load_scenario_file
-from oleander.settings.registry import MODELS, find
+from oleander.settings.declared import MODELS
+from oleander.settings.registry import find
 from oleander.system.console import percent
 from repairs import known_repairs
 from strategies import kind_of, known_strategies

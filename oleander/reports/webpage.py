@@ -24,7 +24,10 @@ from oleander.experiment.study import Runs, StudyResult
 from oleander.reports.caveats import counted, warnings_of
 from oleander.reports.plots import ACCURACY, BENIGN, GRID, INK, MALICIOUS, read_samples, samples_svg
 from oleander.settings.config import SETTINGS, Experiment, shown_value
+from oleander.settings.outside import HASH
 from oleander.settings.plan import Chart
+from oleander.settings.steps import short_value
+from oleander.settings.steps import shown as shown_steps
 from oleander.settings.sweeps import varied, words
 from oleander.system.console import percent
 from oleander.system.files import replace_file
@@ -120,7 +123,11 @@ def _changed(experiment: Experiment) -> dict[str, Any]:
     """The settings that are not at their defaults."""
     settings = experiment.settings()
     left_out = ("scenario", "description", "out")
-    return {name: value for name, value in settings.items() if value != SETTINGS[name] and name not in left_out}
+    return {
+        name: short_value(name, value)
+        for name, value in settings.items()
+        if name not in left_out and (name not in SETTINGS or value != SETTINGS[name] or name.endswith(HASH))
+    }
 
 
 def _seen(rounds: list[RoundRecord]) -> list[int]:
@@ -177,7 +184,7 @@ def _galleries(study: StudyResult, others: list[str]) -> list[tuple[str, Markup]
         trigger = frozenset(images.tobytes() for images in shown)
         if trigger not in found:
             experiment = settings_of(path)
-            label = experiment.attack + _otherwise(experiment, others)
+            label = shown_steps(experiment.attack) + _otherwise(experiment, others)
             found[trigger] = label, figure(samples_svg(samples, read_summary(path)))
     return list(found.values())
 

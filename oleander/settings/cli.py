@@ -16,8 +16,9 @@ from typing import Any
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from oleander.settings import outside
 from oleander.settings.config import SETTINGS, Experiment, checked, shown_value, validated
-from oleander.settings.declared import PACKAGES, declared, names_in, users_of
+from oleander.settings.declared import FLAGS, PACKAGES, declared, has_unknown_steps, names_in, users_of
 from oleander.settings.help import flags_class, settings_in
 from oleander.settings.ranges import Count
 from oleander.settings.registry import attack_steps, model_name, strategy_steps
@@ -27,6 +28,8 @@ from oleander.system.foreign import MIB, read_bytes, refusing, shortened
 SCENARIOS = Path(__file__).parent.parent.parent / "scenarios"
 MOST_BYTES = MIB
 """Of a scenario file."""
+LONGEST_VALUE = 4096
+"""Characters of a setting that a record says and nobody here knows."""
 STUDY_TABLES = ("figure", "point", "sweep", "include", "repeats")
 """What a scenario file may hold beside settings: ``oleander.settings.plan``."""
 
@@ -99,6 +102,10 @@ def parse_command(arguments: list[str], kind: type[Flags] = Flags) -> Command:
     Raises:
         UserError: an unknown scenario, setting, attack or strategy, or a value of the wrong type or out of its range.
     """
+    outside.forget()  # what a command line before this one had asked for
+    for package, name in FLAGS.items():
+        for value in (_word_after(arguments, name), *_swept(arguments, name)):
+            outside.use(package, value)
     asked = _word_after(arguments, "scenario")
     scenario = load_scenario_file(asked) if asked else Scenario(SETTINGS | {"scenario": "custom"}, {}, "")
     given = _given(arguments)
@@ -138,6 +145,14 @@ def _word_after(arguments: list[str], name: str) -> str:
     return finder.parse_known_args(arguments)[0].__dict__[name] or ""
 
 
+def _swept(arguments: list[str], name: str) -> list[str]:
+    """The values that ``--sweep NAME=VALUE,VALUE`` gives a setting that is needed before the others are parsed."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--sweep", action="extend", nargs="*", default=[])
+    swept = (word.partition("=") for word in finder.parse_known_args(arguments)[0].sweep)
+    return [v.strip() for key, _, values in swept if key.strip().lstrip("-") == name for v in values.split(",")]
+
+
 def check_used(settings: Mapping[str, Any], experiments: Sequence[Experiment], source: str = "") -> None:
     """Refuse settings of plug-ins that none of these experiments uses.
 
@@ -147,9 +162,7 @@ def check_used(settings: Mapping[str, Any], experiments: Sequence[Experiment], s
     used = {name for experiment in experiments for name, _ in experiment.own}
     for name in (name for name in settings if name in declared() and name not in used):
         owner = declared()[name].plugin
-        flag = {"attacks": "attack", "strategies": "strategy", "repairs": "repair"}[
-            next(package for package in PACKAGES if owner in names_in(package))
-        ]
+        flag = FLAGS[next(package for package in PACKAGES if owner in names_in(package))]
         instead = " or ".join(dict.fromkeys(f"--{flag} {getattr(e, flag)}" for e in experiments[:3]))
         also = [user for user in users_of(name) if user != owner]
         whose = f"{name} is {owner}'s" + (f" (used by {', '.join(also)} too)" if also else "")
@@ -161,15 +174,19 @@ def check_used(settings: Mapping[str, Any], experiments: Sequence[Experiment], s
 
 def steps_in(scenario: Scenario) -> list[Experiment]:
     """The scenario with each attack and each strategy that its tables name: what a study's runs may use."""
-    points, swept = scenario.study.get("point", []), scenario.study.get("sweep", {})  # amiss, the plan refuses them
-    entries = [entry for entry in points if isinstance(entry, dict)] if isinstance(points, list) else []
     found = [scenario.experiment]
-    for name in ("attack", "strategy", "repair"):
-        values = [entry[name] for entry in entries if name in entry]
-        axis = swept.get(name) if isinstance(swept, dict) else None
-        values += axis if isinstance(axis, list) else []
-        found += [Experiment.of(scenario.settings | {name: value}) for value in dict.fromkeys(map(str, values))]
+    for name in FLAGS.values():
+        values = dict.fromkeys(map(str, _varied(scenario.study, name)))
+        found += [Experiment.of(scenario.settings | {name: value}) for value in values]
     return found
+
+
+def _varied(study: Mapping[str, Any], name: str) -> list[Any]:
+    """The values that a scenario's tables give a setting."""
+    points, swept = study.get("point", []), study.get("sweep", {})  # amiss, the plan refuses them
+    entries = [entry for entry in points if isinstance(entry, dict)] if isinstance(points, list) else []
+    axis = swept.get(name) if isinstance(swept, dict) else None
+    return [*(entry[name] for entry in entries if name in entry), *(axis if isinstance(axis, list) else [])]
 
 
 ATTACKERS = frozenset({"attack", "malicious", "attack_rounds"})
@@ -229,11 +246,36 @@ def load_scenario_file(name_or_path: str) -> Scenario:
         )
     content = _read_toml(path)
     study = {name: content.pop(name) for name in STUDY_TABLES if name in content}
+    for package, name in FLAGS.items():
+        for value in (content.get(name), *_varied(study, name)):
+            outside.use(package, value)
+    outside.check_recorded(content.items(), str(path))
     check_names(content, str(path))
     content.setdefault("scenario", path.stem)
     scenario = Scenario(checked(SETTINGS | content, str(path)), study, str(path))
     check_used({n: v for n, v in content.items() if v != SETTINGS[n]}, steps_in(scenario), f"{path}: ")
     return scenario
+
+
+def load_record(file: Path) -> Experiment:
+    """The settings of a run that was made, to be shown, from its config.toml.
+
+    Plug-ins from outside are neither used nor looked for: what settings they have is as the file says.
+
+    Raises:
+        UserError: a file that cannot be read, or settings that cannot be.
+    """
+    content = _read_toml(file)
+    theirs: dict[str, Any] = {}
+    if has_unknown_steps(*(str(content.get(name, "none")) for name in FLAGS.values())):
+        theirs = {n: content.pop(n) for n in content.keys() - SETTINGS.keys() if _is_plain(content[n])}
+    check_names(content, str(file))
+    content.setdefault("scenario", file.stem)
+    return Experiment.of(checked(SETTINGS | content, str(file)) | theirs)
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= LONGEST_VALUE)
 
 
 def check_names(settings: dict[str, Any], source: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from oleander.settings.declared import declared, in_use
+from oleander.settings.declared import FLAGS, declared, has_unknown_steps, in_use, is_built_in
 from oleander.settings.ranges import CohortSize, Count, CountOrZero, NotNegative, Positive, Rate, Seed, Share
 from oleander.system.errors import UserError
 from oleander.system.foreign import refusing, shortened
@@ -128,23 +128,26 @@ class Experiment:
     def __post_init__(self) -> None:
         """Let ``own`` hold what attack and strategy use, at its default where nothing was said."""
         given = dict(self.own)
-        used = {
-            name: given.get(name, setting.default)
-            for name, setting in in_use(self.attack, self.strategy, self.repair).items()
-        }
+        steps = self.attack, self.strategy, self.repair
+        used = {name: given.get(name, setting.default) for name, setting in in_use(*steps).items()}
+        if has_unknown_steps(*steps):  # theirs are kept as they were given
+            used |= {name: value for name, value in given.items() if name not in used and not is_built_in(name)}
         object.__setattr__(self, "own", tuple(sorted(used.items())))
 
     def __getattr__(self, name: str) -> Any:
         """A setting of a plug-in's own; at its default where that plug-in is not in use."""
-        if not name.startswith("_") and name in declared():
-            return dict(self.own).get(name, declared()[name].default)
+        if not name.startswith("_"):
+            own = dict(self.own)
+            if name in own or name in declared():
+                return own[name] if name in own else declared()[name].default
         raise AttributeError(name)
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
         """An experiment of flat settings, plug-ins' own among them; those that it does not use are left out."""
-        own = tuple((name, value) for name, value in settings.items() if name in declared())
-        return cls(**{name: value for name, value in settings.items() if name not in declared()}, own=own)
+        unknown = has_unknown_steps(*(settings.get(flag, getattr(cls, flag)) for flag in FLAGS.values()))
+        own = {n: v for n, v in settings.items() if n in declared() or (unknown and n not in SHARED)}
+        return cls(**{name: value for name, value in settings.items() if name not in own}, own=tuple(own.items()))
 
     def settings(self) -> dict[str, Any]:
         """Name → value of the shared settings and of those in use, flat."""
@@ -177,7 +180,14 @@ class Experiment:
 SHARED: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Experiment) if f.name != "own"}
 """Name → default of the settings that belong to no plug-in."""
 SETTINGS: dict[str, Any] = SHARED | {name: setting.default for name, setting in declared().items()}
-"""… and of all."""
+"""… and of all, also of plug-ins from outside while this process uses them."""
+
+
+def learn_settings() -> None:
+    """Take account of other plug-ins from outside: SETTINGS and the checks are then of them too."""
+    SETTINGS.clear()
+    SETTINGS.update(SHARED | {name: setting.default for name, setting in declared().items()})
+    _validator.cache_clear()
 
 
 @functools.cache

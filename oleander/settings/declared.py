@@ -16,9 +16,20 @@ from typing import Any, Literal, Union
 import docstring_parser
 
 from oleander.settings.ranges import VOCABULARY, FilePath
+from oleander.settings.steps import is_file, short, split, whole
 
 PACKAGES = ("attacks", "strategies", "repairs")
+FLAGS = {"attacks": "attack", "strategies": "strategy", "repairs": "repair"}
+"""Package → the setting that joins its plug-ins."""
+MODELS = "oleander.models"
 MACHINERY = ("strategies.flower", "strategies.contract")
+KNOWLEDGE = {
+    "strategies": ("memory", "rng", "layout", "root", "answers"),
+    "attacks": ("image",),
+    "repairs": ("rng", "layout", "root", "answers"),
+    MODELS: (),
+}
+"""What a package's plug-ins may ask for by name besides settings."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,8 @@ class Setting:
     type: Any
     default: Any
     help: str
+    hidden: bool = False
+    """Whether it is there for records alone, and no flag for users."""
 
     @property
     def is_path(self) -> bool:
@@ -49,6 +62,14 @@ class Declaration:
     """Its own."""
     asks: tuple[str, ...]
     """Keyword arguments without a default: settings of others, or what it knows."""
+    source: str = ""
+    """The file's text."""
+    step: str = ""
+    """Of one from outside: how it is named in a run's settings, by the absolute path of its file or by its entry point."""
+    file: str = ""
+    """Of one from outside: its file."""
+    module: str = ""
+    """Of an installed one: its module."""
 
     @property
     def uses(self) -> tuple[str, ...]:
@@ -56,10 +77,36 @@ class Declaration:
         return (*(setting.name for setting in self.settings), *self.asks)
 
 
+_OUTSIDE: dict[tuple[str, str], Declaration] = {}
+"""(package, name) → plug-in from outside the repository that this process has been told to use (``oleander.settings.outside``)."""
+
+
 @functools.cache
 def names_in(package: str) -> tuple[str, ...]:
-    """The plug-ins of a package, by their files, in order."""
+    """The plug-ins of a package, by their files, in order; those from outside behind them."""
+    return (*built_in(package), *(name for where, name in _OUTSIDE if where == package))
+
+
+def built_in(package: str) -> tuple[str, ...]:
+    """Those of the repository."""
     return tuple(sorted(_files(package)))
+
+
+def file_of(package: str, name: str) -> Path:
+    """The file of one of the repository's."""
+    return _files(package)[name]
+
+
+def outside(package: str) -> dict[str, Declaration]:
+    """Name → plug-in from outside that this process has been told to use."""
+    return {name: found for (where, name), found in _OUTSIDE.items() if where == package}
+
+
+def set_outside(found: dict[tuple[str, str], Declaration]) -> None:
+    """Use these plug-ins from outside from now on, and no others."""
+    _OUTSIDE.clear()
+    _OUTSIDE.update(found)
+    forget()
 
 
 @functools.cache
@@ -84,9 +131,19 @@ def declaration(package: str, name: str) -> Declaration:
     Raises:
         TypeError: no function of the file's name, or a setting whose type or default cannot be one: a programming error.
     """
-    where = f"{package}/{name}.py"
-    tree = ast.parse(_files(package)[name].read_text(encoding="utf-8"))
-    function = next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name), None)
+    if (package, name) in _OUTSIDE:
+        return _OUTSIDE[package, name]
+    return declaration_in(_files(package)[name].read_text(encoding="utf-8"), package, name, f"{package}/{name}.py")
+
+
+def function_in(source: str, name: str) -> ast.FunctionDef | None:
+    """The function of this name that a file's text defines."""
+    return next((n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name == name), None)
+
+
+def declaration_in(source: str, package: str, name: str, where: str) -> Declaration:
+    """What this text of a plug-in's file declares; ``where`` it is, for messages. Raises as ``declaration`` does."""
+    function = function_in(source, name)
     if function is None:
         raise TypeError(f"{where}: wanted a function named {name}, as the file")
     text = ast.get_docstring(function) or ""
@@ -97,7 +154,7 @@ def declaration(package: str, name: str) -> Declaration:
             asks.append(argument.arg)
         else:
             settings.append(_setting(argument, default, name, words.get(argument.arg, ""), where))
-    return Declaration(package, name, text.partition("\n")[0], tuple(settings), tuple(asks))
+    return Declaration(package, name, text.partition("\n")[0], tuple(settings), tuple(asks), source)
 
 
 def _setting(argument: ast.arg, default: ast.expr, plugin: str, words: str, where: str) -> Setting:
@@ -143,6 +200,12 @@ def declared() -> dict[str, Setting]:
     return found
 
 
+def is_built_in(setting: str) -> bool:
+    """Whether a plug-in of the repository declares this setting."""
+    found = declared().get(setting)
+    return found is not None and all((package, found.plugin) not in _OUTSIDE for package in PACKAGES)
+
+
 def users_of(setting: str) -> tuple[str, ...]:
     """The plug-ins that are given this setting, its owner among them."""
     return tuple(
@@ -150,10 +213,26 @@ def users_of(setting: str) -> tuple[str, ...]:
     )
 
 
+def knows_step(package: str, step: str) -> bool:
+    """Whether this process has the plug-in that a step of --attack or --strategy names."""
+    found = _OUTSIDE.get((package, short(step)))
+    if is_file(step):
+        return found is not None and found.step == whole(step)
+    return step in _files(package) or (found is not None and found.step == step)
+
+
 def in_use(attack: str, strategy: str, repair: str = "none") -> dict[str, Setting]:
     """Name → setting, of those that plug-ins declare and that these steps (joined by +) are given; unknown steps use none."""
-    steps = [("attacks", name) for name in attack.split("+")]
-    steps += [("strategies", name) for name in (*strategy.split("+"), "fedavg")]
-    steps += [("repairs", name) for name in repair.split("+")]
-    used = {name for package, step in steps if step in names_in(package) for name in declaration(package, step).uses}
+    steps = [("attacks", step) for step in split(attack)]
+    steps += [("strategies", step) for step in (*split(strategy), "fedavg")]
+    steps += [("repairs", step) for step in split(repair)]
+    known = [(package, short(step)) for package, step in steps if knows_step(package, step)]
+    used = {name for package, step in known for name in declaration(package, step).uses}
     return {name: setting for name, setting in declared().items() if name in used}
+
+
+def has_unknown_steps(attack: str, strategy: str, repair: str = "none") -> bool:
+    """Whether there are steps that this process does not know: files that it has not been told to use, for example."""
+    joined = {"attacks": attack, "strategies": strategy, "repairs": repair}
+    steps = [(package, step) for package, names in joined.items() for step in split(names) if step != "none"]
+    return not all(knows_step(package, step) for package, step in steps)

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import inspect
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Annotated, Any, get_type_hints
 
@@ -58,8 +58,8 @@ def flags_class(kind: type, default: Mapping[str, Any], shown: Experiment | None
     used = in_use(shown.attack, shown.strategy, shown.repair) if shown else declared()
     for plugin in dict.fromkeys(setting.plugin for setting in declared().values()):
         own = [setting for setting in declared().values() if setting.plugin == plugin]
-        group = [_field(s.name, s.type, default[s.name], s.help, hidden=s.name not in used) for s in own]
-        fields.append(_group(plugin, _summary(plugin), group))
+        group = [_field(s.name, s.type, default[s.name], s.help, hidden=s.hidden or s.name not in used) for s in own]
+        fields.append(_group(_free(plugin, [name for name, *_ in fields]), _summary(plugin), group))
     made = dataclasses.make_dataclass(kind.__name__, fields, frozen=True)
     made.__doc__ = kind.__doc__
     return made
@@ -84,6 +84,11 @@ def _group(name: str, words: str | None, fields: list[tuple[str, Any, Any]]) -> 
     made = dataclasses.make_dataclass(key, fields, frozen=True)
     made.__doc__ = words
     return key, made, field(default_factory=made)
+
+
+def _free(name: str, taken: Sequence[str]) -> str:
+    """The name of a group: the plug-in's, or where another group has it, a longer one."""
+    return _free(f"{name}_plugin", taken) if name.replace(" ", "_") in taken else name
 
 
 def _summary(plugin: str) -> str:

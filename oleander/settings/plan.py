@@ -39,6 +39,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from oleander.settings.cli import Command, Scenario, check_attackers, check_names, check_used, load_scenario_file
 from oleander.settings.config import SETTINGS, Experiment, shown_value, validated
 from oleander.settings.ranges import Rate
+from oleander.settings.steps import short_value, shown
 from oleander.settings.sweeps import NOT_SWEPT, Axis, axis_of, check_axes, words
 from oleander.system.errors import UserError
 from oleander.system.files import file_name
@@ -217,7 +218,7 @@ def _chart(scenario: Scenario, given: dict[str, Any], swept: list[Axis], repeats
     _check_overlap(points, axes, given, scenario)
     x_axis, others = (None, axes) if points or not axes else (axes[0], axes[1:])
     if x_axis:
-        points = [(Point(shown_value(value)), {x_axis.name: value}) for value in x_axis.values]
+        points = [(Point(_label(x_axis.name, value)), {x_axis.name: value}) for value in x_axis.values]
     elif not points:
         points = [(Point(_core(scenario.experiment)), {})]
     if (runs := len(points) * math.prod(len(axis.values) for axis in others) * repeats) > MOST_RUNS:
@@ -265,7 +266,7 @@ def _cells(
         line = dict(zip((axis.name for axis in axes), values, strict=True))
         for point, changes in points:
             experiments = _seeds(base | changes | line, repeats, source)
-            yield Cell(point.label, ", ".join(map(shown_value, values)), point.published, experiments)
+            yield Cell(point.label, ", ".join(itertools.starmap(_label, line.items())), point.published, experiments)
 
 
 def _seeds(settings: dict[str, Any], repeats: int, source: str) -> tuple[Experiment, ...]:
@@ -312,4 +313,8 @@ def _rises(values: list[Any]) -> bool:
 
 
 def _core(experiment: Experiment) -> str:
-    return f"{experiment.attack} / {experiment.strategy}"
+    return f"{shown(experiment.attack)} / {shown(experiment.strategy)}"
+
+
+def _label(name: str, value: Any) -> str:
+    return shown_value(short_value(name, value))

@@ -1,18 +1,27 @@
 """Finds the plug-ins of a package: each file is one, named once (file = function = name on the command line).
 
-Files that begin with an underscore, ``strategies/flower.py`` and ``strategies/contract.py`` are the packages' own machinery.
+Files that begin with an underscore, ``strategies/flower.py`` and ``strategies/contract.py`` are the packages' own machinery. Plug-ins
+from outside, which ``oleander.settings.outside`` has found and checked, are imported here, when a run needs them.
 """
 
+import contextlib
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
+import sys
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, get_type_hints
 
+from oleander.settings import outside
 from oleander.settings.config import SETTINGS, Experiment
-from oleander.settings.declared import names_in
-from oleander.system.errors import UserError
+from oleander.settings.declared import FLAGS, KNOWLEDGE, MODELS, Declaration, built_in, names_in
+from oleander.settings.declared import outside as from_outside
+from oleander.settings.steps import is_file, short, split
+from oleander.system.errors import RunError, UserError
+from oleander.system.foreign import reason
 
 
 @dataclass(frozen=True)
@@ -31,16 +40,6 @@ class Plugin:
     """What it wants to know that is no setting: its keyword arguments out of ``KNOWLEDGE``."""
 
 
-MODELS = "oleander.models"
-KNOWLEDGE = {
-    "strategies": ("memory", "rng", "layout", "root", "answers"),
-    "attacks": ("image",),
-    "repairs": ("rng", "layout", "root", "answers"),
-    MODELS: (),
-}
-"""What a package's plug-ins may ask for by name besides settings."""
-
-
 @functools.cache
 def find(package: str) -> dict[str, Plugin]:
     """Name → plug-in of every file in ``package``, by name.
@@ -50,7 +49,16 @@ def find(package: str) -> dict[str, Plugin]:
             keyword arguments have neither a default nor the name of a setting or of something that can be known. Such a file
             is a programming error.
     """
-    return {name: _plugin(f"{package}.{name}", name, KNOWLEDGE[package]) for name in names_in(package)}
+    return {name: _plugin(f"{package}.{name}", name, KNOWLEDGE[package]) for name in built_in(package)}
+
+
+def known(package: str) -> dict[str, Plugin]:
+    """The same with those from outside that this process uses, which are imported for it.
+
+    Raises:
+        UserError: one that cannot be imported, or is not what its text says.
+    """
+    return find(package) | {name: _imported(found) for name, found in from_outside(package).items()}
 
 
 def strategy_steps(experiment: Experiment) -> list[str]:
@@ -59,7 +67,7 @@ def strategy_steps(experiment: Experiment) -> list[str]:
     Raises:
         UserError: an unknown name (lists the known).
     """
-    return _steps(f"--strategy {experiment.strategy}", experiment.strategy, names_in("strategies"))
+    return _steps(experiment, "strategies")
 
 
 def attack_steps(experiment: Experiment) -> list[str]:
@@ -68,7 +76,7 @@ def attack_steps(experiment: Experiment) -> list[str]:
     Raises:
         UserError: an unknown name (lists the known), one that is there twice, or ``none`` with others.
     """
-    return _steps_or_none("attack", experiment.attack, "attacks")
+    return _steps_or_none(experiment, "attacks")
 
 
 def repair_steps(experiment: Experiment) -> list[str]:
@@ -77,14 +85,15 @@ def repair_steps(experiment: Experiment) -> list[str]:
     Raises:
         UserError: as for ``--attack``.
     """
-    return _steps_or_none("repair", experiment.repair, "repairs")
+    return _steps_or_none(experiment, "repairs")
 
 
-def _steps_or_none(flag: str, joined: str, package: str) -> list[str]:
+def _steps_or_none(experiment: Experiment, package: str) -> list[str]:
+    joined = getattr(experiment, FLAGS[package])
     if joined == "none":
         return []
-    asked = f"--{flag} {joined}"
-    names = _steps(asked, joined, ("none", *names_in(package)))
+    asked = f"--{FLAGS[package]} {joined}"
+    names = _steps(experiment, package, "none")
     if "none" in names:
         raise UserError(f"{asked}: none stands alone")
     for name in names:
@@ -93,12 +102,18 @@ def _steps_or_none(flag: str, joined: str, package: str) -> list[str]:
     return names
 
 
-def _steps(asked: str, joined: str, known: tuple[str, ...]) -> list[str]:
-    names = joined.split("+")
-    for name in names:
-        if name not in known:
-            raise UserError(f"{asked}: {name!r} is unknown; known: {', '.join(known)}, joined by +")
-    return names
+def _steps(experiment: Experiment, package: str, *besides: str) -> list[str]:
+    joined = getattr(experiment, FLAGS[package])
+    outside.use(package, joined, instead=True)
+    outside.check_recorded(experiment.own, f"--{FLAGS[package]} {joined}")
+    names = (*besides, *built_in(package))
+    for step in split(joined):
+        if not (is_file(step) or step in names or step in from_outside(package)):
+            raise UserError(
+                f"--{FLAGS[package]} {joined}: {step!r} is unknown; known: {', '.join(names)}, joined by +, or a file "
+                f"of your own (./NAME.py)"
+            )
+    return list(map(short, split(joined)))
 
 
 def model_name(experiment: Experiment) -> str:
@@ -118,6 +133,54 @@ def bind(plugin: Plugin, experiment: Experiment, **known: Any) -> Callable[..., 
     settings = {name: getattr(experiment, name) for name in _keywords(plugin.function) if name in SETTINGS}
     asked = {name: known[name] for name in plugin.asks if name in known}
     return functools.partial(plugin.function, **settings, **asked)
+
+
+@contextlib.contextmanager
+def blamed(package: str, joined: str) -> Iterator[None]:
+    """What goes wrong within, in code of a plug-in from outside, is a refusal that names its file and line."""
+    try:
+        yield
+    except (UserError, RunError):
+        raise
+    except Exception as error:
+        files = {found.file for found in from_outside(package).values()}
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+        if not frames:
+            raise
+        where = f"{frames[-1].filename}, line {frames[-1].lineno}"
+        raise UserError(f"--{FLAGS[package]} {joined}: {where}: {type(error).__name__}: {reason(error)}") from None
+
+
+def _imported(found: Declaration) -> Plugin:
+    """A plug-in from outside; from here on its code runs."""
+    asked = f"--{FLAGS[found.package]} {found.step}"
+    try:
+        return _plugin(_module(found), found.name, KNOWLEDGE[found.package])
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever its author wrote, sys.exit() for example
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == found.file]
+        at = f", line {lines[-1]}" if lines else ""
+        raise UserError(
+            f"{asked}: {found.file}{at}: cannot be imported: {type(error).__name__}: {reason(error)}"
+        ) from None
+
+
+def _module(found: Declaration) -> str:
+    """The name of the module of a plug-in from outside; a file's is made of the very text that was checked and hashed."""
+    if found.module:
+        return found.module
+    name = f"_outside_{found.package}_{found.name}_{outside.sha256(found)}"
+    if name not in sys.modules:
+        module = ModuleType(name)
+        module.__file__ = found.file
+        sys.modules[name] = module
+        try:
+            exec(compile(found.source, found.file, "exec"), module.__dict__)  # the user asked for it
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return name
 
 
 def _plugin(module_name: str, name: str, knowledge: tuple[str, ...]) -> Plugin:
