@@ -55,6 +55,7 @@ from oleander.system.foreign import refusing
 
 if TYPE_CHECKING:  # PyTorch and Flower are imported while Ray starts
     from flwr.clientapp import ClientApp
+    from rich.console import Console
 
     from oleander.experiment.prepare import Sources
     from oleander.experiment.study import Job
@@ -67,10 +68,8 @@ def main(arguments: list[str], client_app: ClientApp | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # where main() is called by another program
         sys.stdout.reconfigure(errors="replace")  # a terminal without µ must not end a run
     try:
-        if not arguments or "--list" in arguments:
-            from oleander.reports.tables import print_list
-
-            print_list(console_on())
+        if not arguments or any(word.partition("=")[0] == "--list" for word in arguments):
+            show_list(console_on(), arguments)
         else:
             with refusing("command line"):
                 command = parse_command(arguments)
@@ -83,6 +82,21 @@ def main(arguments: list[str], client_app: ClientApp | None = None) -> int:
         say_error(error)
         end_now(error.exit_code)  # the server's thread may wait for clients that will never come
     return 0
+
+
+def show_list(console: Console, arguments: list[str]) -> None:
+    """What there is to run; after ``--list NAME`` that plug-in whole.
+
+    Raises:
+        UserError: an unknown name, or more than one.
+    """
+    from oleander.reports.listing import print_plugin
+    from oleander.reports.tables import print_list
+
+    words = [word.removeprefix("--list=") for word in arguments if word != "--list"]
+    if len(words) > 1 or (words and words[0].startswith("-")):
+        raise UserError(f"--list {' '.join(words)}: wanted one name, or none")
+    print_plugin(console, words[0]) if words else print_list(console)
 
 
 def _run_command(command: Command, plan: Plan | None, client_app: ClientApp | None) -> None:

@@ -10,8 +10,9 @@ from attacks import known_attacks
 from oleander.experiment.intervals import shown
 from oleander.experiment.records import RoundRecord, RunFolder, Summary, read_rounds
 from oleander.experiment.study import Runs, StudyResult
+from oleander.reports.listing import installed
 from oleander.settings.cli import known_scenarios, load_scenario_file
-from oleander.settings.declared import MODELS
+from oleander.settings.declared import FLAGS, MODELS
 from oleander.settings.registry import find
 from oleander.system.console import percent
 from repairs import known_repairs
@@ -24,6 +25,7 @@ def print_list(console: Console) -> None:
     scenarios = {name: load_scenario_file(name) for name in known_scenarios()}
     single = {name: s.experiment.description for name, s in scenarios.items() if not s.study}
     studies = {name: s.experiment.description for name, s in scenarios.items() if s.study}
+    own = {package: installed(package) for package in FLAGS}
     attacks = {"none": "Malicious clients there are none."} | {n: p.summary for n, p in known_attacks().items()}
     kinds = ("rule", "filter", "finish")
     steps = sorted(known_strategies().items(), key=lambda named: kinds.index(kind_of(named[1])))
@@ -34,17 +36,17 @@ def print_list(console: Console) -> None:
     )
     console.print(_two_columns(studies))
     console.print("\n[bold]Attacks[/]  --attack NAME, steps joined by + (dba+scaling)")
-    console.print(_two_columns(attacks))
+    console.print(_two_columns(attacks | own["attacks"]))
     console.print(
         "\n[bold]Strategies[/]  --strategy NAME; filters, then one rule, then finishes, joined by + (clip+krum+noise)"
     )
-    console.print(_two_columns(strategies))
+    console.print(_two_columns(strategies | own["strategies"]))
     console.print("\n[bold]Models[/]  --model NAME")
     console.print(_two_columns({name: plugin.summary for name, plugin in find(MODELS).items()}))
     repairs = {"none": "The final model stays as it is."} | {n: p.summary for n, p in known_repairs().items()}
     console.print("\n[bold]Repairs[/]  --repair NAME, of the final model, steps joined by +")
-    console.print(_two_columns(repairs))
-    console.print("\nEvery setting is a flag: python simulate.py --help")
+    console.print(_two_columns(repairs | own["repairs"]))
+    console.print("\nEvery setting is a flag: python simulate.py --help; --list NAME shows a plug-in whole")
 
 
 def finish_run(folder: RunFolder, summary: Summary) -> None:

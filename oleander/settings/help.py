@@ -95,6 +95,11 @@ def _summary(plugin: str) -> str:
     return next(declaration(package, plugin).summary for package in PACKAGES if plugin in names_in(package))
 
 
+def docs_of_settings() -> dict[str, str]:
+    """Name → what a shared setting is."""
+    return _docs(Experiment)
+
+
 @functools.cache
 def _docs(kind: type) -> dict[str, str]:
     """Name → the docstring below each field of a dataclass and of those it is built on."""
