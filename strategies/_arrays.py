@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from oleander.datasets.data import Shard
 from oleander.datasets.space import ImageSpace
@@ -18,6 +20,9 @@ from oleander.settings.registry import strategy_steps
 from oleander.system.errors import UserError
 from strategies import _pipeline as pipeline
 from strategies import pipeline_for
+
+MOST_EXAMPLES = 2**40
+"""Of a client; so their sum has no overflow, and is exact in float64 for 8,000 of them."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ def aggregate(
     steps = pipeline_for(strategy_steps(experiment), experiment, f"strategy {strategy}")
     cohort, order = _cohort(updates, num_examples, start, client_ids, round)
     server = pipeline.Server(seed, layout, _root(root, cohort), answers)
+    _check_rest(steps, memory, seed, round, layout)
     if layout is not None and layout.weight_count != cohort.deltas.shape[1]:
         raise pipeline.RuleError(f"layout has {layout.weight_count} weights, updates have {cohort.deltas.shape[1]}")
     passed = steps.run(cohort, memory or {}, server)
@@ -70,8 +76,25 @@ def aggregate(
     return Aggregated(passed.aggregate.delta, influence, passed.memory)
 
 
+def _check_rest(steps: pipeline.Pipeline, memory: Any, seed: Any, number: Any, layout: Any) -> None:
+    """Refuse what is not an array and not what it should be."""
+    for name, value, least in (("seed", seed, 0), ("round", number, 1)):
+        if not isinstance(value, int | np.integer) or not least <= value < 2**63:
+            raise pipeline.RuleError(f"{name} = {value!r}; wanted: a whole number, at least {least}")
+    if layout is not None and not isinstance(layout, Layout):
+        raise pipeline.RuleError(f"layout: a {type(layout).__name__}; wanted: a Layout (Layout.of(model))")
+    remembering = [step.name for step in steps.steps if "memory" in step.asks]
+    strange = set(memory) - set(remembering) if isinstance(memory, Mapping) else {type(memory).__name__}
+    if memory is not None and strange:
+        said = ", ".join(remembering) or "no step"
+        raise pipeline.RuleError(f"memory of {', '.join(map(str, sorted(strange)))}; of this strategy {said} remembers")
+
+
 def _settings(strategy: str, settings: Mapping[str, Any]) -> Experiment:
-    """The settings of these steps, checked."""
+    """The settings of these steps, checked; NumPy's numbers are numbers."""
+    if not isinstance(strategy, str):
+        raise UserError(f"strategy = {strategy!r}; wanted: names of steps, joined by +")
+    settings = {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
     unknown = [name for name in settings if name not in SETTINGS]
     used = sorted({name for step in [*strategy.split("+"), "fedavg"] if step in names_in("strategies")
                    for name in declaration("strategies", step).uses if name in SETTINGS})  # fmt: skip
@@ -95,12 +118,14 @@ def _cohort(
     n, d = deltas.shape
     if not n:
         raise pipeline.RuleError("updates of no client")
-    examples = np.ones(n, np.int64) if num_examples is None else np.asarray(num_examples)
-    if examples.shape != (n,) or examples.dtype.kind not in "iu" or (examples < 1).any():
-        raise pipeline.RuleError(f"num_examples: wanted {n} whole numbers, each at least 1")
-    ids = np.arange(n) if client_ids is None else np.asarray(client_ids)
-    if ids.shape != (n,) or ids.dtype.kind not in "iu" or (ids < 0).any() or len(set(ids.tolist())) < n:
-        raise pipeline.RuleError(f"client_ids: wanted {n} different whole numbers, none negative")
+    if not d:
+        raise pipeline.RuleError("updates of no weights")
+    examples = (
+        np.ones(n, np.int64) if num_examples is None else _counts("num_examples", num_examples, n, 1, MOST_EXAMPLES)
+    )
+    ids = np.arange(n) if client_ids is None else _counts("client_ids", client_ids, n, 0, 2**63 - 1)
+    if len(set(ids.tolist())) < n:
+        raise pipeline.RuleError(f"client_ids: {ids.tolist()}; wanted: {n} different ones")
     weights = np.zeros(d, np.float32) if start is None else _numbers("start", start, (d,))
     order = np.argsort(ids)
     none = np.zeros((n, 0), np.float32)
@@ -118,9 +143,31 @@ def _root(root: Root | ArrayLike | None, cohort: Cohort) -> Root | None:
     return Root(shard, lambda _start, _shard, _round: own)
 
 
+def _array(name: str, given: ArrayLike) -> NDArray[Any]:
+    """A tensor's numbers, wherever it is and whether or not it learns; bfloat16, which NumPy does not have, as float32.
+
+    Raises:
+        RuleError: what cannot be an array of NumPy's: lists of different lengths, say.
+    """
+    try:
+        if isinstance(given, Tensor):
+            given = (given.float() if given.dtype == torch.bfloat16 else given).detach().cpu()
+        return np.asarray(given)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise pipeline.RuleError(f"{name}: no array of numbers ({error})") from None
+
+
+def _counts(name: str, given: ArrayLike, n: int, least: int, most: int) -> NDArray[np.int64]:
+    """The given n whole numbers."""
+    array = _array(name, given)
+    if array.shape != (n,) or array.dtype.kind not in "iu" or (array < least).any() or (array > most).any():
+        raise pipeline.RuleError(f"{name}: wanted {n} whole numbers from {least} to {most}")
+    return array.astype(np.int64)
+
+
 def _numbers(name: str, given: ArrayLike, shape: tuple[int | str, ...]) -> NDArray[np.float32]:
     """The given numbers in float32, a copy; words in a shape stand for any length."""
-    array = np.asarray(given)
+    array = _array(name, given)
     fits = len(array.shape) == len(shape) and all(
         isinstance(want, str) or have == want for have, want in zip(array.shape, shape, strict=True)
     )

@@ -1,7 +1,6 @@
 """Every file of strategies/ keeps each check of the contract, and each check fails a plug-in that is wrong."""
 
 import itertools
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,14 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load, save
 
-import strategies
 from oleander.experiment.resume import _memory, _named
 from oleander.learning.parameters import Layout, ModelState
 from oleander.learning.root import Root
 from oleander.learning.updates import Update
-from oleander.settings import registry
 from oleander.settings.config import Experiment
-from oleander.settings.declared import forget
 from strategies import _sums, kind_of, known_strategies, pipeline_for, pipeline_of, trial_server
 from strategies.clamp import clamp
 from strategies.clip import clip
@@ -89,18 +85,6 @@ def test_nothing_depends_on_how_many_cores_there_are(name, monkeypatch):
 
 # ---- wrong ones ------------------------------------------------------------------------------------------------------
 
-HEADER = '''"""A strategy of a test's. Nobody 2026, "Nothing"."""
-from dataclasses import replace
-from typing import Literal
-import numpy as np
-from oleander.learning.updates import Aggregate, Cohort, Memory
-from oleander.settings.ranges import Count, Positive
-from strategies.fedavg import fedavg
-
-CALLS = [0]
-
-'''
-DOCSTRING = '"""Of a test.\\n\\n    Args:\\n        a_finish_by: By what.\\n    """'
 RIGHT = {
     "a_rule": "(cohort: Cohort) -> Aggregate: return fedavg(cohort)",
     "a_filter": "(cohort: Cohort) -> Cohort: return cohort.only(np.flatnonzero(cohort.client_ids > cohort.client_ids.min()))",
@@ -148,30 +132,6 @@ WRONG = [
      "return replace(cohort, deltas=cohort.deltas * np.float32(CALLS[0])), {'x': np.ones(1)}"),
     ("resume", KEEPING + "return cohort, {'x': np.ones(1, np.longdouble)}"),
 ]  # fmt: skip
-
-
-@pytest.fixture
-def made(tmp_path):
-    """The plug-in ``a_plugin`` (or of the name given) whose signature and body are such a text."""
-
-    def made(text: str, name: str = "a_plugin"):
-        line, _, below = text.partition("\n")
-        arguments, _, rest = line.partition(" -> ")
-        returns, _, code = rest.partition(": ")
-        (tmp_path / f"{name}.py").write_text(
-            f"{HEADER}def {name}{arguments} -> {returns}:\n    {DOCSTRING}\n    {code}\n\n\n{below}\n"
-        )
-        strategies.__path__.append(str(tmp_path))
-        forget()
-        registry.find.cache_clear()
-        return known_strategies()[name]
-
-    yield made
-    strategies.__path__.remove(str(tmp_path))
-    for name in ("a_plugin", *RIGHT):
-        sys.modules.pop(f"strategies.{name}", None)
-    forget()
-    registry.find.cache_clear()
 
 
 @pytest.mark.parametrize("name", RIGHT)
