@@ -17,8 +17,8 @@ from safetensors.numpy import load, save
 from oleander.learning.parameters import ModelState
 from oleander.learning.updates import Cohort, Memory
 from oleander.settings.config import SETTINGS, Experiment
-from oleander.settings.declared import declaration, declared, names_in
-from oleander.settings.registry import KNOWLEDGE, Plugin, bind
+from oleander.settings.declared import KNOWLEDGE, declaration, declared, names_in
+from oleander.settings.registry import Plugin, bind
 from strategies import TRIAL, RuleError, kind_of, trial_server
 from strategies._pipeline import Passed, Pipeline, Server, Step
 from strategies.fedavg import fedavg

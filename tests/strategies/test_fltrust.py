@@ -15,8 +15,9 @@ from oleander.learning.updates import Cohort, Update
 from strategies import RuleError, aggregate
 from strategies.fltrust import fltrust
 from tests.cohorts import FINITE, random_cohort
+from tests.spaces import CIFAR10
 
-SHARD = Shard(6, np.zeros((3, 3, 2, 2), np.uint8), np.zeros(3, np.int64))
+SHARD = Shard(6, np.zeros((3, 3, 2, 2), np.uint8), np.zeros(3, np.int64), CIFAR10)
 
 
 def root_of(own) -> Root:
