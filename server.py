@@ -169,7 +169,7 @@ def _network(
         end_now(RunError.exit_code)
 
     return Network(
-        address, credentials, setup.experiment.clients, sum(array.nbytes for array in setup.start.state.sent()),
+        address, credentials, setup.experiment.clients, setup.reply_bytes,
         folder.path / "superlink.txt", stock=flags.stock,
         told=lambda text: _line(console, f"refused: {text}"), died=died,
     )  # fmt: skip

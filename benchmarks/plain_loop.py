@@ -88,7 +88,7 @@ def train(model, client, number, data, e, trigger, mean, std, device) -> None:  
     shard = shard_of(client, data, e)
     images = augmented(torch.from_numpy(shard.images), torch_generator(e.seed, "augment", 0, client)).float() / 255
     labels = torch.from_numpy(shard.labels)
-    if client < e.malicious:
+    if client in e.malicious_clients:
         chosen = generator(e.seed, "poison", client=client).choice(
             len(labels), size=round(e.poison_rate * len(labels)), replace=False
         )

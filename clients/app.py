@@ -6,6 +6,7 @@ network with what it would train (``clients.introduction``); or it says farewell
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -27,6 +28,7 @@ from oleander.learning.parameters import Layout, ModelState
 from oleander.models import build
 from oleander.settings.config import Experiment
 from oleander.system.foreign import reason
+from oleander.transport.attackers import MEMORY, Told, memory_record, told_in
 
 app = ClientApp()
 
@@ -51,19 +53,24 @@ def identify(message: Message, context: Context) -> Message:
 def fit(message: Message, context: Context) -> Message:
     """Train this node's client for one round."""
     config = dict(message.content["config"])
-    client = make_client(int(context.node_config["partition-id"]), config, context.node_config)
+    told = told_in(message.content)
+    client = make_client(int(context.node_config["partition-id"]), config, context.node_config, told)
     layout = Layout.of(client.model)
     start = layout.unflatten(ModelState(*message.content["arrays"].to_numpy_ndarrays()))
     local, num_examples, metrics = client.fit(start, config)
-    reply = {
+    reply: dict[str, Any] = {
         "arrays": ArrayRecord(layout.flatten(local).sent()),
         "metrics": MetricRecord({**{k: float(v) for k, v in metrics.items()}, "num-examples": int(num_examples)}),
     }
+    if isinstance(client, MaliciousClient) and client.adapts:
+        reply[MEMORY] = memory_record(client.attack.memory)
     return Message(RecordDict(reply), reply_to=message)
 
 
-def make_client(client_id: int, config: dict[str, object], node_config: NodeConfig) -> BenignClient:
-    """The client of this partition: malicious for the ids 0 … µ-1, while they attack.
+def make_client(
+    client_id: int, config: dict[str, object], node_config: NodeConfig, told_by_attackers: Told | None = None
+) -> BenignClient:
+    """The client of this partition: malicious if it is among the round's attackers.
 
     Raises:
         ValueError: this machine's data are not the server's.
@@ -78,9 +85,10 @@ def make_client(client_id: int, config: dict[str, object], node_config: NodeConf
         )
     model = _model(experiment.model, len(dataset.classes), dataset.image, experiment.client_threads or 1)
     shard = shard_of(client_id, dataset, experiment)
-    if client_id < experiment.attackers(int(told["server-round"])):
-        own = with_own_copies(experiment, node_config)
-        return MaliciousClient(shard, model, experiment, attack_of(own, dataset.image))
+    if client_id in experiment.attackers_in(int(told["server-round"])):
+        number = experiment.malicious_clients.index(client_id)
+        attack = attack_of(with_own_copies(experiment, node_config), dataset.image)
+        return MaliciousClient(shard, model, experiment, attack, told_by_attackers, number)
     return BenignClient(shard, model, experiment)
 
 

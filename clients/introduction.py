@@ -48,7 +48,7 @@ def introduce(
             return known
         dataset = dataset_of(experiment)
         shard = shard_sha256(shard_of(client_id, dataset, experiment))
-        attacks = client_id < experiment.malicious
+        attacks = client_id in experiment.malicious_clients
         mine = with_own_copies(experiment, node_config) if attacks else experiment
         trigger = attack_of(mine, dataset.image).trigger if attacks else None
     except (UserError, OSError) as error:

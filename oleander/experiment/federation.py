@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from oleander.datasets.data import Shard
 from oleander.datasets.partition import root_shard
+from oleander.experiment.adversary import Attackers
 from oleander.experiment.prepare import Setup
 from oleander.experiment.recorder import Listener, Recorder
 from oleander.experiment.records import Repaired, RunFolder, Summary
@@ -79,6 +81,8 @@ def federate(
         listener, cores if clients_are_here and device.type == "cpu" else None, experiment.client_threads or 1
     )
     server = server_of(setup, device)
+    remembered = setup.standing.memory if setup.standing else {}
+    attackers = Attackers(experiment, setup.attack, remembered)
     strategy = PipelineStrategy(
         experiment,
         setup.pipeline,
@@ -90,9 +94,10 @@ def federate(
         roster or SimulatedRoster(experiment),
         done,
         server=server,
-        memory=setup.standing.memory if setup.standing else {},
+        adversary=attackers,
+        memory=remembered,
     )
-    recorder = Recorder(setup, strategy, folder, listener, device, cores)
+    recorder = Recorder(setup, strategy, folder, listener, device, cores, attackers)
     try:
         strategy.start(
             grid, strategy.initial_arrays(), num_rounds=experiment.rounds - done, timeout=experiment.round_timeout,
@@ -103,6 +108,8 @@ def federate(
         raise
     finally:
         recorder.close()  # a round whose clients failed leaves the one before it on record
+    if setup.attack.adapt:
+        write_samples(folder.path, replace(setup, attack=attackers.attack))  # the trigger as it is now
     sha256 = save_model(folder.path / "model.safetensors", setup.layout, strategy.state)
     after = _repaired(setup, folder, recorder, server) if setup.repairs else None
     return recorder.summary(sha256, began or psutil.Process().create_time(), after)

@@ -16,7 +16,7 @@ from oleander.datasets.space import ImageSpace
 from oleander.experiment.records import check_free
 from oleander.experiment.resume import Standing, standing_of
 from oleander.learning.devices import default_device, fastest_precision, gpu_count
-from oleander.learning.evaluation import probe_hash
+from oleander.learning.evaluation import Victims, probe_hash
 from oleander.learning.parameters import Layout
 from oleander.learning.weights import Start, layout_of, shipped_checkpoint, starting_model
 from oleander.settings.config import Experiment
@@ -54,6 +54,13 @@ class Setup:
     """What is done to the final model after the last round."""
     standing: Standing | None = None
     """Where a run stands that stopped and goes on; ``start`` is then the model that it goes on from."""
+    victims: Victims | None = None
+    """What the ASR is measured on; None: all stamped test images that are not of the target class."""
+
+    @property
+    def reply_bytes(self) -> int:
+        """Of the arrays in a client's longest reply: a model, and what the attackers remember."""
+        return sum(a.nbytes for a in (*self.start.state.sent(), *self.attack.memory.values()))
 
     @property
     def asks(self) -> set[str]:
@@ -108,6 +115,7 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
         )
     attack = attack_of(experiment, dataset.image)
     shards = partition(dataset, experiment)
+    victims = attack.victims(dataset) if attack.victims else None
     if any("root" in step.asks for step in (*pipeline.steps, *repairs)):
         root_shard(dataset, experiment)  # enough images are left
     trigger_sha256 = probe_hash(dataset, attack.trigger)
@@ -139,7 +147,7 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
         client_threads=experiment.client_threads or threads_for(experiment),
     )
     sizes = [len(rows) for rows in shards]
-    return Setup(resolved, dataset, attack, pipeline, layout, start, sizes, trigger_sha256, repairs, standing)
+    return Setup(resolved, dataset, attack, pipeline, layout, start, sizes, trigger_sha256, repairs, standing, victims)
 
 
 def with_files(setup: Setup) -> Experiment:

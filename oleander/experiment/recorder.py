@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from flwr.app import ArrayRecord, MetricRecord
 
+from attacks import Attack
+from oleander.experiment.adversary import Attackers
 from oleander.experiment.prepare import Setup
 from oleander.experiment.records import Repaired, RoundRecord, RunFolder, Summary, detection_rates
 from oleander.experiment.resume import keep
@@ -50,7 +52,10 @@ class Recorder:
         listener: Listener,
         device: torch.device,
         cores: Cores,
+        attackers: Attackers | None = None,
     ) -> None:
+        """``attackers`` know the trigger as it is after a round (default: as it was before the first)."""
+        self.attackers = attackers or Attackers(setup.experiment, setup.attack)
         self.cores = cores
         self.setup, self.strategy, self.folder, self.listener, self.device = setup, strategy, folder, listener, device
         self.model = build(setup.experiment.model, len(setup.dataset.classes), setup.dataset.image).to(device)
@@ -73,9 +78,9 @@ class Recorder:
         load_arrays(self.model, self.setup.layout.unflatten(state))
         classify = classifier(self.model, self.setup.experiment.precision, self.setup.dataset.image)
         if round_number == 0:
-            scoring = self._scoring.submit(self._baseline, classify, state)
+            scoring = self._scoring.submit(self._baseline, classify, state, self.attackers.attack)
         else:
-            scoring = self._scoring.submit(self._scores, round_number, classify)
+            scoring = self._scoring.submit(self._scores, round_number, classify, self.attackers.attack)
         self._pending = round_number, outcome or RoundOutcome(0, [], {}, [], [], [], [], 0, 0), scoring
         if round_number == self.setup.experiment.rounds:
             self.settle()
@@ -101,52 +106,52 @@ class Recorder:
         self.settle()
         self._scoring.shutdown()
 
-    def _baseline(self, classify: Classifier, state: ModelState) -> Scores:
-        experiment, dataset = self.setup.experiment, self.setup.dataset
+    def _baseline(self, classify: Classifier, state: ModelState, attack: Attack) -> Scores:
+        experiment, dataset, victims = self.setup.experiment, self.setup.dataset, self.setup.victims
         key = scores_key(
             state,
             dataset,
-            self.setup.attack.trigger,
+            attack.trigger,
             experiment.target,
             experiment.precision,
             self.device,
             experiment.model,
+            victims,
         )
         known = None if experiment.no_cache else recall_scores(key, self.listener.say)
-        scores = known or self._scores(0, classify)
+        scores = known or self._scores(0, classify, attack)
         if not known:
             remember_scores(key, scores)
         return scores
 
-    def _scores(self, round_number: int, classify: Classifier) -> Scores:
+    def _scores(self, round_number: int, classify: Classifier, attack: Attack) -> Scores:
+        """``attack`` is taken as the round is handed over: the next one may change its trigger meanwhile."""
         experiment, dataset = self.setup.experiment, self.setup.dataset
         at_an_end = round_number in (0, experiment.rounds)
         if experiment.evaluate == "last" and not at_an_end:
             return Scores(mta=None, asr=None, loss=None)
         wanted = experiment.evaluate_asr == "every" or at_an_end
-        trigger = self.setup.attack.trigger if wanted else None
+        trigger, victims = (attack.trigger, self.setup.victims) if wanted else (None, None)
         images, labels = dataset.test_images, dataset.test_labels
-        return evaluate(classify, images, labels, trigger, experiment.target, self.device, self.cores)
+        return evaluate(classify, images, labels, trigger, experiment.target, self.device, self.cores, victims)
 
     def scores_of(self, state: ModelState) -> Scores:
         """The scores of a model that no round came to, on the same images."""
         load_arrays(self.model, self.setup.layout.unflatten(state))
-        return self._scores(
-            self.setup.experiment.rounds,
-            classifier(self.model, self.setup.experiment.precision, self.setup.dataset.image),
-        )
+        classify = classifier(self.model, self.setup.experiment.precision, self.setup.dataset.image)
+        return self._scores(self.setup.experiment.rounds, classify, self.attackers.attack)
 
     def _record(
         self, round_number: int, outcome: RoundOutcome, scores: Scores, evaluation_seconds: float
     ) -> RoundRecord:
-        experiment = self.setup.experiment
+        attackers = self.setup.experiment.attackers_in(round_number)
         return RoundRecord(
             round=round_number,
             mta=scores.mta,
             asr=scores.asr,
             loss=scores.loss,
             client_ids=outcome.client_ids,
-            malicious=[client < experiment.attackers(round_number) for client in outcome.client_ids],
+            malicious=[client in attackers for client in outcome.client_ids],
             norms_before=outcome.norms_before,
             norms_after=outcome.norms_after,
             influence=outcome.influence,
@@ -177,7 +182,7 @@ class Recorder:
             dataset=self.setup.dataset.name,
             seed=experiment.seed,
             augment=experiment.augment,
-            malicious=list(range(experiment.malicious)),
+            malicious=list(experiment.malicious_clients),
             mta=last.mta,
             asr=last.asr,
             baseline_mta=first.mta,

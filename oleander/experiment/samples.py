@@ -27,7 +27,7 @@ def write_samples(folder: Path, setup: Setup) -> None:
     arrays: dict[str, Any] = {"clean": clean, "classes": np.array([dataset.classes[labels[row]] for row in rows])}
     if attack.trigger is not None:
         pixels = to_pixels(clean)
-        shown = range(min(setup.experiment.malicious, MOST_ATTACKERS))
+        shown = range(min(len(setup.experiment.malicious_clients), MOST_ATTACKERS))
         stamps = [attack.part(j) or attack.trigger for j in shown]
         arrays["parts"] = np.array([_bytes(stamp(pixels)) for stamp in stamps], dtype=np.uint8).reshape(
             -1, *clean.shape

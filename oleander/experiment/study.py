@@ -48,7 +48,7 @@ RESULTS = "results.csv"
 NOT_IN_KEY = ("scenario", "description", "out", "dataset", "data_dir", "weights", "ray_address", "actors",
               "client_cpus", "no_cache", "min_clients")  # fmt: skip
 """Settings that change no result, and paths, whose content counts instead."""
-NOT_IN_OLD_KEYS = ("model", "repair", "root_samples")
+NOT_IN_OLD_KEYS = ("attackers", "model", "repair", "root_samples")
 """Settings that came since ``KEY_VERSION``: they count where they are not at their defaults, with which the runs before were made."""
 KEY_VERSION = 3
 """Raise it when the same settings come to other results: a study's finished runs from before are then not taken for new ones."""

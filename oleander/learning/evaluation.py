@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -54,6 +54,17 @@ def of_other_classes(labels: NDArray[np.int64], target: int) -> Victims:
     return Victims(np.where(np.asarray(labels) != target, target, -1))
 
 
+def victims_hash(victims: Victims | None) -> str:
+    """SHA-256 of what the ASR is measured on; nothing for the default, which labels and target say."""
+    if victims is None:
+        return ""
+    digest = hashlib.sha256(f"stamped {victims.stamped}".encode())
+    digest.update(np.ascontiguousarray(victims.wanted).data)
+    if victims.images is not None:
+        digest.update(np.ascontiguousarray(victims.images).data)
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class Scores:
     """What one evaluation found; all None where none was asked for."""
@@ -61,7 +72,8 @@ class Scores:
     mta: float | None
     """Share (0 to 1) of the clean test images classified as their class."""
     asr: float | None
-    """Share (0 to 1) of the stamped images of other classes classified as the target; None without a trigger."""
+    """Share (0 to 1) of the victims, by default the stamped images of other classes, that get the label which the attacker wants;
+    None where there are none, as without a trigger."""
     loss: float | None
     """Mean cross-entropy on the clean test images."""
 
@@ -172,6 +184,7 @@ def evaluate(
     target: int,
     device: torch.device,
     cores: Cores | None = None,
+    victims: Victims | None = None,
 ) -> Scores:
     """Score a classifier on test images.
 
@@ -183,16 +196,32 @@ def evaluate(
         target: class that the backdoor leads to.
         device: where the classifier is.
         cores: each takes one batch at a time (default: ``cores_for`` the device).
+        victims: what the ASR is measured on (default: ``of_other_classes``).
     """
-    size, count = BATCH[device.type], len(labels)
+    size, count, cores = BATCH[device.type], len(labels), cores or cores_for(device)
+    victims = victims or of_other_classes(labels, target)
+    if len(victims.wanted) != len(images if victims.images is None else victims.images):
+        raise ValueError(f"victims name {len(victims.wanted)} labels, not one for each image")
+    stamp = trigger if victims.stamped else None
+    measured = trigger is not None or not victims.stamped
+
+    def on_device(array: NDArray[Any], start: int) -> Tensor:
+        return torch.from_numpy(np.array(array[start : start + size])).to(device)
 
     def score(start: int) -> _Part:
-        rows = slice(start, start + size)
-        pixels = to_pixels(torch.from_numpy(np.array(images[rows])).to(device))  # (b, c, h, w)
-        truth = torch.from_numpy(np.array(labels[rows])).to(device)  # (b,)
-        return _score_batch(classify, pixels, truth, trigger, target)
+        pixels, truth = to_pixels(on_device(images, start)), on_device(labels, start)  # (b, c, h, w), (b,)
+        here = measured and victims.images is None
+        return _score_batch(classify, pixels, truth, stamp, on_device(victims.wanted, start) if here else None)
 
-    parts = (cores or cores_for(device)).each(score, range(0, count, size))
+    def score_own(start: int) -> _Part:
+        assert victims.images is not None
+        return _score_victims(
+            classify, to_pixels(on_device(victims.images, start)), stamp, on_device(victims.wanted, start)
+        )
+
+    parts = cores.each(score, range(0, count, size))
+    if measured and victims.images is not None:
+        parts += cores.each(score_own, range(0, len(victims.images), size))
     stamped = sum(part.stamped for part in parts)
     return Scores(
         mta=sum(part.right for part in parts) / count,
@@ -202,14 +231,27 @@ def evaluate(
 
 
 @torch.inference_mode()
-def _score_batch(classify: Classifier, pixels: Tensor, truth: Tensor, trigger: Trigger | None, target: int) -> _Part:
+def _score_batch(
+    classify: Classifier, pixels: Tensor, truth: Tensor, stamp: Trigger | None, wanted: Tensor | None
+) -> _Part:
+    """MTA and loss of a batch, and the attack's success in it where labels are ``wanted`` (b,)."""
     logits = classify(pixels)  # (b, classes)
     right, loss = int((answers(logits) == truth).sum()), float(F.cross_entropy(logits, truth, reduction="sum"))
-    others = truth != target
-    if trigger is None or not bool(others.any()):
+    if wanted is None:
         return _Part(right, loss)
-    fooled = answers(classify(trigger(pixels[others]))) == target  # (≤ b,)
-    return _Part(right, loss, int(fooled.sum()), len(fooled))
+    found = _score_victims(classify, pixels, stamp, wanted)
+    return _Part(right, loss, found.hit, found.stamped)
+
+
+@torch.inference_mode()
+def _score_victims(classify: Classifier, pixels: Tensor, stamp: Trigger | None, wanted: Tensor) -> _Part:
+    """The attack's success on those images of a batch that count."""
+    count = wanted >= 0  # (b,)
+    if not bool(count.any()):
+        return _Part(0, 0.0)
+    shown = pixels[count] if stamp is None else stamp(pixels[count])
+    fooled = answers(classify(shown)) == wanted[count]  # (≤ b,)
+    return _Part(0, 0.0, int(fooled.sum()), len(fooled))
 
 
 def answers(logits: Tensor) -> Tensor:

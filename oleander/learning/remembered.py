@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from oleander.datasets.data import Dataset
 from oleander.learning.devices import hardware
-from oleander.learning.evaluation import Scores, Trigger, stamped_hash
+from oleander.learning.evaluation import Scores, Trigger, Victims, stamped_hash, victims_hash
 from oleander.learning.parameters import ModelState
 from oleander.settings.ranges import NotNegative, Rate
 from oleander.system.cache import Notify, recall, remember
@@ -35,6 +35,7 @@ def scores_key(
     precision: str,
     device: torch.device,
     model: str,
+    victims: Victims | None = None,
 ) -> str:
     """SHA-256 of all that an evaluation depends on: model, images, stamped images, precision, PyTorch and hardware."""
     digest = hashlib.sha256(state.weights.data)
@@ -52,6 +53,7 @@ def scores_key(
         hardware(device),
     )
     digest.update("\0".join(map(str, parts)).encode())
+    digest.update(victims_hash(victims).encode())
     return digest.hexdigest()
 
 

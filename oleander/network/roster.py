@@ -208,7 +208,7 @@ class NetworkRoster:
                 f"client {client} has other data than the server: its shard is {who.shard[:12]}…, "
                 f"expected {shard[:12]}… of {setup.dataset.name} (its --dataset and --data-dir name its own copy)"
             )
-        trigger = setup.attack.trigger if client < experiment.malicious else None
+        trigger = setup.attack.trigger if client in experiment.malicious_clients else None
         if trigger is not None and who.trigger != probe_hash(setup.dataset, trigger):
             return (
                 f"client {client} stamps another trigger than the server tests (its --blend-image names its own copy)"

@@ -72,7 +72,7 @@ class Network:
     """A SuperLink and its gate, while the context lasts."""
 
     def __init__(
-        self, address: Address, credentials: Credentials | None, clients: int, model_bytes: int, log: Path,
+        self, address: Address, credentials: Credentials | None, clients: int, reply_bytes: int, log: Path,
         *, stock: bool, told: Callable[[str], None], died: Callable[[str], None],
     ) -> None:  # fmt: skip
         """Take what the network is like.
@@ -81,14 +81,14 @@ class Network:
             address: where clients find it.
             credentials: keys and certificates; None: anybody may come, without TLS.
             clients: of the run.
-            model_bytes: of a message with a whole model.
+            reply_bytes: of a reply with a whole model and what attackers remember.
             log: file for what the SuperLink says.
             stock: let Flower start the server's process.
             told: called, in another thread, with what the gate refused.
             died: the same when the SuperLink or the gate has ended by itself.
         """
         self.address, self.credentials, self.clients = address, credentials, clients
-        self.reply_limit = model_bytes + model_bytes // 8 + SMALL
+        self.reply_limit = reply_bytes + reply_bytes // 8 + SMALL
         self.log, self.stock, self.told, self.died = log, stock, told, died
         self.inner = Address("127.0.0.1", free_port())
         self.parted: set[int] = set()

@@ -228,8 +228,8 @@ def _rounds(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
             scores = [{r.round: v for r in run if (v := getattr(r, by)) is not None} for run in runs]
             _draw_course(axes, scores, colour, mark)
         last = settings_of(cell.folders[0])
-        if last.attack_rounds is not None and last.attack_rounds < last.rounds:
-            axes.axvline(last.attack_rounds + 0.5, color=INK, lw=1, ls=":")
+        if last.last_attack < last.rounds:
+            axes.axvline(last.last_attack + 0.5, color=INK, lw=1, ls=":")
         axes.set_title(_wrapped(_name(cell), 34), fontsize=9.5)
         axes.set(xlabel="round (0: starting model)", ylim=(-0.02, 1.02))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -127,6 +127,7 @@ def parse_command(arguments: list[str], kind: type[Flags] = Flags) -> Command:
     model_name(flags.experiment)
     command = Command(scenario, flags, {name: settings[name] for name in given})
     if not (scenario.study or flags.sweep or flags.repeats or flags.resume is not None):  # plan_of asks it of all runs
+        check_rounds([flags.experiment], given)
         check_attackers(scenario.experiment, [flags.experiment], given)
         check_used(command.given, [flags.experiment])
     return command
@@ -207,7 +208,12 @@ def check_attackers(scenario: Experiment, experiments: Sequence[Experiment], giv
         UserError: names the settings, and how to ask for a run without an attacker.
     """
     idle = next((e for e in experiments if e.idle), None)
-    if idle is None or scenario.idle or not ATTACKERS & set(given) or any(e.attackers(1) for e in experiments):
+    if (
+        idle is None
+        or scenario.idle
+        or not ATTACKERS & set(given)
+        or any(e.malicious and not e.idle for e in experiments)
+    ):
         return
     what, wanted = "--malicious 0", "--malicious 1 or more"
     if idle.malicious:
@@ -216,6 +222,19 @@ def check_attackers(scenario: Experiment, experiments: Sequence[Experiment], giv
         f"--attack {idle.attack} with {what}: nobody would attack; wanted {wanted}, or for the ASR of its trigger without an "
         f"attacker: --scenario clean --attack {idle.attack}"
     )
+
+
+def check_rounds(experiments: Sequence[Experiment], given: Collection[str]) -> None:
+    """Refuse rounds of attack that the runs do not have: ranges in any case, a number where the command line gives it.
+
+    A number in a file may lie beyond the last round, as it always could: a scenario's, for a run that is shorter.
+
+    Raises:
+        UserError: names both settings.
+    """
+    for e in experiments:
+        if e.last_attack > e.rounds and (isinstance(e.attack_rounds, str) or "attack_rounds" in given):
+            raise UserError(f"--attack-rounds {e.attack_rounds}: beyond --rounds {e.rounds}")
 
 
 def known_scenarios() -> dict[str, Path]:

@@ -15,7 +15,8 @@ from typing import Any, Literal, Self
 from pydantic import TypeAdapter, ValidationError
 
 from oleander.settings.declared import FLAGS, declared, has_unknown_steps, in_use, is_built_in
-from oleander.settings.ranges import CohortSize, Count, CountOrZero, NotNegative, Positive, Rate, Seed, Share
+from oleander.settings.ranges import CohortSize, Count, CountOrZero, NotNegative, Positive, Rate, Schedule, Seed, Share
+from oleander.settings.schedule import rounds_in
 from oleander.system.errors import UserError
 from oleander.system.foreign import refusing, shortened
 
@@ -74,13 +75,16 @@ class Experiment:
     attack: str = "none"
     """What malicious clients do: none, or steps joined by + (blend, dba+scaling …; see --list)."""
     malicious: CountOrZero = 0
-    """Malicious clients (µ): the clients 0 … µ-1."""
+    """Malicious clients (µ)."""
+    attackers: Literal["fixed", "random"] = "fixed"
+    """Which clients are malicious, in the whole run: the clients 0 … µ-1, or µ clients that the seed draws."""
     poison_rate: Rate = 0.5
     """Share (0 to 1) of a malicious client's shard that is stamped and relabelled to the target."""
     target: CountOrZero = 0
     """Class that the backdoor leads to (0 is airplane in CIFAR-10 and toy)."""
-    attack_rounds: CountOrZero | None = None
-    """Rounds in which malicious clients attack; from then on they train as honest ones do (default: all rounds)."""
+    attack_rounds: Schedule | None = None
+    """Rounds in which malicious clients attack; in others they train as honest ones do (default: all rounds). A number N: the rounds
+    1 to N. Or ranges, joined by commas: 3-10, 10-40/5 (10, 15 … 40), 1-3,7 (there 7 is round 7 alone; 7-7 without others)."""
 
     strategy: str = "fedavg"
     """How the server aggregates: filters, then one rule, joined by + (krum, clip+fedavg …; see --list)."""
@@ -161,15 +165,30 @@ class Experiment:
         """All settings as one JSON object."""
         return json.dumps(self.settings())
 
-    def attackers(self, round_number: int) -> int:
-        """How many clients are malicious in this round: the clients below that number."""
-        leaves = self.attack_rounds is not None and round_number > self.attack_rounds
-        return 0 if leaves else self.malicious
+    @property
+    def malicious_clients(self) -> tuple[int, ...]:
+        """The malicious clients by rising id; attacker j is the j-th of them. Nothing else says who is malicious."""
+        if self.attackers == "fixed" or not self.malicious:
+            return tuple(range(self.malicious))
+        from oleander.system.streams import generator  # brings PyTorch, for which no refusal should have to wait
+
+        drawn = generator(self.seed, "attackers").choice(self.clients, size=self.malicious, replace=False)
+        return tuple(sorted(int(client) for client in drawn))
+
+    def attackers_in(self, round_number: int) -> frozenset[int]:
+        """The clients that attack in this round, if they are drawn for it."""
+        attacks = round_number in rounds_in(self.attack_rounds, max(self.rounds, round_number))
+        return frozenset(self.malicious_clients) if attacks else frozenset()
+
+    @property
+    def last_attack(self) -> int:
+        """The last round in which they attack; it may lie behind the run's last."""
+        return max(rounds_in(self.attack_rounds, self.rounds), default=0)
 
     @property
     def idle(self) -> bool:
         """Whether there is an attack and nobody to carry it out, so that its trigger is only measured."""
-        return self.attack != "none" and not self.attackers(1)
+        return self.attack != "none" and not (self.malicious and self.last_attack)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -235,7 +254,7 @@ def _problems(error: ValidationError, settings: dict[str, Any]) -> list[str]:
     """One readable line for each setting that failed, in the order of the settings."""
     by_setting: dict[str, list[str]] = {}
     for item in error.errors(include_url=False):
-        rule = item["msg"].replace("Input should be", "must be")
+        rule = item["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
         by_setting.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(rule)
     return [
         f"{name} = {shortened(repr(settings[name]), 80)} {' or '.join(rules)}" if name else "; ".join(rules)

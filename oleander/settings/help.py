@@ -31,7 +31,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "network": ("clients", "clients_per_round", "min_clients", "round_timeout", "on_bad_reply"),
     "training": ("model", "local_epochs", "batch_size", "lr", "momentum", "weight_decay", "augment", "precision"),
-    "attack": ("attack", "malicious", "poison_rate", "target", "attack_rounds"),
+    "attack": ("attack", "malicious", "attackers", "poison_rate", "target", "attack_rounds"),
     "defence": ("strategy", "assumed_malicious", "repair", "root_samples"),
     "evaluation": ("evaluate", "evaluate_asr", "no_cache"),
     "engine": ("actors", "client_cpus", "client_gpus", "client_threads", "ray_address"),

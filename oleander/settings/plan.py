@@ -36,7 +36,15 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from oleander.settings.cli import Command, Scenario, check_attackers, check_names, check_used, load_scenario_file
+from oleander.settings.cli import (
+    Command,
+    Scenario,
+    check_attackers,
+    check_names,
+    check_rounds,
+    check_used,
+    load_scenario_file,
+)
 from oleander.settings.config import SETTINGS, Experiment, shown_value, validated
 from oleander.settings.ranges import Rate
 from oleander.settings.steps import short_value, shown
@@ -230,6 +238,7 @@ def _chart(scenario: Scenario, given: dict[str, Any], swept: list[Axis], repeats
     given_here = {*given, *(axis.name for axis in swept)}
     if "malicious" not in _varied_in_file(scenario):
         check_attackers(scenario.experiment, [e for cell in cells for e in cell.experiments], given_here)
+    check_rounds([e for cell in cells for e in cell.experiments], given_here)
     return Chart(
         name=scenario.experiment.scenario,
         title=table.title or scenario.experiment.description or scenario.experiment.scenario,

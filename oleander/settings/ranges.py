@@ -3,7 +3,9 @@
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import FiniteFloat
+from pydantic import AfterValidator, FiniteFloat
+
+from oleander.settings.schedule import schedule
 
 Count = Annotated[int, Ge(1), Le(1_000_000)]
 CountOrZero = Annotated[int, Ge(0), Le(1_000_000)]
@@ -13,6 +15,8 @@ Share = Annotated[FiniteFloat, Ge(0.01)]
 Rate = Annotated[FiniteFloat, Ge(0), Le(1)]
 Positive = Annotated[FiniteFloat, Gt(0)]
 NotNegative = Annotated[FiniteFloat, Ge(0)]
+Schedule = CountOrZero | Annotated[str, AfterValidator(schedule)]
+"""Rounds: a number, up to which, or ranges."""
 FilePath = Annotated[str, "a path"]
 """A file of the user's: made absolute in records, each machine's own on a network, and known by its content, not its name."""
 

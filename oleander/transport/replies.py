@@ -5,6 +5,7 @@ What a node sent is read inside ``guarded``: whatever that raises is the node's 
 
 import contextlib
 import io
+import math
 import re
 import reprlib
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
 from numpy.lib import format as npy
+from numpy.typing import NDArray
 
-from oleander.learning.parameters import FloatArray, Layout, ModelState
+from oleander.learning.parameters import Layout, ModelState
 
 MOST_WORDS = 400
 """Characters of a client's own text that anybody is shown."""
@@ -115,7 +117,7 @@ def _model(record: ArrayRecord, layout: Layout) -> ModelState:
         raise BadReply(f"it sent {len(record)} arrays, not weights and statistics")
     vectors = []
     for array, (name, count) in zip(record.values(), counts.items(), strict=True):
-        vector = _vector(array, name, count)
+        vector = unpacked(array, name, np.dtype(np.float32), (count,))
         bad = np.flatnonzero(~np.isfinite(vector))
         if len(bad):
             where = layout.tensor_at(int(bad[0]), weight=name == "weights")
@@ -124,10 +126,14 @@ def _model(record: ArrayRecord, layout: Layout) -> ModelState:
     return ModelState(*vectors)
 
 
-def _vector(array: Array, name: str, count: int) -> FloatArray:
-    """The float32 numbers of an array, by its own header; nothing is set aside for what that only claims."""
-    if tuple(array.shape) != (count,):
-        raise BadReply(f"its {name} have shape {reprlib.repr(tuple(array.shape))}, not {(count,)}")
+def unpacked(array: Array, name: str, kind: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """The numbers of an array, by its own header; nothing is set aside for what that only claims.
+
+    Raises:
+        BadReply: another type, shape or packing than is wanted.
+    """
+    if tuple(array.shape) != shape:
+        raise BadReply(f"its {name} have shape {reprlib.repr(tuple(array.shape))}, not {shape}")
     data = array.data
     if array.stype != "numpy.ndarray" or not isinstance(data, bytes):
         raise BadReply(f"its {name} are packed as {reprlib.repr(array.stype)}, not numpy.ndarray")
@@ -135,14 +141,15 @@ def _vector(array: Array, name: str, count: int) -> FloatArray:
         head = io.BytesIO(data[:HEADER])
         if (version := npy.read_magic(head)) != (1, 0):
             raise ValueError(f"version {version} of .npy, not (1, 0)")
-        shape, _, dtype = npy.read_array_header_1_0(head, max_header_size=HEADER)
+        found, fortran, dtype = npy.read_array_header_1_0(head, max_header_size=HEADER)
     except Exception as error:  # whatever a hostile client may have packed
         raise BadReply(f"its {name} cannot be unpacked ({_described(error)})") from None
-    if dtype != np.float32 or shape != (count,):
-        raise BadReply(f"its {name} are {str(dtype)[:40]} {reprlib.repr(shape)}, not float32 {(count,)}")
-    if (size := len(data) - head.tell()) != 4 * count:
-        raise BadReply(f"its {name} cannot be unpacked ({size} bytes for {count} numbers)")
-    return np.frombuffer(data, dtype=np.float32, offset=head.tell())  # (count,)
+    if dtype != kind or found != shape:
+        raise BadReply(f"its {name} are {str(dtype)[:40]} {reprlib.repr(found)}, not {kind} {shape}")
+    if (size := len(data) - head.tell()) != math.prod(shape) * kind.itemsize:
+        raise BadReply(f"its {name} cannot be unpacked ({size} bytes for {math.prod(shape)} numbers)")
+    numbers: NDArray[Any] = np.frombuffer(data, dtype=kind, offset=head.tell())
+    return numbers.reshape(shape, order="F" if fortran else "C")
 
 
 LONGEST = 2000

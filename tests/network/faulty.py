@@ -12,7 +12,14 @@ from flwr.clientapp import ClientApp
 from clients import app as honest
 from oleander.network import client
 from oleander.network.internals import FleetHttpClient
+from oleander.transport.attackers import MEMORY, memory_record
 
+MEMORIES = {
+    "memory shape": np.zeros((3, 2, 2), np.float32),
+    "memory nan": np.full((3, 32, 32), np.nan, np.float32),
+    "memory oversize": np.random.default_rng(0).standard_normal((3, 1024, 2048)).astype(np.float32),
+}
+"""What it says that attackers remember, where the attack remembers a picture for a trigger."""
 FAULT = sys.argv[1] if len(sys.argv) > 1 else ""
 app = ClientApp()
 app.query()(honest.identify)
@@ -44,6 +51,8 @@ def fit(message: Message, context: Context) -> Message:
     if FAULT == "oversize":
         arrays[0] = np.random.default_rng(0).standard_normal(3 * len(arrays[0])).astype(np.float32)
     reply.content["arrays"] = ArrayRecord(arrays)
+    if FAULT in MEMORIES:
+        reply.content[MEMORY] = memory_record({"trigger": MEMORIES[FAULT]})
     return reply
 
 

@@ -218,5 +218,5 @@ def test_settings_survive_json():
 
 def test_attackers_leave_after_their_rounds():
     experiment = Experiment(malicious=2, attack="blend", attack_rounds=3)
-    assert [experiment.attackers(r) for r in (1, 3, 4, 9)] == [2, 2, 0, 0]
-    assert Experiment(malicious=2).attackers(10**6) == 2
+    assert [set(experiment.attackers_in(r)) for r in (1, 3, 4, 9)] == [{0, 1}, {0, 1}, set(), set()]
+    assert len(Experiment(malicious=2).attackers_in(10**6)) == 2
