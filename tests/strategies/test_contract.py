@@ -71,7 +71,7 @@ def test_every_pair_of_filter_and_rule_runs():
         experiment = Experiment(strategy=f"{filter_}+{rule}", clients=24, clients_per_round=24)
         if rule == "foolsgold" and filter_ in ("bucketing", "nnm"):
             with pytest.raises(
-                UserError, match="foolsgold keeps a history of each client, but .* rows mix several clients"
+                UserError, match=r"foolsgold keeps a history of each client, but .* rows mix several clients"
             ):
                 pipeline_of(experiment)
         else:
