@@ -14,6 +14,8 @@ from oleander.learning.updates import Aggregate, Cohort, Memory
 from oleander.settings.ranges import Count, Positive
 from strategies._sums import by_columns, dot, sum_for_each
 
+EXCEPT = {"unanimous": "what is farther than τ from the aggregate of the round before is cut"}
+
 
 def centred_clip(
     cohort: Cohort, *, memory: Memory, centred_clip_tau: Positive = 10.0, centred_clip_iterations: Count = 1
