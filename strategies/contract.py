@@ -154,15 +154,15 @@ def check_rows(plugin: Plugin) -> None:
 
 
 def check_unanimous(plugin: Plugin) -> None:
-    """Where all clients send the same, that comes out."""
+    """Where all clients send the same, short or long, that comes out."""
     cohort = _cohort(1, range(CLIENTS))
-    same = replace(cohort, deltas=cohort.deltas[[0] * CLIENTS], statistics=cohort.statistics[[0] * CLIENTS])
-    passed = _run(plugin, same)
-    found = passed.aggregate
-    rows = [(found.delta, found.statistics), *zip(passed.filtered.deltas, passed.filtered.statistics, strict=True)]
-    for delta, statistics in rows:
-        _need(np.array_equal(delta, same.deltas[0]), "changes what all agree on")
-        _need(np.array_equal(statistics, same.statistics[0]), "changes the statistics that all agree on")
+    for length in (1, 100):
+        deltas = length * cohort.deltas[[0] * CLIENTS]  # (n, d)
+        passed = _run(plugin, replace(cohort, deltas=deltas, statistics=cohort.statistics[[0] * CLIENTS]))
+        for rows in (passed.filtered.deltas, passed.aggregate.delta[None]):
+            _need(bool((rows == deltas[0]).all()), "changes what all agree on")
+        for rows in (passed.filtered.statistics, passed.aggregate.statistics[None]):
+            _need(bool((rows == cohort.statistics[0]).all()), "changes the statistics that all agree on")
 
 
 def check_zero_update(plugin: Plugin) -> None:
