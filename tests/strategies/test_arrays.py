@@ -264,5 +264,14 @@ def test_neither_flower_nor_ray_is_imported():
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_the_readmes_example_runs(capsys):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    example = readme.partition("### From Python")[2].partition("```python\n")[2].partition("```")[0]
+    names: dict = {}
+    exec(example, names)
+    assert capsys.readouterr().out == f"(1000,) {names['found'].influence.argmax()}\n"
+    assert names["found"].influence[0] == 0 and names["later"].memory["centred_clip"]
+
+
 def test_every_kind_is_among_those_tried():
     assert {kind_of(plugin) for plugin in KNOWN.values()} == {"filter", "rule", "finish"}
