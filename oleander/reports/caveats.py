@@ -7,6 +7,7 @@ from typing import Any
 
 from oleander.experiment.records import RoundRecord, Summary
 from oleander.settings.config import Experiment
+from oleander.settings.declared import in_use
 from strategies import known_strategies
 
 
@@ -22,6 +23,7 @@ def warnings_of(
     found += _broken(summary, rounds)
     found += _assumptions(experiment, summary, rounds)
     found += _scaling(experiment)
+    found += _omniscient(experiment)
     dropped = [d for record in rounds for d in record.dropped]
     if dropped:
         found.append(
@@ -83,6 +85,18 @@ def _scaling(experiment: Experiment) -> list[str]:
         return []
     return [
         f"γ = {experiment.gamma:g}, not n/µ = {usual:g}: the scaled updates do not add up to exactly one replaced model."
+    ]
+
+
+def _omniscient(experiment: Experiment) -> list[str]:
+    """A setting NAME_knows of the attack's that is all: its attackers see what no real attacker does."""
+    if not experiment.malicious:
+        return []
+    used = in_use(experiment.attack, "")
+    return [
+        f"The attackers of {used[name].plugin} knew every client's update ({name} = all): no real attacker does."
+        for name in used
+        if name.endswith("_knows") and getattr(experiment, name) == "all"
     ]
 
 

@@ -79,6 +79,7 @@ WARNED = [
     ({"strategy": "krum"}, {"assumed_malicious": 1, "two": True}, "up to 2 attackers"),
     ({"strategy": "median"}, {"two": True}, "Half of the clients"),
     ({}, {"attack": "blend+scaling", "gamma": 2.0, "malicious": 1}, "γ = 2, not n/µ = 5"),
+    ({}, {"attack": "patch+alie", "alie_knows": "all", "malicious": 2}, "attackers of alie knew every client's update"),
 ]
 
 

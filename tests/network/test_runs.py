@@ -62,6 +62,19 @@ def test_a_network_comes_to_the_simulations_model(place, flags, simulated):
     assert "round 2: 8 images" in place.said("client0") and "the run is finished" in place.said("client1")
 
 
+def test_attacks_that_train_otherwise_remember_and_agree_come_to_it_too(place, flags, tmp_path):
+    """All hooks of training, a tamper, the model of the round before, and updates that the attackers agree on."""
+    attack = ["--attack", "patch+constrain+neurotoxin+pgd+alie", "--pgd-radius", 0.5, "--alie-z", 0.5]
+    run(*flags, *attack, "--out", tmp_path / "simulated")
+    for i in range(3):
+        place.client(i)
+    place.server(*flags, *attack, "--out", place.out)
+    assert finished(place) == read_summary(tmp_path / "simulated").model_sha256
+    last = read_rounds(place.out)[-1]
+    attackers = [norm for norm, bad in zip(last.norms_before, last.malicious, strict=True) if bad]
+    assert len(attackers) == 2 and attackers[0] == attackers[1] and attackers[0] < 1
+
+
 def test_with_keys_and_tls_too(place, flags, simulated, keys):
     place.server(*flags, "--out", place.out, "--keys", keys)
     for i in range(3):
