@@ -13,10 +13,13 @@ from attacks._tensors import shaped
 from attacks.neurotoxin import neurotoxin
 from attacks.pgd import pgd
 from attacks.scaling import scaling
+from clients.malicious import MaliciousClient
+from oleander.learning.parameters import arrays_of
 from oleander.learning.training import Hooks
 from oleander.settings.config import validated
 from oleander.system.errors import UserError
-from tests.attacks.trained import SETTINGS, Tiny, trained, vector
+from oleander.transport.attackers import Told
+from tests.attacks.trained import SETTINGS, Tiny, four_classes, trained, vector
 from tests.spaces import attack_of
 
 START = vector(Tiny().parameters())  # (120,)
@@ -109,3 +112,13 @@ def test_it_asks_for_the_model_before_and_what_is_no_share_is_refused():
     assert attack_of(SETTINGS.changed(attack="neurotoxin")).asks == {"start", "previous"}
     with pytest.raises(UserError, match=r"neurotoxin_top = 1\.5"):
         validated({"attack": "neurotoxin", "neurotoxin_top": 1.5}, "test")
+
+
+def test_a_malicious_client_that_is_told_the_model_before_sends_those_weights_as_they_were():
+    model, experiment = Tiny(), SETTINGS.changed(attack="patch+neurotoxin")
+    start, told = arrays_of(model), Told(previous=PREVIOUS)
+    client = MaliciousClient(four_classes(), model, experiment, attack_of(experiment), told)
+    sent, *_ = client.fit(start, {"server-round": 2})
+    weights = np.concatenate([array.ravel() for array in sent[:4]])
+    top = largest(START - PREVIOUS, 6)
+    assert weights[top].tobytes() == START[top].tobytes() and (weights != START).mean() > 0.8

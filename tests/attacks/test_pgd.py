@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from attacks import Attack
 from attacks.pgd import pgd
 from attacks.scaling import scaling
+from clients.malicious import MaliciousClient
+from oleander.learning.parameters import arrays_of
 from oleander.learning.training import train
 from oleander.learning.updates import Update
 from oleander.settings.config import validated
@@ -96,3 +98,12 @@ def test_a_ball_without_a_radius_is_refused():
             attack_of(validated({"attack": "pgd", "pgd_radius": bad}, "test"))
     with pytest.raises(UserError, match="pgd_every = 0"):
         validated({"attack": "pgd", "pgd_every": 0}, "test")
+
+
+@pytest.mark.parametrize("attack", ["patch+pgd", "patch+scaling+pgd"])
+def test_a_malicious_client_sends_a_model_in_the_ball(attack):
+    model, experiment = Tiny(), SETTINGS.changed(attack=attack, pgd_radius=0.05)
+    start = arrays_of(model)
+    sent, *_ = MaliciousClient(four_classes(), model, experiment, attack_of(experiment)).fit(start, {"server-round": 1})
+    away = np.concatenate([(a - b).ravel() for a, b in zip(sent[:4], start[:4], strict=True)])
+    assert 0.05 * (1 - 1e-5) < length(away) <= 0.05
