@@ -197,7 +197,7 @@ class NetworkRoster:
         for package, kept in (("oleander", 3), ("flwr", 2)):
             if _release(theirs.get(package), kept) != _release(ours[package], kept):
                 return f"client {client} has {package} {theirs.get(package)}, the server {ours[package]}"
-        for name, wanted in expected(experiment).items() if client < experiment.malicious else ():
+        for name, wanted in expected(experiment).items() if client in experiment.malicious_clients else ():
             if other := difference(name, who.plugins.get(name, ""), wanted):
                 return f"client {client} {other}"
         if who.problem:

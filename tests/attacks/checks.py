@@ -12,9 +12,15 @@ from oleander.datasets.data import Shard
 from oleander.learning.parameters import ModelState
 from oleander.learning.updates import Cohort, Update
 from oleander.settings.config import SETTINGS as NAMES
-from tests.attacks.made_up import SETTINGS, pixels, update
+from tests.attacks.made_up import SETTINGS, pixels
 from tests.shards import shard
 from tests.spaces import CIFAR10
+
+
+def update() -> Update:
+    """Of the model in ``World``."""
+    rng = np.random.default_rng(0)
+    return Update(1, rng.normal(size=30730).astype(np.float32), rng.normal(size=5).astype(np.float32), 64)
 
 
 class World:

@@ -40,7 +40,7 @@ class Played(Network):
     def __init__(self, experiment, lies=None):
         self.told: list[tuple[int, int, object]] = []
         self.lies = lies or {}
-        super().__init__(experiment.clients, {c: self.answer for c in range(experiment.clients)})
+        super().__init__(experiment.clients, dict.fromkeys(range(experiment.clients), self.answer))
 
     def answer(self, message, content):
         client = self.client_of[message.metadata.dst_node_id]
@@ -146,13 +146,13 @@ def test_a_lie_about_the_memory_is_a_bad_reply_and_the_memory_stays(lie):
     )
     assert words in strategy.outcome.dropped[0] and strategy.outcome.client_ids == [1, 2, 3, 4, 5]
     assert attackers.attack.memory["count"] == 0
-    with pytest.raises(RunError, match="round 1, client 0: .*attackers'"):
+    with pytest.raises(RunError, match=r"round 1, client 0: .*attackers'"):
         run(network=Played(SETTINGS, {(1, 0): change}), clients_per_round=6)
 
 
 def test_nobody_is_believed_a_memory_that_was_not_asked_of_it():
     lies = {(number, client): other(FIRST | {"count": np.array(99)}) for number in range(1, 4) for client in (1, 3, 5)}
-    _, attackers, network = run(network=Played(SETTINGS, lies), clients_per_round=6, rounds=3)
+    _, attackers, _network = run(network=Played(SETTINGS, lies), clients_per_round=6, rounds=3)
     assert attackers.attack.memory["count"] == 3
 
 
