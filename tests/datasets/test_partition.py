@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from oleander.datasets.data import Dataset, Shard
-from oleander.datasets.partition import partition, shard_of, shard_sha256
+from oleander.datasets.partition import partition, root_shard, shard_of, shard_sha256
 from oleander.settings.config import Experiment
 from oleander.system.errors import UserError
 from tests.spaces import CIFAR10
@@ -141,3 +141,46 @@ def test_settings_that_have_no_part_in_the_dealing_do_not_change_it():
     base = partition(dataset(), SETTINGS)
     other = partition(dataset(), replace(SETTINGS, rounds=9, attack="patch", malicious=1, dirichlet_alpha=9.0))
     assert all(np.array_equal(a, b) for a, b in zip(base, other, strict=True))
+
+
+# ---- the server's own images -----------------------------------------------------------------------------------------
+
+
+def rows_of(shard: Shard) -> list[int]:
+    """Every image of dataset() tells its row."""
+    return (shard.images[:, 0, 0, 0].astype(int) + 256 * shard.images[:, 0, 0, 1].astype(int)).tolist()
+
+
+@pytest.mark.parametrize("how", ["main_label", "iid", "dirichlet"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_servers_own_images_are_in_no_clients_shard(how, seed):
+    data, experiment = dataset(), replace(SETTINGS, partition=how, seed=seed, root_samples=100)
+    root = root_shard(data, experiment)
+    own = rows_of(root)
+    assert len(own) == len(set(own)) == 100 and root.client_id == 4  # the streams of no client
+    for client in range(4):
+        assert not set(own) & set(rows_of(shard_of(client, data, experiment)))
+    np.testing.assert_array_equal(root.labels, data.train_labels[own])
+    root.images[:] = 7
+    assert not (data.train_images[own] == 7).all()
+
+
+def test_the_servers_own_images_are_keyed_by_the_seed_and_leave_the_shards_as_they_are():
+    draws = [rows_of(root_shard(dataset(), replace(SETTINGS, seed=seed))) for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+    fewer = replace(SETTINGS, root_samples=1)
+    assert len(root_shard(dataset(), fewer).labels) == 1
+    pairs = zip(partition(dataset(), SETTINGS), partition(dataset(), fewer), strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_more_images_than_the_clients_leave_are_refused_with_the_numbers():
+    data = dataset()
+    assert sorted(rows_of(root_shard(data, replace(SETTINGS, root_samples=300)))) == sorted(
+        set(range(500)) - set(np.concatenate(partition(data, SETTINGS)).tolist())
+    )
+    words = r"^--root-samples 301: 300 of the 500 training images of small are in no client's shard "
+    with pytest.raises(UserError, match=words + r"\(--clients 4 x --samples-per-client 50\)$"):
+        root_shard(data, replace(SETTINGS, root_samples=301))
+    with pytest.raises(UserError, match=r"^--root-samples 1: 0 of the 500 training images"):
+        root_shard(data, replace(SETTINGS, clients=10, root_samples=1))
