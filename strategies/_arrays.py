@@ -16,7 +16,9 @@ from oleander.learning.root import Root
 from oleander.learning.updates import Cohort, Memory, Update
 from oleander.settings.config import SETTINGS, Experiment, validated
 from oleander.settings.declared import declaration, names_in
+from oleander.settings.outside import use
 from oleander.settings.registry import strategy_steps
+from oleander.settings.steps import short, split
 from oleander.system.errors import UserError
 from strategies import _pipeline as pipeline
 from strategies import pipeline_for
@@ -46,7 +48,7 @@ def aggregate(
     """Aggregate updates with any ``--strategy``, such as ``clip+krum``; the arrays that are handed in are left alone.
 
     Args:
-        strategy: filters, then one rule, then finishes, joined by +; without a rule, fedavg.
+        strategy: filters, then one rule, then finishes, joined by +; without a rule, fedavg. A file of your own is a step too.
         updates: (n, d) finite numbers, each client's L_i − G; rounded to float32, as they are when they are sent.
         num_examples: (n,) counts, at least 1 (default: 1 each).
         start: (d,) the global model G that they start from (default: all 0).
@@ -95,8 +97,10 @@ def _settings(strategy: str, settings: Mapping[str, Any]) -> Experiment:
     if not isinstance(strategy, str):
         raise UserError(f"strategy = {strategy!r}; wanted: names of steps, joined by +")
     settings = {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
+    use("strategies", strategy, instead=True)  # a notebook's file changes
+    steps = [*map(short, split(strategy)), "fedavg"]
     unknown = [name for name in settings if name not in SETTINGS]
-    used = sorted({name for step in [*strategy.split("+"), "fedavg"] if step in names_in("strategies")
+    used = sorted({name for step in steps if step in names_in("strategies")
                    for name in declaration("strategies", step).uses if name in SETTINGS})  # fmt: skip
     if unknown:
         raise UserError(f"{unknown[0]}: no such setting; {strategy} uses {', '.join(used) or 'none'}")

@@ -1,35 +1,59 @@
-"""What every filter, rule and finish keeps, as named checks: ``failures(known_strategies()["my_rule"])`` is {} for a good one.
+"""What every filter, rule and finish keeps, as named checks: ``python -m strategies.contract krum ./my_rule.py``.
 
-A file may excuse itself from a check: ``EXCEPT = {"unanimous": "noise is added"}``. An excuse that is not needed, or no longer,
-is a failure too.
+``failures`` says the same from Python; {} of a good one. A file may excuse itself from a check: ``EXCEPT = {"unanimous":
+"noise is added"}``. An excuse that is not needed, or no longer, is a failure too.
 """
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load, save
 
-from oleander.learning.parameters import ModelState
-from oleander.learning.updates import Cohort, Memory
-from oleander.settings.config import SETTINGS, Experiment
+from oleander.learning.updates import Memory
+from oleander.settings.config import SETTINGS
 from oleander.settings.declared import KNOWLEDGE, declaration, declared, names_in
-from oleander.settings.registry import Plugin, bind
-from strategies import TRIAL, RuleError, kind_of, trial_server
-from strategies._pipeline import Passed, Pipeline, Server, Step
+from oleander.settings.outside import HASH, use
+from oleander.settings.registry import Plugin
+from oleander.settings.steps import short
+from oleander.system.errors import UserError
+from strategies import RuleError, kind_of, known_strategies
+from strategies._made_up import (
+    CLIENTS,
+    arrays_of,
+    cohort_of,
+    drawn,
+    five_rounds,
+    run_alone,
+    server,
+    step_of,
+    through_a_file,
+)
+from strategies._pipeline import Passed
 from strategies.fedavg import fedavg
 
-CLIENTS = 9
 UNKNOWABLE = ("attack", "attack_rounds", "malicious", "poison_rate", "seed", "target")
 """Settings that no real server knows, beside those that attacks declare; what is drawn at random is drawn from ``rng``."""
 
 
-def failures(plugin: Plugin) -> dict[str, str]:
-    """Check → what is wrong, of those that a plug-in fails; {} for one that keeps its contract."""
+def failures(step: str) -> dict[str, str]:
+    """Check → what is wrong, of those that a plug-in fails; {} for one that keeps its contract.
+
+    Args:
+        step: its name, or the path of its file.
+
+    Raises:
+        UserError: no such plug-in, or a file that cannot be one.
+    """
+    use("strategies", step, instead=True)
+    known = known_strategies()
+    if short(step) not in known:
+        raise UserError(f"{step!r} is unknown; known: {', '.join(known)}, or the path of a file")
+    plugin = known[short(step)]
     excused: dict[str, str] = plugin.function.__globals__.get("EXCEPT", {})
     found = {
         f"EXCEPT {name}": f"no such check; there are {', '.join(CHECKS)}" for name in excused if name not in CHECKS
@@ -82,12 +106,11 @@ def check_asks(plugin: Plugin) -> None:
 def check_declared(plugin: Plugin) -> None:
     """The settings read from its file are those of its signature, each with a line of help and a name that begins with its own."""
     said = declaration("strategies", plugin.name)
+    settings = [setting for setting in said.settings if setting.name != plugin.name + HASH]
     signature = _parameters(plugin)
     own = {n: p for n, p in signature.items() if p.default is not inspect.Parameter.empty}
-    _need(
-        [s.name for s in said.settings] == list(own), f"declares {[s.name for s in said.settings]}, takes {list(own)}"
-    )
-    for setting in said.settings:
+    _need([s.name for s in settings] == list(own), f"declares {[s.name for s in settings]}, takes {list(own)}")
+    for setting in settings:
         parameter = own[setting.name]
         _need(
             setting.type == parameter.annotation,
@@ -98,7 +121,7 @@ def check_declared(plugin: Plugin) -> None:
             f"{setting.name}: {setting.default!r} in the file, {parameter.default!r} in use",
         )
         _need(bool(setting.help), f"{setting.name} has no line under Args:")
-        _need(setting.name.startswith(plugin.name), f"{setting.name} does not begin with {plugin.name}")
+        _need(f"{setting.name}_".startswith(f"{plugin.name}_"), f"{setting.name} does not begin with {plugin.name}")
 
 
 def check_source(plugin: Plugin) -> None:
@@ -113,8 +136,8 @@ def check_source(plugin: Plugin) -> None:
 def check_shapes(plugin: Plugin) -> None:
     """What it returns has the shapes and types of its cohort, is finite, and is accepted by the pipeline."""
     for n in (CLIENTS, CLIENTS + 1):
-        cohort = _cohort(1, range(n))
-        found = _run(plugin, cohort).aggregate
+        cohort = cohort_of(1, range(n))
+        found = run_alone(plugin, cohort).aggregate
         for what, rows in ((found.delta, cohort.deltas), (found.statistics, cohort.statistics)):
             _need(what.dtype == np.float32, f"returns {what.dtype}, not float32")
             _need(bool(np.isfinite(what).all()), "returns numbers that are not finite")
@@ -123,42 +146,43 @@ def check_shapes(plugin: Plugin) -> None:
 
 def check_inputs_left(plugin: Plugin) -> None:
     """Cohort, starting model, the aggregate before it and its memory are left as they were."""
-    step, server, memory = _step(plugin), _server(), dict[str, Memory]()
+    step, known, memory = step_of(plugin), server(), dict[str, Memory]()
     for number in (1, 2):
-        cohort = _cohort(number, range(CLIENTS))
+        cohort = cohort_of(number, range(CLIENTS))
         given = (fedavg(cohort), cohort) if kind_of(plugin) == "finish" else (cohort,)
         parts = [
             cohort,
             cohort.start,
             *given,
-            server.root and server.root.update(cohort.start, number),
+            known.root and known.root.update(cohort.start, number),
             *memory.values(),
         ]
-        arrays = [array for part in parts for array in _arrays(part)]
+        arrays = [array for part in parts for array in arrays_of(part)]
         copies = [array.copy() for array in arrays]
-        step(*given, round_number=number, memory=memory, server=server)
+        step(*given, round_number=number, memory=memory, server=known)
         for array, copy in zip(arrays, copies, strict=True):
             _need(np.array_equal(array, copy), "changes an array that it was given")
 
 
 def check_rows(plugin: Plugin) -> None:
     """The order in which clients stand in the cohort leaves no trace."""
-    cohort = _cohort(1, range(CLIENTS))
     turned = np.random.default_rng(1).permutation(CLIENTS)
     names = ("client_ids", "deltas", "statistics", "num_examples")
+    cohort = drawn(2)
     other = replace(cohort, **{name: getattr(cohort, name)[turned] for name in names})
-    one, two = _run(plugin, cohort).aggregate, _run(plugin, other).aggregate
-    _near("another delta", one.delta, two.delta)
-    _near("other statistics", one.statistics, two.statistics)
-    _near("another influence", one.influence[turned], two.influence)
+    for memory in ({}, run_alone(plugin, drawn(1)).memory):
+        one, two = (run_alone(plugin, rows, memory).aggregate for rows in (cohort, other))
+        _near("another delta", one.delta, two.delta)
+        _near("other statistics", one.statistics, two.statistics)
+        _near("another influence", one.influence[turned], two.influence)
 
 
 def check_unanimous(plugin: Plugin) -> None:
     """Where all clients send the same, short or long, that comes out."""
-    cohort = _cohort(1, range(CLIENTS))
+    cohort = cohort_of(1, range(CLIENTS))
     for length in (1, 100):
         deltas = length * cohort.deltas[[0] * CLIENTS]  # (n, d)
-        passed = _run(plugin, replace(cohort, deltas=deltas, statistics=cohort.statistics[[0] * CLIENTS]))
+        passed = run_alone(plugin, replace(cohort, deltas=deltas, statistics=cohort.statistics[[0] * CLIENTS]))
         for rows in (passed.filtered.deltas, passed.aggregate.delta[None]):
             _need(bool((rows == deltas[0]).all()), "changes what all agree on")
         for rows in (passed.filtered.statistics, passed.aggregate.statistics[None]):
@@ -167,27 +191,27 @@ def check_unanimous(plugin: Plugin) -> None:
 
 def check_zero_update(plugin: Plugin) -> None:
     """Updates of zeros, one or all, give finite numbers and no warning."""
-    cohort = _cohort(1, range(CLIENTS))
+    cohort = cohort_of(1, range(CLIENTS))
     for zeros in ([0], list(range(CLIENTS))):
         deltas, statistics = cohort.deltas.copy(), cohort.statistics.copy()
         deltas[zeros] = statistics[zeros] = 0
-        found = _run(plugin, replace(cohort, deltas=deltas, statistics=statistics)).aggregate
+        found = run_alone(plugin, replace(cohort, deltas=deltas, statistics=statistics)).aggregate
         for what in (found.delta, found.statistics, found.influence):
             _need(bool(np.isfinite(what).all()), f"{len(zeros)} updates of zeros: not finite")
 
 
 def check_deterministic(plugin: Plugin) -> None:
     """The same again comes out the same, bit for bit."""
-    one, two = (_straight(plugin) for _ in range(2))
+    one, two = (five_rounds(plugin) for _ in range(2))
     _same(one, two, "the second time")
 
 
 def check_resume(plugin: Plugin) -> None:
     """Each of five rounds of changing cohorts comes to the same on what was remembered before it, read from a file."""
-    straight = _straight(plugin)
+    straight = five_rounds(plugin)
     for number in (5, 4, 3, 2, 1):  # backwards: what a plug-in keeps elsewhere than in its memory is not as it was
-        memory = _through_a_file(straight[number - 2].memory) if number > 1 else {}
-        again = _run(plugin, _drawn(number), memory)
+        memory = through_a_file(straight[number - 2].memory) if number > 1 else {}
+        again = run_alone(plugin, drawn(number), memory)
         _same([straight[number - 1]], [again], "on its memory from a file")
 
 
@@ -224,65 +248,26 @@ def _same(one: Iterable[Passed], two: Iterable[Passed], when: str) -> None:
 def _all(passed: Passed) -> list[NDArray[Any]]:
     """All that a round came to, what is remembered among it."""
     kept = [passed.memory[step] for step in sorted(passed.memory)]
-    return [array for part in (passed.filtered, passed.aggregate, *kept) for array in _arrays(part)]
+    return [array for part in (passed.filtered, passed.aggregate, *kept) for array in arrays_of(part)]
 
 
 def _parameters(plugin: Plugin) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(plugin.function, eval_str=True).parameters)
 
 
-def _arrays(of: Any) -> list[NDArray[Any]]:
-    """The arrays in a cohort, a model, an update, an aggregate or a memory, by their names."""
-    named = of if isinstance(of, Mapping) else vars(of)
-    return [named[name] for name in sorted(named) if isinstance(named[name], np.ndarray)]
+def main(steps: list[str]) -> int:
+    """Print a line for each failure; how many steps have any."""
+    wrong = {step: failures(step) for step in steps or known_strategies()}
+    for step, found in wrong.items():
+        print(f"{step}: {'keeps its contract' if not found else ''}")
+        for check, why in found.items():
+            print(f"  {check}: {why}")
+    return sum(map(bool, wrong.values()))
 
 
-def _cohort(number: int, clients: Iterable[int]) -> Cohort:
-    """These clients' updates of a round: made up, no two alike, none 0, and no mean of 0."""
-    ids = np.array(sorted(clients), dtype=np.int64)
-    d, s = TRIAL.weight_count, TRIAL.statistic_count
-    draws = [np.random.default_rng([number, int(client)]) for client in ids]
-    deltas = np.stack([draw.normal(0.5, 1, d) for draw in draws]).astype(np.float32)
-    statistics = np.stack([draw.normal(0.5, 1, s) for draw in draws]).astype(np.float32)
-    examples = np.array([int(draw.integers(1, 99)) for draw in draws])
-    start = np.random.default_rng(number).normal(size=d + s).astype(np.float32)
-    return Cohort(number, ids, deltas, statistics, examples, ModelState(start[:d], start[d:]))
-
-
-def _server() -> Server:
-    return trial_server(np.linspace(0.1, 1, TRIAL.weight_count, dtype=np.float32))
-
-
-def _step(plugin: Plugin) -> Step:
-    return Step(plugin.name, bind(plugin, Experiment()), plugin.asks)
-
-
-def _run(plugin: Plugin, cohort: Cohort, memory: dict[str, Memory] | None = None) -> Passed:
-    """One round of a pipeline that is the plug-in, and plain averaging where it is no rule."""
-    kind, step, mean = kind_of(plugin), _step(plugin), Step("fedavg", fedavg)
-    pipeline = Pipeline(
-        plugin.name,
-        filters=(step,) if kind == "filter" else (),
-        rule=step if kind == "rule" else mean,
-        finishes=(step,) if kind == "finish" else (),
-    )
-    return pipeline.run(cohort, memory or {}, _server())
-
-
-def _straight(plugin: Plugin) -> list[Passed]:
-    """Five rounds, one after the other."""
-    passed: list[Passed] = []
-    for number in range(1, 6):
-        passed.append(_run(plugin, _drawn(number), passed[-1].memory if passed else {}))
-    return passed
-
-
-def _drawn(number: int) -> Cohort:
-    """A round's cohort, in each of which other clients are there."""
-    clients = np.random.default_rng(number).choice(2 * CLIENTS, size=CLIENTS, replace=False).tolist()
-    return _cohort(number, clients)
-
-
-def _through_a_file(memory: dict[str, Memory]) -> dict[str, Memory]:
-    """As a run that is stopped and resumed has it; in C's order, which is how the file holds arrays."""
-    return {step: load(save({n: np.asarray(a, order="C") for n, a in own.items()})) for step, own in memory.items()}
+if __name__ == "__main__":
+    try:
+        sys.exit(min(main(sys.argv[1:]), 1))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from oleander.learning.parameters import Layout, ModelState
 from oleander.learning.root import Root
+from oleander.settings import outside
 from oleander.settings.config import Experiment
 from oleander.system.errors import UserError
 from strategies import (
@@ -27,6 +28,7 @@ from strategies import (
 )
 from tests.cohorts import random_cohort
 from tests.programs import ROOT
+from tests.strategies.conftest import HEADER
 
 KNOWN = known_strategies()
 N, D = 9, TRIAL.weight_count
@@ -237,6 +239,19 @@ def test_what_is_remembered_goes_round_by_round_and_the_callers_stays_as_it_is(m
     assert counts == [1, 2, 2]
     with pytest.raises(RuleError, match="memory of krum; of this strategy a_plugin remembers"):
         aggregate("a_plugin", UPDATES, memory={"krum": {}})
+
+
+def test_a_file_of_ones_own_is_a_step_with_its_settings(tmp_path):
+    file = tmp_path / "halved.py"
+    file.write_text(
+        HEADER + "def halved(aggregate: Aggregate, cohort: Cohort, *, halved_times: Count = 1) -> Aggregate:\n"
+        '    """Half."""\n    return replace(aggregate, delta=aggregate.delta / np.float32(2**halved_times))\n'
+    )
+    try:
+        found = aggregate(f"krum+{file}", UPDATES, halved_times=3)
+    finally:
+        outside.forget()
+    np.testing.assert_array_equal(found.delta, aggregate("krum", UPDATES).delta / 8)
 
 
 def test_seed_and_round_say_what_is_drawn():

@@ -14,14 +14,16 @@ from oleander.experiment.resume import _memory, _named
 from oleander.learning.parameters import Layout, ModelState
 from oleander.learning.root import Root
 from oleander.learning.updates import Update
+from oleander.settings import outside
 from oleander.settings.config import Experiment
 from oleander.system.errors import UserError
 from strategies import _sums, kind_of, known_strategies, pipeline_for, pipeline_of, trial_server
 from strategies.clamp import clamp
 from strategies.clip import clip
-from strategies.contract import CHECKS, failures
+from strategies.contract import CHECKS, failures, main
 from tests.cohorts import FINITE, random_cohort
 from tests.shards import shard
+from tests.strategies.conftest import HEADER
 
 KNOWN = known_strategies()
 KINDS = {name: kind_of(plugin) for name, plugin in KNOWN.items()}
@@ -29,7 +31,7 @@ KINDS = {name: kind_of(plugin) for name, plugin in KNOWN.items()}
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_strategy_keeps_every_check(name):
-    assert failures(KNOWN[name]) == {}
+    assert failures(name) == {}
 
 
 def test_the_walk_finds_each_kind():
@@ -114,6 +116,7 @@ WRONG = [
     ("asks", RULE.format(", *, seed: int") + "return fedavg(cohort)"),
     ("declared", RULE.format(", *, my_setting: Count = 3") + "return fedavg(cohort)"),
     ("declared", RULE.format(", bound: float = 3.0") + "return fedavg(cohort)"),
+    ("declared", RULE.format(", *, a_plugins_k: Count = 3") + "return fedavg(cohort)"),
     ("source", PLAIN + "return fedavg(cohort)\n__doc__ = 'Of my own.'"),
     ("shapes", PLAIN + "return replace(fedavg(cohort), delta=np.zeros(3, np.float32))"),
     ("shapes", PLAIN + "a = fedavg(cohort); return replace(a, delta=a.delta.astype(float))"),
@@ -128,7 +131,10 @@ WRONG = [
     ("inputs_left", KEEPING + "sums = memory.get('sums', np.zeros(1)); sums += 1; return cohort, {'sums': sums}"),
     ("rows", FILTER + "return cohort.only(np.arange(1, len(cohort)))"),
     ("rows", PLAIN + "return replace(fedavg(cohort), influence=np.eye(len(cohort))[0])"),
+    ("rows", KEEPING + "kept = cohort.deltas; "
+     "return replace(cohort, deltas=kept - memory.get('rows', 0 * kept)), {'rows': kept}"),
     ("unanimous", FILTER + "return replace(cohort, deltas=cohort.deltas / 2)"),
+    ("unanimous", FILTER + "return replace(cohort, deltas=np.clip(cohort.deltas, -9, 9))"),
     ("unanimous", FINISH + "return replace(aggregate, statistics=aggregate.statistics / 2)"),
     ("zero_update", FILTER + "return replace(cohort, deltas=cohort.deltas / np.linalg.norm(cohort.deltas, axis=1)[:, None])"),
     ("deterministic", FILTER + "CALLS[0] += 1; return replace(cohort, deltas=cohort.deltas * np.float32(CALLS[0]))"),
@@ -138,14 +144,18 @@ WRONG = [
 ]  # fmt: skip
 
 
+def failures_of(plugin) -> dict[str, str]:
+    return failures(plugin.name)
+
+
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_good_one_of_each_kind_passes_them_all(made, name):
-    assert failures(made(RIGHT[name], name)) == {}
+    assert failures_of(made(RIGHT[name], name)) == {}
 
 
 @pytest.mark.parametrize(("check", "text"), WRONG)
 def test_each_check_fails_a_wrong_plugin(made, check, text):
-    assert check in failures(made(text))
+    assert check in failures_of(made(text))
 
 
 def test_for_every_check_there_is_a_wrong_plugin():
@@ -153,17 +163,17 @@ def test_for_every_check_there_is_a_wrong_plugin():
 
 
 def test_a_setting_without_help_is_said(made):
-    wrong = failures(made(RULE.format(", *, a_plugin_k: Count = 3") + "return fedavg(cohort)"))
+    wrong = failures_of(made(RULE.format(", *, a_plugin_k: Count = 3") + "return fedavg(cohort)"))
     assert wrong == {"declared": "a_plugin_k has no line under Args:"}
 
 
 def test_an_excuse_holds_for_its_check_alone_and_must_be_needed(made):
     half = FILTER + "return replace(cohort, deltas=cohort.deltas / 2)\n"
-    assert failures(made(half + "EXCEPT = {'unanimous': 'halves'}")) == {}
+    assert failures_of(made(half + "EXCEPT = {'unanimous': 'halves'}")) == {}
 
 
 def test_a_crash_is_not_excused(made):
-    wrong = failures(made(FILTER + "return cohort.dropped\nEXCEPT = {'unanimous': 'so it is'}"))
+    wrong = failures_of(made(FILTER + "return cohort.dropped\nEXCEPT = {'unanimous': 'so it is'}"))
     assert "AttributeError" in wrong["unanimous"]
 
 
@@ -172,8 +182,40 @@ def test_a_crash_is_not_excused(made):
     [("rows", "EXCEPT rows"), ("rowz", "EXCEPT rowz")],
 )
 def test_an_excuse_that_does_not_hold_is_a_failure(made, excuse, found):
-    wrong = failures(made(PLAIN + f"return fedavg(cohort)\nEXCEPT = {{'{excuse}': 'why not'}}"))
+    wrong = failures_of(made(PLAIN + f"return fedavg(cohort)\nEXCEPT = {{'{excuse}': 'why not'}}"))
     assert list(wrong) == [found] and ("why not" in wrong[found] or "no such check" in wrong[found])
+
+
+@pytest.fixture
+def own_file(tmp_path):
+    """A rule of somebody's own, outside the repository, whose sum of influences is not 1."""
+    file = tmp_path / "my_rule.py"
+    body = "    return replace(fedavg(cohort), influence=np.ones(len(cohort)))\n"
+    file.write_text(
+        f'{HEADER}def my_rule(cohort: Cohort, *, my_rule_k: Count = 3) -> Aggregate:\n    """Mine."""\n{body}'
+    )
+    yield file
+    outside.forget()
+
+
+def test_a_file_of_ones_own_is_checked_by_its_path(own_file, capsys):
+    wrong = failures(str(own_file))
+    assert wrong["declared"] == "my_rule_k has no line under Args:" and "1 together" in wrong["shapes"]
+    assert main([str(own_file), "krum"]) == 1
+    said = capsys.readouterr().out
+    assert (
+        f"{own_file}: \n" in said and "  declared: my_rule_k has no line" in said and "krum: keeps its contract" in said
+    )
+    mended = own_file.read_text().replace("replace(fedavg(cohort), influence=np.ones(len(cohort)))", "fedavg(cohort)")
+    own_file.write_text(mended.replace("Mine.", "Mine.\n\n    Args:\n        my_rule_k: How many.\n    "))
+    assert failures(str(own_file)) == {}
+
+
+def test_a_step_that_is_none_is_said_with_those_that_are():
+    with pytest.raises(UserError, match=r"'krumm'.*krum"):
+        failures("krumm")
+    with pytest.raises(UserError, match=r"no_rule\.py"):
+        failures("./no_rule.py")
 
 
 def test_what_is_remembered_comes_out_of_a_runs_file_as_it_went_in():
