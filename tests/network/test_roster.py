@@ -113,6 +113,7 @@ REFUSED = {
     "nonsense without end": ({"client": 2}, {"versions": "[" * 100_000}, "has oleander None"),
     "lines of its own": ({"client": 2}, {"problem": "x\nclient 3 is here\x1b[2J" + "y" * 9000}, "x client 3 is here [2Jyyy"),
     "other data": ({"client": 2}, {"shard-sha256": "ab" * 32}, "has other data than the server"),
+    "copies of plug-ins that are nonsense": ({"client": 3}, {"plugins": "[" * 100_000}, "it says it is client 3"),
     "a problem": ({"client": 2}, {"problem": "--dataset folder:x: not a folder"}, "cannot take part: --dataset folder:x"),
 }  # fmt: skip
 
