@@ -13,7 +13,7 @@ from rich.text import Text
 
 from attacks import KNOWS
 from oleander.settings import outside
-from oleander.settings.config import SHARED
+from oleander.settings.config import SHARED, shown_value
 from oleander.settings.declared import (
     FLAGS,
     KNOWLEDGE,
@@ -139,7 +139,7 @@ def range_words(kind: Any) -> str:
 
 
 def _setting(setting: Setting) -> Iterator[Any]:
-    default = {True: "true", False: "false", None: "none", "": "''"}.get(setting.default, setting.default)
+    default = {"None": "none", "": "''"}.get(shown_value(setting.default), shown_value(setting.default))
     yield Text(f"  --{setting.name.replace('_', '-')}  {range_words(setting.type)} (default: {default})")
     yield _indented(setting.help, 6)
 

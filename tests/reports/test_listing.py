@@ -28,6 +28,8 @@ def test_every_plug_in_is_shown_within_80_columns_with_its_settings(name):
 
 
 def test_what_it_is_where_it_is_from_and_what_it_uses():
+    assert "--gamma  a number, > 0 or none (default: none)" in listed("scaling")
+    assert "--scale-statistics  true or false (default: true)" in listed("scaling")
     text = listed("krum")
     assert (
         "rule, --strategy krum" in text and "Blanchard" in text and "--assumed-malicious" in text and "shared" in text
@@ -56,6 +58,8 @@ def test_a_file_of_ones_own_is_shown_and_not_run(tmp_path):
     file.write_text(f"{RULE}open({str(tmp_path / 'ran')!r}, 'w')\n")
     text = listed(str(file))
     assert "my_rule  rule, --strategy" in text and "--my-rule-beta  a number, > 0 (default: 2.0)" in text
+    file.write_text(file.read_text().replace("= 2.0", "= 1.0"))
+    assert "(default: 1.0)" in listed(str(file))  # not true
     assert "sha256" not in text and not (tmp_path / "ran").exists()
     file.write_text("def my_rule(:\n")
     with pytest.raises(UserError, match=r"line 1"):

@@ -2,14 +2,17 @@
 
 import hashlib
 import importlib
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from oleander.experiment.prepare import Sources, prepare
 from oleander.experiment.records import RunFolder, settings_of, taken_up, write_scenario
-from oleander.experiment.study import run_key
+from oleander.experiment.study import Job, changed_plugins, run_key
 from oleander.settings import outside, steps
 from oleander.settings.cli import load_record, load_scenario, parse, parse_command
 from oleander.settings.config import SETTINGS, Experiment
@@ -342,3 +345,29 @@ def test_an_entry_point_is_a_plug_in_and_is_imported_only_to_be_run(installed, t
     (installed / "my_rule.py").write_text(RULE + "# another\n")
     with pytest.raises(UserError, match="not the file that it was"):
         pipeline_of(experiment)
+
+
+def test_the_examples_of_contributing_are_plug_ins(tmp_path):
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    section = text[text.index("## A plug-in of your own") : text.index("## What the network")]
+    for code in re.findall(r"```python\n(.*?)```", section, re.S):
+        (tmp_path / f"{re.search(r'^def (.*?)[(]', code, re.M)[1]}.py").write_text(code)
+    steps_ = f"{tmp_path}/my_trigger.py+{tmp_path}/my_push.py"
+    words = ["--strategy", f"clip+{tmp_path}/my_rule.py", "--my-rule-beta", "3", "--attack", steps_, "--malicious", "1"]
+    experiment = parse([*words, "--my-trigger-side", "3", "--my-push-by", "4"])
+    attack = attack_of(experiment)
+    assert attack.trigger(torch.zeros(1, 3, 8, 8)).sum() == 3 * 9 and len(attack.tampers) == 1
+    assert pipeline_of(experiment).name == "clip+my_rule"
+
+
+def test_a_study_says_that_runs_with_another_file_do_not_count(rule, tmp_path):
+    then = parse(["--strategy", str(rule)])
+    for name in ("a", "b"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        write_scenario(tmp_path / "runs" / name / "config.toml", then)
+    (tmp_path / "runs" / "a" / "summary.json").touch()  # b is not finished
+    job = Job(then, tmp_path / "runs" / "new")
+    assert changed_plugins(tmp_path, [job]) == []
+    rule.write_text(RULE + "# another\n")
+    (told,) = changed_plugins(tmp_path, [Job(parse(["--strategy", str(rule)]), tmp_path / "runs" / "new")])
+    assert "my_rule has another SHA-256" in told and "when 1 finished run" in told and "run anew" in told
