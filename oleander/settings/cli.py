@@ -17,8 +17,8 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from oleander.settings import outside
-from oleander.settings.config import SETTINGS, Experiment, checked, shown_value, validated
-from oleander.settings.declared import FLAGS, PACKAGES, declared, has_unknown_steps, names_in, users_of
+from oleander.settings.config import SETTINGS, SHARED, Experiment, checked, shown_value, validated
+from oleander.settings.declared import FLAGS, PACKAGES, declared, has_outside_steps, is_built_in, names_in, users_of
 from oleander.settings.help import flags_class, settings_in
 from oleander.settings.ranges import Count
 from oleander.settings.registry import attack_steps, model_name, strategy_steps
@@ -286,8 +286,9 @@ def load_record(file: Path) -> Experiment:
     """
     content = _read_toml(file)
     theirs: dict[str, Any] = {}
-    if has_unknown_steps(*(str(content.get(name, "none")) for name in FLAGS.values())):
-        theirs = {n: content.pop(n) for n in content.keys() - SETTINGS.keys() if _is_plain(content[n])}
+    if has_outside_steps(*(str(content.get(name, "none")) for name in FLAGS.values())):
+        others = [name for name in content if name not in SHARED and not is_built_in(name)]
+        theirs = {name: content.pop(name) for name in others if _is_plain(content[name])}
     check_names(content, str(file))
     content.setdefault("scenario", file.stem)
     return Experiment.of(checked(SETTINGS | content, str(file)) | theirs)

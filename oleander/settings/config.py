@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from oleander.settings.declared import FLAGS, declared, has_unknown_steps, in_use, is_built_in
+from oleander.settings.declared import FLAGS, declared, has_outside_steps, has_unknown_steps, in_use, is_built_in
 from oleander.settings.ranges import CohortSize, Count, CountOrZero, NotNegative, Positive, Rate, Schedule, Seed, Share
 from oleander.settings.schedule import rounds_in
 from oleander.system.errors import UserError
@@ -149,8 +149,8 @@ class Experiment:
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
         """An experiment of flat settings, plug-ins' own among them; those that it does not use are left out."""
-        unknown = has_unknown_steps(*(settings.get(flag, getattr(cls, flag)) for flag in FLAGS.values()))
-        own = {n: v for n, v in settings.items() if n in declared() or (unknown and n not in SHARED)}
+        outside = has_outside_steps(*(settings.get(flag, getattr(cls, flag)) for flag in FLAGS.values()))
+        own = {n: v for n, v in settings.items() if n in declared() or (outside and n not in SHARED)}
         return cls(**{name: value for name, value in settings.items() if name not in own}, own=tuple(own.items()))
 
     def settings(self) -> dict[str, Any]:

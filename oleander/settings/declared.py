@@ -231,6 +231,12 @@ def in_use(attack: str, strategy: str, repair: str = "none") -> dict[str, Settin
     return {name: setting for name, setting in declared().items() if name in used}
 
 
+def has_outside_steps(attack: str, strategy: str, repair: str = "none") -> bool:
+    """Whether there are steps that are none of the repository's, known to this process or not."""
+    joined = {"attacks": attack, "strategies": strategy, "repairs": repair}
+    return any(step not in ("none", *built_in(package)) for package, names in joined.items() for step in split(names))
+
+
 def has_unknown_steps(attack: str, strategy: str, repair: str = "none") -> bool:
     """Whether there are steps that this process does not know: files that it has not been told to use, for example."""
     joined = {"attacks": attack, "strategies": strategy, "repairs": repair}
