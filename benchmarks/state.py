@@ -1,8 +1,8 @@
 """What a strategy that remembers costs: bytes of ``state.safetensors`` and seconds of a round, aggregation and writing apart.
 
-ResNet18Light's updates from a generator. FoolsGold has a history of --clients clients, of whom --drawn are in each round. Strategies are
-taken in turn, repeat by repeat, so that what disturbs the machine meets them all; the first round, in which nothing is remembered
-yet, does not count.
+ResNet18Light's updates from a generator. FoolsGold has a history of --clients clients, of whom --drawn are in each round.
+Strategies are taken in turn, repeat by repeat, so that what disturbs the machine meets them all; the first round, in which nothing is
+remembered yet, does not count.
 """
 
 import tempfile
