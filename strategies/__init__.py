@@ -16,7 +16,8 @@ A keyword argument with a default is a setting of its own, declared right there;
     answers   runs a model on images
 
 A step that asks for ``memory`` returns ``tuple[its result, Memory]``. The docstring's first line stands in ``--list``. All sums of
-squares are in float64. A new defence is one new file (CONTRIBUTING.md). ``flower.py`` runs any of them on Flower.
+squares are in float64. A new defence is one new file (CONTRIBUTING.md); ``contract.py`` says whether it keeps to all of this.
+``flower.py`` runs any of them on Flower, ``aggregate`` on plain arrays.
 """
 
 from dataclasses import replace

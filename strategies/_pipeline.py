@@ -127,12 +127,12 @@ class Pipeline:
         try:
             aggregate = self._aggregate(filtered, said)
         except RuleError as error:
-            if len(filtered) == len(cohort):
+            if len(filtered) == len(cohort) or isinstance(error, NobodyLeftError | NotGivenError):
                 raise
             made = (
                 f"{' and '.join(step.name for step in self.filters)} made {len(filtered)} rows of {len(cohort)} clients"
             )
-            raise type(error)(f"{error}; {made}") from None
+            raise RuleError(f"{error}; {made}") from None
         return Passed(filtered, replace(aggregate, influence=_by_client(aggregate, filtered, cohort)), kept)
 
     def _aggregate(self, filtered: Cohort, said: dict[str, Any]) -> Aggregate:

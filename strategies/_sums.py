@@ -37,8 +37,13 @@ def weighted(cohort: Cohort, influence: NDArray[np.float64]) -> Aggregate:
 
 def mixture(cohort: Cohort, shares: NDArray[np.float64]) -> Cohort:
     """The cohort of m rows that hold such shares (m, n) of today's n, weights and statistics alike."""
-    means = [weighted(cohort, row) for row in shares]
-    return cohort.mixed(shares, np.stack([m.delta for m in means]), np.stack([m.statistics for m in means]))
+    made = []
+    for rows in (cohort.deltas, cohort.statistics):
+        means = np.empty((len(shares), rows.shape[1]), np.float32)
+        for mean, row in zip(means, shares, strict=True):
+            mean[:] = _weighted_rows(rows, row)
+        made.append(means)
+    return cohort.mixed(shares, *made)
 
 
 def by_columns(columns: int, work: Callable[[slice], Part], width: int = WIDTH) -> list[Part]:

@@ -12,17 +12,14 @@ from strategies import Server, pipeline_of
 from strategies.fedavg import fedavg
 from strategies.noise import noise
 from tests.cohorts import random_cohort
-from tests.spaces import CIFAR10
 
 COHORT = random_cohort(5, d=20_000)
-CIFAR10.mean = fedavg(COHORT)
+PLAIN = fedavg(COHORT)
 
 
 def added(strategy: str = "noise", seed: int = 0, number: int = 1, **settings) -> np.ndarray:
     pipeline = pipeline_of(Experiment(strategy=strategy).changed(**settings))
-    return (
-        pipeline.run(replace(COHORT, round=number), {}, Server(seed)).aggregate.delta.astype(float) - CIFAR10.mean.delta
-    )
+    return pipeline.run(replace(COHORT, round=number), {}, Server(seed)).aggregate.delta.astype(float) - PLAIN.delta
 
 
 @pytest.mark.parametrize("std", [0.025, 1.0])
@@ -34,7 +31,7 @@ def test_it_is_normal_with_the_deviation_asked_for(std):
 
 def test_golden_values():
     """numpy.random.default_rng(0).standard_normal(3) · 0.5, rounded to float32."""
-    aggregate = replace(CIFAR10.mean, delta=np.ones(3, np.float32))
+    aggregate = replace(PLAIN, delta=np.ones(3, np.float32))
     found = noise(aggregate, COHORT, rng=np.random.default_rng(0), noise_std=0.5).delta
     np.testing.assert_allclose(found, [1.0628651, 0.93394756, 1.3202113], rtol=1e-6)
 
@@ -50,9 +47,9 @@ def test_two_of_it_draw_each_its_own():
 
 
 def test_statistics_and_influence_stay():
-    found = noise(CIFAR10.mean, COHORT, rng=np.random.default_rng(0))
-    np.testing.assert_array_equal(found.statistics, CIFAR10.mean.statistics)
-    np.testing.assert_array_equal(found.influence, CIFAR10.mean.influence)
+    found = noise(PLAIN, COHORT, rng=np.random.default_rng(0))
+    np.testing.assert_array_equal(found.statistics, PLAIN.statistics)
+    np.testing.assert_array_equal(found.influence, PLAIN.influence)
     assert not added(noise_std=0).any()
 
 

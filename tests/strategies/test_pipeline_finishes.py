@@ -13,10 +13,9 @@ from strategies.fedavg import fedavg
 from strategies.rlr import rlr
 from strategies.server_lr import server_lr
 from tests.cohorts import random_cohort
-from tests.spaces import CIFAR10
 
 COHORT = random_cohort(5, d=8)
-CIFAR10.mean = fedavg(COHORT)
+PLAIN = fedavg(COHORT)
 
 
 def finished(strategy: str, number: int = 1, **settings) -> Aggregate:
@@ -34,24 +33,24 @@ def test_where_no_rule_is_named_fedavg_stands_before_the_finishes():
     assert pipeline_of(Experiment(strategy="noise")).name == "fedavg+noise"
     assert pipeline_of(Experiment(strategy="clip+server_lr+noise")).name == "clip+fedavg+server_lr+noise"
     np.testing.assert_array_equal(
-        finished("server_lr", server_lr=0.5).delta, server_lr(CIFAR10.mean, COHORT, server_lr=0.5).delta
+        finished("server_lr", server_lr=0.5).delta, server_lr(PLAIN, COHORT, server_lr=0.5).delta
     )
 
 
 def test_they_work_in_order():
     one, two = finished("server_lr+noise", server_lr=0.5), finished("noise+server_lr", server_lr=0.5)
-    drawn = one.delta.astype(float) - CIFAR10.mean.delta * 0.5
-    np.testing.assert_allclose(two.delta, (CIFAR10.mean.delta + drawn) * 0.5, rtol=1e-4, atol=1e-6)
+    drawn = one.delta.astype(float) - PLAIN.delta * 0.5
+    np.testing.assert_allclose(two.delta, (PLAIN.delta + drawn) * 0.5, rtol=1e-4, atol=1e-6)
 
 
 def test_two_of_a_kind_work_twice_and_draw_and_remember_each_for_itself():
-    np.testing.assert_allclose(finished("server_lr+server_lr", server_lr=0.5).delta, CIFAR10.mean.delta / 4, rtol=1e-6)
+    np.testing.assert_allclose(finished("server_lr+server_lr", server_lr=0.5).delta, PLAIN.delta / 4, rtol=1e-6)
     steps = Step("counting", counting, ("memory",)), Step("counting-2", counting, ("memory",))
     pipeline, memory = Pipeline("x", (), Step("fedavg", fedavg), steps), {}
     for number in (1, 2, 3):
         found = pipeline.run(COHORT, memory, Server(0))
         memory = found.memory
-        np.testing.assert_allclose(found.aggregate.delta, CIFAR10.mean.delta + 2 * number, rtol=1e-5)
+        np.testing.assert_allclose(found.aggregate.delta, PLAIN.delta + 2 * number, rtol=1e-5)
     assert {name: int(kept["count"]) for name, kept in memory.items()} == {"counting": 3, "counting-2": 3}
     named = pipeline_of(Experiment(strategy="noise+noise")).finishes
     assert [step.name for step in named] == ["noise", "noise-2"]
@@ -59,7 +58,7 @@ def test_two_of_a_kind_work_twice_and_draw_and_remember_each_for_itself():
 
 def test_a_finish_sees_the_cohort_as_the_rule_saw_it():
     """RLR's signs are those of the clipped updates, which are the updates' own: the same comes out."""
-    np.testing.assert_array_equal(finished("clip+rlr", clip_norm=1e6).delta, rlr(CIFAR10.mean, COHORT).delta)
+    np.testing.assert_array_equal(finished("clip+rlr", clip_norm=1e6).delta, rlr(PLAIN, COHORT).delta)
     with pytest.raises(UserError, match="theta = 4 and n = 3"):
         finished("bucketing+rlr")
 
