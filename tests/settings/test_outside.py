@@ -161,7 +161,7 @@ BAD = {
     "another type": (spoilt("-> Aggregate", "-> int"), ["Cohort → int", "rule (Cohort → Aggregate)"]),
     "two cohorts": (spoilt("cohort: Cohort,", "cohort: Cohort, other: Cohort,"), ["Cohort, Cohort → Aggregate", "known"]),
     "unknown keyword": (spoilt("assumed_malicious: int", "assumed_malicius: int"), ["assumed_malicius", "mean assumed_malicious?"]),
-    "nobody can know": (spoilt("assumed_malicious: int", "true_attackers: int"), ["true_attackers", "memory, rng, layout, root, answers"]),
+    "nobody can know": (spoilt("assumed_malicious: int", "true_attackers: int"), ["true_attackers", "memory, rng, layout, root"]),
     "memory without returning it": (spoilt("assumed_malicious: int", "memory: dict"), ["memory returns tuple"]),
     "no type of a setting": (spoilt("my_rule_beta: Positive", "my_rule_beta: float"), ["my_rule_beta", "Positive", "Rate"]),
     "a default out of its range": (spoilt("= 2.0", "= -2.0"), ["my_rule_beta", "-2.0", "greater than 0"]),
