@@ -16,9 +16,9 @@ def pixels(count: int = 4, seed: int = 0) -> torch.Tensor:
     return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
 
 
-def update(seed: int = 0, weights: int = 30) -> Update:
+def update(seed: int = 0) -> Update:
     rng = np.random.default_rng(seed)
-    return Update(1, rng.normal(size=weights).astype(np.float32), rng.normal(size=5).astype(np.float32), 64)
+    return Update(1, rng.normal(size=30).astype(np.float32), rng.normal(size=5).astype(np.float32), 64)
 
 
 def shard(client: int = 0, m: int = 20) -> Shard:
