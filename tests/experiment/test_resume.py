@@ -140,9 +140,21 @@ def test_a_study_is_not_resumed_but_run_again(tmp_path):
         settings_of(tmp_path)
 
 
-def test_a_run_killed_in_round_3_and_resumed_ends_as_one_left_alone(image_folder, tmp_path):
-    """SIGKILL, in the middle of the third of four rounds."""
-    flags = [*TINY, "--rounds", 4, "--samples-per-client", 10, "--dataset", f"folder:{image_folder}", "--out"]
+@pytest.mark.parametrize("strategy", ["fedavg", pytest.param("foolsgold+fedadam", marks=pytest.mark.network)])
+def test_a_run_killed_in_round_3_and_resumed_ends_as_one_left_alone(strategy, image_folder, tmp_path):
+    """SIGKILL, in the middle of the third of four rounds, whether its strategy remembers or not."""
+    flags = [
+        *TINY,
+        "--strategy",
+        strategy,
+        "--rounds",
+        4,
+        "--samples-per-client",
+        10,
+        "--dataset",
+        f"folder:{image_folder}",
+        "--out",
+    ]
     run(*flags, tmp_path / "whole")
     killed = tmp_path / "killed"
     process = subprocess.Popen(
