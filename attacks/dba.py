@@ -23,12 +23,14 @@ def dba(attack: Attack, *, malicious: int, patch_size: int, image: ImageSpace) -
         image: what the dataset's images are.
 
     Raises:
-        UserError: more parts than the trigger has columns, or a trigger that is not a picture.
+        UserError: more parts than the trigger has columns, or a trigger that is not a picture or does not stay as it is.
     """
     if attack.trigger is None:
         attack = patch(attack, patch_size=patch_size, image=image)
     if not isinstance(attack.trigger, Overlay):
         raise UserError("--attack: dba splits triggers that are a picture (patch, blend), not the one before it")
+    if attack.shaped:
+        raise UserError("--attack: dba splits a trigger that stays as it is, and the one before it adapts")
     columns = attack.trigger.columns()
     if malicious > len(columns):
         raise UserError(

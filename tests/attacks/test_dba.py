@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from attacks._overlay import Overlay
+from attacks.dba import dba
+from oleander.system.errors import UserError
 from tests.attacks.made_up import SETTINGS, red_columns
-from tests.spaces import attack_of
+from tests.spaces import CIFAR10, attack_of
 
 
 @pytest.mark.parametrize(
@@ -38,3 +41,10 @@ def test_a_blends_parts_go_from_left_to_right_too():
     grey = torch.full((1, 3, 32, 32), 0.123)
     columns = [torch.nonzero((attack.part(j)(grey) != grey)[0].any(0).any(0)).flatten().tolist() for j in range(3)]
     assert columns == [list(range(11)), list(range(11, 22)), list(range(22, 32))]
+
+
+def test_a_trigger_that_adapts_is_not_split():
+    before = attack_of(SETTINGS.changed(attack="patch"))
+    adapting = replace(before, memory={"kept": np.zeros(1)}, shaped=lambda memory: before.trigger)
+    with pytest.raises(UserError, match="--attack: dba splits a trigger that stays as it is"):
+        dba(adapting, malicious=2, patch_size=6, image=CIFAR10)
