@@ -66,7 +66,9 @@ class StreamingGrid(Grid):
         try:
             for message in gone:
                 yield Message(Error(code=0, reason="Node Unavailable"), reply_to=message)
-            while waiting and time.monotonic() < deadline:
+            late = False
+            while waiting and not late:
+                late = time.monotonic() >= deadline  # a last look: what had come while others were read counts
                 replies = list(self._grid.pull_messages(waiting.keys()))
                 for reply in replies:
                     message = waiting.pop(answered(reply), None)
@@ -78,7 +80,7 @@ class StreamingGrid(Grid):
                     else:  # whatever it says of itself, it is the reply of the node that was asked
                         reply.metadata.__dict__["_src_node_id"] = message.metadata.dst_node_id
                         yield reply
-                if waiting and not replies:
+                if waiting and not replies and not late:
                     time.sleep(PULL_SECONDS)
         finally:
             if waiting and hasattr(self._grid, "forget"):

@@ -1,6 +1,7 @@
 """Who is let in: nodes that say the wrong thing, come twice, go, or never say anything."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -264,12 +265,9 @@ def test_fewer_are_enough_if_so_said_but_those_who_just_came_are_waited_for_a_mo
 
 
 def test_the_shard_is_the_servers_to_the_last_pixel(setup, image_folder):
-    other = SimpleNamespace(
-        **{name: getattr(setup.dataset, name) for name in ("classes", "train_labels", "test_images", "test_labels")}
-    )
-    other.train_images = np.array(setup.dataset.train_images)
-    other.train_images[:, 0, 0, 0] ^= 1
-    other.fingerprint = "other"
+    images = np.array(setup.dataset.train_images)
+    images[:, 0, 0, 0] ^= 1
+    other = replace(setup.dataset, train_images=images, fingerprint="other")
     nodes = Nodes(SimpleNamespace(dataset=other))
     nodes.join(100, 0)
     roster, _said = roster_of(setup)

@@ -108,3 +108,11 @@ def test_the_numbers_that_a_node_may_have_are_named(clients, nodes, last):
     network.client_of[next(iter(network.client_of))] = 9
     with pytest.raises(RunError, match=rf"says it is client 9; clients are 0 to {last}$"):
         run(network, clients=clients, clients_per_round=3, nodes=nodes)
+
+
+def test_what_has_come_when_the_time_is_up_is_still_taken():
+    """A server that was long over one reply, or a machine that was, does not lose the others."""
+    network = Network(3)
+    messages = [Message(RecordDict(), message_type="query", dst_node_id=node) for node in network.client_of]
+    grid = StreamingGrid(network, restarts=False)
+    assert len(list(grid.send_and_receive(messages, timeout=0.0))) == 3
