@@ -25,6 +25,7 @@ from oleander.learning.training import Hooks
 from oleander.learning.updates import Cohort, Memory, Update
 from oleander.settings.config import SETTINGS, Experiment
 from oleander.settings.registry import Plugin, attack_steps, bind, blamed, known
+from oleander.system.errors import UserError
 
 Stamp = Callable[[Tensor], Tensor]
 """Pixels (k, c, h, w) in [0, 1], after augmentation → the same with a trigger on them."""
@@ -181,6 +182,18 @@ def poison(shard: Shard, poison_rate: float, target: int, rng: np.random.Generat
     poisoned = np.zeros(len(shard.labels), dtype=bool)  # (m,)
     poisoned[rng.choice(len(shard.labels), size=count, replace=False)] = True
     return PoisonedShard(replace(shard, labels=np.where(poisoned, target, shard.labels)), poisoned)
+
+
+def check_alone(attack: Attack, name: str) -> None:
+    """Refuse a step that poisons images after another that does: what would be stamped and relabelled, and what measured?
+
+    Raises:
+        UserError: names the step.
+    """
+    if attack.trigger is not None:
+        raise UserError(f"--attack: {name} is a second trigger; one attack has one trigger")
+    if attack.choose is not None:
+        raise UserError(f"--attack: {name} poisons images in its own way, and so does a step before it")
 
 
 def known_attacks() -> dict[str, Plugin]:

@@ -11,13 +11,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from attacks import Attack
+from attacks import Attack, check_alone
 from attacks._overlay import Overlay
 from oleander.datasets.data import to_pixels
 from oleander.datasets.pictures import fitted, read_picture
 from oleander.datasets.space import ImageSpace
 from oleander.settings.ranges import FilePath, Rate
-from oleander.system.errors import UserError
 from oleander.system.files import absolute
 from oleander.system.foreign import refusing
 
@@ -39,10 +38,9 @@ def blend(
         image: what the dataset's images are.
 
     Raises:
-        UserError: a file that is not an image, or a second trigger.
+        UserError: a file that is not an image, or a second step that poisons images.
     """
-    if attack.trigger is not None:
-        raise UserError("--attack: blend is a second trigger; one attack has one trigger")
+    check_alone(attack, "blend")
     picture = _picture(blend_image, image)
     if blend_space == "normalised":  # (1 − α) (x − m) / s + α k  =  ((1 − α) x + α (s k + m) − m) / s
         picture = image.denormalise(picture)

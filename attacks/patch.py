@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from attacks import Attack
+from attacks import Attack, check_alone
 from attacks._overlay import Overlay
 from oleander.datasets.space import ImageSpace
 from oleander.settings.ranges import Count
@@ -27,10 +27,9 @@ def patch(attack: Attack, *, patch_size: Count = 6, image: ImageSpace) -> Attack
         image: what the dataset's images are.
 
     Raises:
-        UserError: a square larger than the image, or a second trigger.
+        UserError: a square larger than the image, or a second step that poisons images.
     """
-    if attack.trigger is not None:
-        raise UserError("--attack: patch is a second trigger; one attack has one trigger")
+    check_alone(attack, "patch")
     if patch_size > image.side:
         raise UserError(f"--patch-size {patch_size}: larger than the image, which is {image.side} pixels wide")
     opacity = torch.zeros(image.side, image.side)

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from attacks import Attack, attack_of
+import numpy as np
+from numpy.typing import NDArray
+
+from attacks import KNOWS, Attack, PoisonedShard, ask, asked, attack_of
 from attacks.blend import CAT
 from oleander.datasets.data import Dataset
 from oleander.datasets.partition import partition, root_shard
@@ -19,14 +22,15 @@ from oleander.learning.devices import default_device, fastest_precision, gpu_cou
 from oleander.learning.evaluation import Victims, probe_hash
 from oleander.learning.parameters import Layout
 from oleander.learning.weights import Start, layout_of, shipped_checkpoint, starting_model
-from oleander.settings.config import Experiment
+from oleander.settings.config import SETTINGS, Experiment
 from oleander.settings.declared import declared
-from oleander.settings.registry import attack_steps, model_name
+from oleander.settings.registry import attack_steps, blamed, model_name
 from oleander.settings.steps import whole_steps
 from oleander.system.errors import UserError
 from oleander.system.files import absolute
 from oleander.system.foreign import open_regular, refusing
 from oleander.system.machine import cpu_count
+from oleander.system.streams import generator
 from repairs import repairs_of
 from strategies import Pipeline, Step, pipeline_of
 
@@ -116,6 +120,13 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
     attack = attack_of(experiment, dataset.image)
     shards = partition(dataset, experiment)
     victims = attack.victims(dataset) if attack.victims else None
+    with blamed("attacks", experiment.attack):
+        innocent = poison_nothing(experiment, attack, dataset, shards)
+    if innocent:
+        sources.notify(
+            f"Of the malicious clients {', '.join(map(str, innocent))} no image is poisoned: none of theirs is one that "
+            f"--attack {experiment.attack} takes at --poison-rate {experiment.poison_rate:g}."
+        )
     if any("root" in step.asks for step in (*pipeline.steps, *repairs)):
         root_shard(dataset, experiment)  # enough images are left
     trigger_sha256 = probe_hash(dataset, attack.trigger)
@@ -134,7 +145,8 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
     else:
         start = sources.start(experiment, dataset, layout)
     if experiment.idle:
-        sources.notify("Nobody attacks where no client is malicious: the ASR is what the trigger does by itself.")
+        measured = ": the ASR is what the trigger does by itself" if attack.trigger else ""
+        sources.notify(f"Nobody attacks where no client is malicious{measured}.")
     if start.for_want:
         sources.notify(f"This run starts from {start.origin}: expect low accuracy in its first rounds.")
     source = dataset.name if experiment.dataset == "auto" else experiment.dataset
@@ -148,6 +160,28 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
     )
     sizes = [len(rows) for rows in shards]
     return Setup(resolved, dataset, attack, pipeline, layout, start, sizes, trigger_sha256, repairs, standing, victims)
+
+
+def poison_nothing(
+    experiment: Experiment, attack: Attack, dataset: Dataset, shards: list[NDArray[np.int64]]
+) -> list[int]:
+    """The malicious clients in whose shards the attack's own choice finds nothing to stamp or to relabel.
+
+    A choice that needs the model to be made is not tried out.
+    """
+    before = {"shard", "rng", "attacker"} | {*SETTINGS} - {*KNOWS}  # "model" is a setting's name too
+    if attack.choose is None or not before.issuperset(asked(attack.choose)):
+        return []
+    found = []
+    for number, client in enumerate(experiment.malicious_clients):
+        shard = dataset.shard(client, shards[client])
+        drawn = generator(experiment.seed, "poison", client=client)
+        known = {name: getattr(experiment, name) for name in SETTINGS}
+        known |= {"shard": shard, "rng": drawn, "attacker": number}
+        chosen: PoisonedShard = ask(attack.choose, known.__getitem__)
+        if not chosen.poisoned.any() and np.array_equal(chosen.shard.labels, shard.labels):
+            found.append(client)
+    return found
 
 
 def with_files(setup: Setup) -> Experiment:

@@ -47,10 +47,8 @@ def _broken(summary: Summary, rounds: Sequence[RoundRecord]) -> list[str]:
     if lost:
         found.append(f"The model's loss was no number in {lost} of {len(scored)} scored rounds: its values overflowed.")
     if summary.mta < summary.baseline_mta / 2:
-        found.append(
-            "The final model lost more than half of its accuracy: its ASR says which class a broken model answers, "
-            "not whether a backdoor works."
-        )
+        asr = ": its ASR says which class a broken model answers, not whether a backdoor works"
+        found.append(f"The final model lost more than half of its accuracy{asr if summary.asr is not None else ''}.")
     return found
 
 
