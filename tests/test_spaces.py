@@ -17,12 +17,13 @@ from oleander.datasets.sources import CIFAR10, TOY, _folder
 from oleander.datasets.space import ImageSpace
 from oleander.experiment.federation import federate
 from oleander.experiment.prepare import Sources, prepare
-from oleander.experiment.records import RunFolder, read_rounds
+from oleander.experiment.records import RunFolder, read_rounds, read_summary
 from oleander.experiment.samples import write_samples
 from oleander.experiment.study import run_key
 from oleander.learning import weights
 from oleander.learning.training import augmented
 from oleander.reports.plots import draw_figures, read_samples
+from oleander.reports.webpage import write_run_page
 from oleander.settings.config import Experiment
 from oleander.settings.declared import forget
 from oleander.settings.registry import find
@@ -90,7 +91,7 @@ def prepared(image, image_folder, **settings):
 
 
 @SPACES
-@pytest.mark.parametrize("attack", ["dba", "blend+scaling"])
+@pytest.mark.parametrize("attack", ["dba", "blend+scaling", "sig", "neurotoxin+a3fl"])
 def test_a_run_goes_from_poisoning_to_the_gallery(image, attack, tiny, image_folder, tmp_path, task):
     setup = prepared(image, image_folder, model=tiny, attack=attack)
     folder = RunFolder(tmp_path / "run")
@@ -103,6 +104,37 @@ def test_a_run_goes_from_poisoning_to_the_gallery(image, attack, tiny, image_fol
     folder.write_summary(summary)
     draw_figures(folder.path, summary)
     assert (folder.path / "figures" / "samples.svg").stat().st_size > 1000
+    folder.release()
+
+
+@SPACES
+def test_samples_show_an_optimised_trigger_as_it_is_at_the_end(image, tiny, image_folder, tmp_path, task):
+    """It was grey before the first round; the trigger that the scores of the last round are of is the attackers' last memory."""
+    flags = {"model": tiny, "attack": "a3fl", "a3fl_size": 6, "a3fl_steps": 3, "a3fl_lr": 0.1, "batch_size": 4}
+    setup = prepared(image, image_folder, **flags)
+    grey = setup.attack.trigger(torch.zeros(1, *image.shape))
+    folder = RunFolder(tmp_path / "run")
+    federate(Here(3), setup, folder, Listener())
+    samples = read_samples(folder.path)
+    changed = (samples["whole"] != samples["clean"]).any(axis=(0, 1))
+    square = samples["whole"][0, :, 2:8, 2:8]
+    assert not changed[8:].any() and not changed[:, 8:].any() and not changed[:2].any()
+    assert (np.abs(square.astype(int) - 128) > 3).any() and float(grey.max()) == 0.5
+    assert (samples["parts"] == samples["whole"]).all()
+    folder.release()
+
+
+@SPACES
+def test_a_run_without_an_asr_has_pages_and_figures_all_the_same(image, tiny, image_folder, tmp_path, task):
+    setup = prepared(image, image_folder, model=tiny, attack="label_flip")
+    folder = RunFolder(tmp_path / "run")
+    summary = federate(Here(3), setup, folder, Listener())
+    assert [record.asr for record in read_rounds(folder.path)] == [None] * 3 and summary.asr is None
+    folder.write_summary(summary)
+    assert read_summary(folder.path).baseline_asr is None and "whole" not in read_samples(folder.path)
+    draw_figures(folder.path, summary)
+    page = re.sub(r"<svg.*?</svg>", "", write_run_page(folder.path, summary).read_text(), flags=re.S)
+    assert re.search(r"ASR.{0,200}–", page, re.S) and not re.search(r">\s*(None|nan)\b", page)
     folder.release()
 
 

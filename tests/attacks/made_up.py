@@ -8,7 +8,7 @@ from oleander.learning.updates import Update
 from oleander.settings.config import Experiment
 from tests.spaces import CIFAR10
 
-SETTINGS = Experiment(malicious=3, clients_per_round=6)
+SETTINGS = Experiment(malicious=3, clients_per_round=6, precision="fp32")
 RED = torch.tensor([1.0, 0.0, 0.0])
 
 

@@ -140,13 +140,22 @@ def test_a_study_is_not_resumed_but_run_again(tmp_path):
         settings_of(tmp_path)
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", pytest.param("foolsgold+fedadam", marks=pytest.mark.network)])
-def test_a_run_killed_in_round_3_and_resumed_ends_as_one_left_alone(strategy, image_folder, tmp_path):
-    """SIGKILL, in the middle of the third of four rounds, whether its strategy remembers or not."""
+@pytest.mark.parametrize(
+    ("strategy", "attack"),
+    [
+        ("fedavg", ["dba"]),
+        pytest.param("foolsgold+fedadam", ["dba"], marks=pytest.mark.network),
+        pytest.param("fedavg", ["neurotoxin+a3fl", "--a3fl-steps", 3], marks=pytest.mark.network),
+    ],
+)
+def test_a_run_killed_in_round_3_and_resumed_ends_as_one_left_alone(strategy, attack, image_folder, tmp_path):
+    """SIGKILL, in the middle of the third of four rounds, whether its strategy or its attackers remember or not."""
     flags = [
         *TINY,
         "--strategy",
         strategy,
+        "--attack",
+        *attack,
         "--rounds",
         4,
         "--samples-per-client",

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from oleander.experiment.records import read_rounds, read_summary
+from oleander.reports.plots import read_samples
 from tests.network.places import THREE, Place
 from tests.programs import assert_nothing_left_of, run
 
@@ -73,6 +74,22 @@ def test_attacks_that_train_otherwise_remember_and_agree_come_to_it_too(place, f
     last = read_rounds(place.out)[-1]
     attackers = [norm for norm, bad in zip(last.norms_before, last.malicious, strict=True) if bad]
     assert len(attackers) == 2 and attackers[0] == attackers[1] and attackers[0] < 1
+
+
+def test_a_trigger_that_is_optimised_from_round_to_round_comes_to_it_too(tmp_path, image_folder):
+    """Six clients on a network, two of them attackers who remember a trigger and the model of the round before."""
+    attack = ["--attack", "neurotoxin+a3fl", "--a3fl-steps", 4, "--a3fl-renew", 2]
+    flags = [*THREE, "--dataset", f"folder:{image_folder}", "--clients", 6, "--clients-per-round", 5, *attack]
+    run(*flags, "--out", tmp_path / "simulated")
+    with Place(tmp_path) as place:
+        place.server(*flags, "--out", place.out)
+        for i in range(6):
+            place.client(i)
+        assert finished(place, clients=6) == read_summary(tmp_path / "simulated").model_sha256
+        here, there = (read_samples(folder) for folder in (place.out, tmp_path / "simulated"))
+        assert (here["whole"] == there["whole"]).all() and (here["whole"] != here["clean"]).any()
+        assert [r.asr for r in read_rounds(place.out)] == [r.asr for r in read_rounds(tmp_path / "simulated")]
+    assert_nothing_left_of(tmp_path)
 
 
 def test_with_keys_and_tls_too(place, flags, simulated, keys):
