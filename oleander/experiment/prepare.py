@@ -124,8 +124,8 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
         innocent = poison_nothing(experiment, attack, dataset, shards)
     if innocent:
         sources.notify(
-            f"Of the malicious clients {', '.join(map(str, innocent))} no image is poisoned: none of theirs is one that "
-            f"--attack {experiment.attack} takes at --poison-rate {experiment.poison_rate:g}."
+            f"Malicious clients that poison no image, since none of theirs is one that --attack {experiment.attack} takes at "
+            f"--poison-rate {experiment.poison_rate:g}: {', '.join(map(str, innocent))}"
         )
     if any("root" in step.asks for step in (*pipeline.steps, *repairs)):
         root_shard(dataset, experiment)  # enough images are left

@@ -58,23 +58,21 @@ def _scores(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     """MTA and ASR of each setting side by side: mean, interval, single runs, published value."""
     figure, axes = plt.subplots(figsize=(max(5.4, 1.5 * len(cells) + 1.6), 4.4), layout="constrained")
     x = np.arange(len(cells), dtype=float)
-    for of, by, colour, mark, offset in (
-        (Runs.mta, "mta", ACCURACY, "o", -APART),
-        (Runs.asr, "asr", SUCCESS, "s", APART),
+    handles = []
+    for of, by, name, colour, mark, offset in (
+        (Runs.mta, "mta", MTA, ACCURACY, "o", -APART),
+        (Runs.asr, "asr", ASR, SUCCESS, "s", APART),
     ):
         means = [of(cell) for cell in cells]
         if all(mean is None for mean in means):
             continue
+        handles.append(Line2D([], [], color=colour, marker=mark, lw=0, label=name))
         singles = [[getattr(summary, by) for summary in cell.summaries] for cell in cells]
         _draw(axes, x + offset, means, singles, colour, mark, joined=chart.ordered)
         said = [getattr(cell.published, by) for cell in cells]
         _draw_published(axes, x + offset, said, colour)
     _frame(axes, chart, cells, x)
     axes.set_ylabel("share of the test images")
-    handles = [
-        Line2D([], [], color=ACCURACY, marker="o", lw=0, label=MTA),
-        Line2D([], [], color=SUCCESS, marker="s", lw=0, label=ASR),
-    ]
     figure.legend(handles=[*handles, *_small_print(cells)], loc="outside lower center", ncol=2, fontsize=8.5)
     return figure
 

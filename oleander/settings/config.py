@@ -79,7 +79,8 @@ class Experiment:
     attackers: Literal["fixed", "random"] = "fixed"
     """Which clients are malicious, in the whole run: the clients 0 … µ-1, or µ clients that the seed draws."""
     poison_rate: Rate = 0.5
-    """Share (0 to 1) of a malicious client's shard that is stamped and relabelled to the target."""
+    """Share (0 to 1) of a malicious client's shard that is stamped and relabelled to the target; with label_flip and sig: of those of
+    its images that they take."""
     target: CountOrZero = 0
     """Class that the backdoor leads to (0 is airplane in CIFAR-10 and toy)."""
     attack_rounds: Schedule | None = None

@@ -189,15 +189,16 @@ def test_clients_that_poison_nothing_are_named(image_folder):
         setup, told = prepared(image_folder, label_flip_source=source, target=(source + 1) % 3, **by_label)
         has = [source in setup.dataset.train_labels[rows] for rows in shards_of(setup)]
         without = [str(client) for client in (0, 1) if not has[client]]
-        said = [text for text in told if "no image is poisoned" in text]
+        said = [text for text in told if "poison no image" in text]
         assert bool(said) == bool(without)
         if without:
-            assert (
-                f"Of the malicious clients {', '.join(without)} no image" in said[0] and "--poison-rate 0.5" in said[0]
-            )
+            assert said[0].endswith(f"--poison-rate 0.5: {', '.join(without)}")
     for source in (None, 1):
-        assert not [text for text in prepared(image_folder, label_flip_source=source)[1] if "no image" in text]
-    assert any("0, 1 no image" in text for text in prepared(image_folder, label_flip_source=1, poison_rate=0.0)[1])
+        assert not [text for text in prepared(image_folder, label_flip_source=source)[1] if "poison no image" in text]
+    assert any(
+        text.endswith("--poison-rate 0: 0, 1")
+        for text in prepared(image_folder, label_flip_source=1, poison_rate=0.0)[1]
+    )
 
 
 def shards_of(setup):

@@ -44,6 +44,20 @@ def test_norms_of_the_last_round_are_drawn_by_setting(tmp_path):
     assert "clip $_$" in (tmp_path / "figures" / "a_norms.svg").read_text()
 
 
+@pytest.mark.parametrize(("asr", "names"), [(0.4, [charts.MTA, charts.ASR]), (None, [charts.MTA])])
+def test_the_legend_names_an_asr_where_there_is_one(asr, names, tmp_path, monkeypatch):
+    figures = {}
+    monkeypatch.setattr(charts, "save", lambda figure, path: figures.setdefault(path.name, figure) and path)
+    cell = runs_of("a", [folder_of(tmp_path / "run", [START, ROUND])])
+    cell = replace(cell, summaries=tuple(replace(summary, asr=asr, baseline_asr=asr) for summary in cell.summaries))
+    for lined in (cell, replace(cell, series="s")):
+        chart = Chart("a", "A title", "x", lined.series, ordered=False, norms=False, rounds=True, cells=(lined, lined))
+        charts.draw_charts(tmp_path, StudyResult("s", "d", "c", 1, (chart,)))
+        if not lined.series:
+            shown = [text.get_text() for text in figures.pop("a").legends[0].get_texts()]
+            assert [text for text in shown if text in (charts.MTA, charts.ASR)] == names
+
+
 def test_scores_by_round_are_means_over_the_seeds(tmp_path, monkeypatch):
     """Five settings, the last of which has its attackers leave and leaves a round unscored."""
     figures = {}
