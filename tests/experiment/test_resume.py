@@ -26,6 +26,7 @@ START = RoundRecord(0, 0.75, 0.05, 1.0, [], [], [], [], [], [], [], 0, 0, {"eval
 OUTCOME = RoundOutcome(
     1, [0, 2], {1: "it raised"}, [0.1, 0.2], [1.0, 2.0], [1.0, 1.5], [0.5, 0.5], 3, 64, {"train": 1.0}
 )
+LONG = (pytest.mark.network, pytest.mark.timeout(600))  # five programs one after the other
 ABOUT = {"start": "a fresh model", "dataset_sha256": "ab" * 32, "trigger_sha256": "cd" * 32}
 
 
@@ -144,8 +145,8 @@ def test_a_study_is_not_resumed_but_run_again(tmp_path):
     ("strategy", "attack"),
     [
         ("fedavg", ["dba"]),
-        pytest.param("foolsgold+fedadam", ["dba"], marks=pytest.mark.network),
-        pytest.param("fedavg", ["neurotoxin+a3fl", "--a3fl-steps", 3], marks=pytest.mark.network),
+        pytest.param("foolsgold+fedadam", ["dba"], marks=LONG),
+        pytest.param("fedavg", ["neurotoxin+a3fl", "--a3fl-steps", 3], marks=LONG),
     ],
 )
 def test_a_run_killed_in_round_3_and_resumed_ends_as_one_left_alone(strategy, attack, image_folder, tmp_path):
