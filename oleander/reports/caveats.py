@@ -8,6 +8,7 @@ from typing import Any
 from oleander.experiment.records import RoundRecord, Summary
 from oleander.settings.config import Experiment
 from oleander.settings.declared import in_use
+from oleander.settings.steps import short, split
 from strategies import known_strategies
 
 
@@ -54,7 +55,7 @@ def _broken(summary: Summary, rounds: Sequence[RoundRecord]) -> list[str]:
 
 def _assumptions(experiment: Experiment, summary: Summary, rounds: Sequence[RoundRecord]) -> list[str]:
     """Where the rule's f was too small."""
-    names = summary.strategy.split("+")
+    names = [*map(short, split(summary.strategy))]
     known = known_strategies()
     with_f = [n for n in names if n in known and "assumed_malicious" in inspect.signature(known[n].function).parameters]
     most = max((sum(record.malicious) for record in rounds), default=0)
@@ -76,7 +77,7 @@ def _assumptions(experiment: Experiment, summary: Summary, rounds: Sequence[Roun
 
 
 def _scaling(experiment: Experiment) -> list[str]:
-    if "scaling" not in experiment.attack.split("+") or experiment.gamma is None or not experiment.malicious:
+    if "scaling" not in split(experiment.attack) or experiment.gamma is None or not experiment.malicious:
         return []
     usual = experiment.clients_per_round / experiment.malicious
     if experiment.gamma == usual:

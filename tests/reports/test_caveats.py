@@ -1,0 +1,46 @@
+"""What is said of a run whose steps are files of the user's, in folders of any name."""
+
+from dataclasses import replace
+
+import pytest
+
+from oleander.reports.caveats import warnings_of
+from oleander.settings import outside
+from oleander.settings.config import Experiment
+from tests.experiment.test_records import ROUND, SUMMARY
+from tests.settings.test_outside import ATTACK, RULE
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    yield
+    outside.forget()
+
+
+def said(experiment, strategy="fedavg", round_=ROUND):
+    return " ".join(warnings_of(experiment, replace(SUMMARY, strategy=strategy), [round_], {}))
+
+
+def test_a_folder_named_as_an_attack_is_no_step_of_it(tmp_path):
+    folder = tmp_path / "a+scaling+b"
+    folder.mkdir()
+    (folder / "my_attack.py").write_text(
+        ATTACK.replace("attack: Attack, *,", "attack: Attack, *, gamma: float | None,")
+    )
+    outside.use("attacks", str(folder / "my_attack.py"))
+    settings = {"malicious": 1, "own": (("gamma", 2.0),)}
+    assert "the scaled updates do not add up" in said(Experiment(attack="scaling", **settings))
+    mine = Experiment(attack=str(folder / "my_attack.py"), **settings)
+    assert mine.gamma == 2.0 and "scaled updates" not in said(mine)
+
+
+def test_a_rule_of_ones_own_that_assumed_too_little_is_named_however_its_folder_is(tmp_path):
+    folder = tmp_path / "c++.d"
+    folder.mkdir()
+    file = folder / "my_rule.py"
+    file.write_text(RULE)
+    outside.use("strategies", str(file))
+    attacked = replace(ROUND, malicious=[True] * 2 + [False] * (len(ROUND.client_ids) - 2))
+    for strategy in ("my_rule", f"clip+{file}"):
+        text = said(Experiment(strategy=str(file), malicious=2, assumed_malicious=1), strategy, attacked)
+        assert "my_rule assumed f = 1, but up to 2 attackers" in text
