@@ -18,15 +18,16 @@ from clients.benign import BenignClient
 from clients.farewell import take_leave
 from clients.introduction import NodeConfig, at_home, introduce
 from clients.malicious import MaliciousClient
-from clients.plugins import with_own_copies
+from clients.plugins import ATTACKING, HONEST, with_own_copies
 from oleander.datasets.data import Dataset, open_dataset
 from oleander.datasets.partition import shard_of
 from oleander.datasets.sources import load_dataset
 from oleander.datasets.space import ImageSpace
 from oleander.learning.devices import prepare_device
 from oleander.learning.parameters import Layout, ModelState
-from oleander.models import build
+from oleander.models import build, identity
 from oleander.settings.config import Experiment
+from oleander.settings.registry import model_name
 from oleander.system.foreign import reason
 from oleander.transport.attackers import MEMORY, Told, memory_record, told_in
 
@@ -83,11 +84,15 @@ def make_client(
             f"client {client_id} has other data than the server: {dataset.name} {dataset.fingerprint[:12]}, "
             f"not {told['dataset-fingerprint'][:12]}"
         )
-    model = _model(experiment.model, len(dataset.classes), dataset.image, experiment.client_threads or 1)
+    attacks = client_id in experiment.attackers_in(int(told["server-round"]))
+    mine = with_own_copies(experiment, node_config, ATTACKING if attacks else HONEST)
+    model_name(mine)  # of one from outside, this process may not know yet
+    threads = experiment.client_threads or 1
+    model = _model(mine.model, identity(mine.model), len(dataset.classes), dataset.image, threads)
     shard = shard_of(client_id, dataset, experiment)
-    if client_id in experiment.attackers_in(int(told["server-round"])):
+    if attacks:
         number = experiment.malicious_clients.index(client_id)
-        attack = attack_of(with_own_copies(experiment, node_config), dataset.image)
+        attack = attack_of(mine, dataset.image)
         return MaliciousClient(shard, model, experiment, attack, told_by_attackers, number)
     return BenignClient(shard, model, experiment)
 
@@ -116,6 +121,6 @@ def _dataset(directory: str, stamp: str, source: str, data_dir: str) -> Dataset:
 
 
 @functools.lru_cache(maxsize=1)
-def _model(name: str, classes: int, image: ImageSpace, threads: int) -> nn.Module:
+def _model(name: str, _identity: str, classes: int, image: ImageSpace, threads: int) -> nn.Module:
     device = prepare_device(threads)
     return build(name, classes, image).to(device).to(memory_format=torch.channels_last)

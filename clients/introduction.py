@@ -1,7 +1,7 @@
 """How a client of a real network and its server meet: who are you, what do you hold, and why you are sent away.
 
 The server's hello holds the experiment and what the server expects; the client answers with hashes of what it would train on, with
-those of its copies of attacks from outside, and with its versions, and the server compares (``oleander.network.roster``). Paths
+those of its copies of plug-ins from outside, and with its versions, and the server compares (``oleander.network.roster``). Paths
 are each machine's own: a client's node config may name its ``dataset``, ``data-dir``, ``blend-image`` and ``plugins``.
 """
 
@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from attacks import attack_of
-from clients.plugins import own_hashes, with_own_copies
+from clients.plugins import ATTACKING, HONEST, own_hashes, with_own_copies
 from oleander.datasets.data import Dataset
 from oleander.datasets.partition import shard_of, shard_sha256
 from oleander.learning.evaluation import probe_hash
+from oleander.learning.weights import layout_of
 from oleander.settings.config import Experiment
+from oleander.settings.registry import model_name
 from oleander.system.environment import versions
 from oleander.system.errors import UserError
 
@@ -49,7 +51,9 @@ def introduce(
         dataset = dataset_of(experiment)
         shard = shard_sha256(shard_of(client_id, dataset, experiment))
         attacks = client_id in experiment.malicious_clients
-        mine = with_own_copies(experiment, node_config) if attacks else experiment
+        mine = with_own_copies(experiment, node_config, ATTACKING if attacks else HONEST)
+        model_name(mine)
+        layout_of(mine.model, len(dataset.classes), dataset.image)  # what a model's file imports may not be here
         trigger = attack_of(mine, dataset.image).trigger if attacks else None
     except (UserError, OSError) as error:
         return known | {"problem": str(error)}

@@ -1,4 +1,6 @@
-"""Attacks from outside the repository on a real network: what copy of a file a client has, and which of them it may run.
+"""Plug-ins from outside the repository on a real network: what copy of a file a client has, and which of them it may run.
+
+Every client trains the model, so each needs its file; an attack's, only those that carry it out.
 
 The server names a file by its path and its hash. A client runs its own copy, ``--plugin FILE``, known by the file's name; without
 one, the server's path only where the server is on this machine and the file is this user's own, since running a file is its user's
@@ -14,46 +16,58 @@ from typing import Any
 
 from oleander.settings import outside
 from oleander.settings.config import Experiment
-from oleander.settings.declared import built_in
-from oleander.settings.steps import is_file, short, split, whole
+from oleander.settings.declared import FLAGS, MODELS, outside_steps, steps_of
+from oleander.settings.steps import is_file, short, whole
 from oleander.system.errors import UserError
 from oleander.system.foreign import read_bytes, refusing
 
 NodeConfig = Mapping[str, Any]
 
 
-def expected(experiment: Experiment) -> dict[str, str]:
-    """Name → SHA-256 of the attack's steps that are from outside, as the run's settings have it."""
+HONEST, ATTACKING = (MODELS,), (MODELS, "attacks")
+"""The packages whose plug-ins a client runs."""
+
+
+def expected(experiment: Experiment, packages: tuple[str, ...] = ATTACKING) -> dict[str, str]:
+    """Name → SHA-256 of the plug-ins from outside that clients run, as the run's settings have it."""
     recorded = dict(experiment.own)
-    return {name: str(recorded.get(name + outside.HASH, "")) for name in map(short, _steps(experiment))}
+    return {
+        name: str(recorded.get(name + outside.HASH, ""))
+        for package in packages
+        for name in map(short, _steps(experiment, package))
+    }
 
 
 def own_hashes(experiment: Experiment, node_config: NodeConfig) -> dict[str, str]:
     """Name → SHA-256 of this client's copy of each; without those that it has not."""
     found = {}
-    for step in _steps(experiment):
-        try:
-            found[short(step)] = hashlib.sha256(_content(step, node_config)).hexdigest()
-        except UserError:
-            continue
+    for package in ATTACKING:
+        for step in _steps(experiment, package):
+            try:
+                found[short(step)] = hashlib.sha256(_content(package, step, node_config)).hexdigest()
+            except UserError:
+                continue
     return found
 
 
-def with_own_copies(experiment: Experiment, node_config: NodeConfig) -> Experiment:
-    """The settings with this client's own copies of the attack's files, for those that carry it out.
+def with_own_copies(
+    experiment: Experiment, node_config: NodeConfig, packages: tuple[str, ...] = ATTACKING
+) -> Experiment:
+    """The settings with this client's own copies of the files that it runs.
 
     Raises:
         UserError: it has no copy, or another file than the server.
     """
-    steps = _steps(experiment)
+    steps = [step for package in packages for step in _steps(experiment, package)]
     if not steps or "mailbox" not in node_config:  # a simulation's, which reads the file by its path
         return experiment
     own = own_hashes(experiment, node_config)
-    for name, wanted in expected(experiment).items():
+    for name, wanted in expected(experiment, packages).items():
         if problem := difference(name, own.get(name, ""), wanted):
             raise UserError(f"this client {problem}")
     paths = {step: str(_copy(step, node_config)) for step in steps if is_file(step)}
-    return experiment.changed(attack="+".join(paths.get(step, step) for step in split(experiment.attack)))
+    flags = {FLAGS[package]: steps_of(package, getattr(experiment, FLAGS[package])) for package in packages}
+    return experiment.changed(**{flag: "+".join(paths.get(s, s) for s in own) or "none" for flag, own in flags.items()})
 
 
 def difference(name: str, own: str, wanted: str) -> str:
@@ -68,17 +82,17 @@ def difference(name: str, own: str, wanted: str) -> str:
     )
 
 
-def _steps(experiment: Experiment) -> list[str]:
-    """The attack's steps that are from outside."""
-    return [step for step in split(experiment.attack) if step not in ("none", *built_in("attacks"))]
+def _steps(experiment: Experiment, package: str) -> list[str]:
+    """The steps of a package that are from outside."""
+    return outside_steps(package, getattr(experiment, FLAGS[package]))
 
 
-def _content(step: str, node_config: NodeConfig) -> bytes:
+def _content(package: str, step: str, node_config: NodeConfig) -> bytes:
     if is_file(step):
         file = _copy(step, node_config)
         with refusing(f"{file}"):
             return read_bytes(file, outside.MOST_BYTES)
-    return outside.look("attacks", step).source.encode()
+    return outside.look(package, step).source.encode()
 
 
 def _copy(step: str, node_config: NodeConfig) -> Path:

@@ -20,12 +20,15 @@ from oleander.experiment.records import check_free
 from oleander.experiment.resume import Standing, standing_of
 from oleander.learning.devices import default_device, fastest_precision, gpu_count
 from oleander.learning.evaluation import Victims, probe_hash
+from oleander.learning.own_model import check_own
 from oleander.learning.parameters import Layout
 from oleander.learning.weights import Start, layout_of, shipped_checkpoint, starting_model
+from oleander.models import identity
 from oleander.settings.config import SETTINGS, Experiment
-from oleander.settings.declared import declared
+from oleander.settings.declared import MODELS, built_in, declared
 from oleander.settings.registry import attack_steps, blamed, model_name
-from oleander.settings.steps import whole_steps
+from oleander.settings.steps import is_one_file, whole_steps
+from oleander.settings.steps import whole as whole_step
 from oleander.system.errors import UserError
 from oleander.system.files import absolute
 from oleander.system.foreign import open_regular, refusing
@@ -84,7 +87,7 @@ class Sources:
     def start(self, experiment: Experiment, dataset: Dataset, layout: Layout) -> Start:
         """The starting model of these settings."""
         seed = experiment.seed if experiment.weights in ("auto", "fresh") else 0
-        key = experiment.model, experiment.weights, dataset.fingerprint, dataset.image, seed
+        key = identity(experiment.model), experiment.weights, dataset.fingerprint, dataset.image, seed
         if key not in self._starts:
             self._starts = {
                 key: starting_model(experiment.model, experiment.weights, dataset, layout, experiment.seed)
@@ -130,6 +133,8 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
     if any("root" in step.asks for step in (*pipeline.steps, *repairs)):
         root_shard(dataset, experiment)  # enough images are left
     trigger_sha256 = probe_hash(dataset, attack.trigger)
+    if experiment.model not in built_in(MODELS):
+        check_own(experiment.model, len(dataset.classes), dataset.image)
     layout = layout_of(experiment.model, len(dataset.classes), dataset.image)
     standing = standing_of(stopped, layout) if stopped else None
     if standing:
@@ -264,5 +269,6 @@ def _absolute(experiment: Experiment) -> Experiment:
         attack=whole_steps(experiment.attack),
         strategy=whole_steps(experiment.strategy),
         repair=whole_steps(experiment.repair),
+        model=whole_step(experiment.model) if is_one_file(experiment.model) else experiment.model,
         **own,
     )

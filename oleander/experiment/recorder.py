@@ -15,7 +15,7 @@ from oleander.experiment.resume import keep
 from oleander.learning.evaluation import Classifier, Cores, Scores, classifier, evaluate
 from oleander.learning.parameters import ModelState, load_arrays
 from oleander.learning.remembered import recall_scores, remember_scores, scores_key
-from oleander.models import build
+from oleander.models import build, identity
 from oleander.settings.steps import shown
 from oleander.system.machine import return_memory
 from strategies.flower import PipelineStrategy, RoundOutcome
@@ -115,7 +115,7 @@ class Recorder:
             experiment.target,
             experiment.precision,
             self.device,
-            experiment.model,
+            identity(experiment.model),
             victims,
         )
         known = None if experiment.no_cache else recall_scores(key, self.listener.say)

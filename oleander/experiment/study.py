@@ -257,7 +257,7 @@ def run_key(setup: Setup) -> str:
     settings = {k: v for k, v in experiment.settings().items() if k not in {*NOT_IN_KEY, *paths, *unused}}
     settings = {k: v for k, v in settings.items() if k not in NOT_IN_OLD_KEYS or v != SETTINGS[k]}
     for flag in settings.keys() & set(FLAGS.values()):
-        settings[flag] = shown(settings[flag])  # where their files are changes nothing
+        settings[flag] = short_value(flag, settings[flag])  # where their files are changes nothing
     digest = hashlib.sha256(json.dumps([KEY_VERSION, settings], sort_keys=True).encode())
     digest.update(setup.dataset.fingerprint.encode())
     if setup.dataset.image != CIFAR10:  # the only one that there was before

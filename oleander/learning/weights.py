@@ -23,7 +23,8 @@ from oleander.datasets.data import Dataset
 from oleander.datasets.sources import CIFAR10, TOY
 from oleander.datasets.space import ImageSpace
 from oleander.learning.parameters import COUNTER, Layout, ModelState, arrays_of, named_arrays
-from oleander.models import build, fresh_model
+from oleander.models import build, fresh_model, identity
+from oleander.settings.steps import short
 from oleander.system.errors import UserError
 from oleander.system.files import absolute, replace_file
 from oleander.system.foreign import GIB, check_unpacked, parsed_json, plain, read_bytes, refusing, shortened
@@ -61,7 +62,7 @@ def starting_model(model: str, weights: str, dataset: Dataset, layout: Layout, s
         why = (
             ""
             if weights == "fresh"
-            else f" (no checkpoint is shipped for {model} on {dataset.name}; --weights FILE gives one)"
+            else f" (no checkpoint is shipped for {short(model)} on {dataset.name}; --weights FILE gives one)"
         )
         fresh = fresh_model(model, len(dataset.classes), dataset.image, seed)
         return Start(layout.flatten(arrays_of(fresh)), f"a fresh model{why}", for_want=bool(why))
@@ -79,9 +80,13 @@ def shipped_checkpoint(model: str, dataset: Dataset) -> Path | None:
     return shipped if shipped.is_file() else None
 
 
-@functools.cache
 def layout_of(model: str, classes: int, image: ImageSpace) -> Layout:
     """The layout of a model for this many classes and these images."""
+    return _layout_of(model, identity(model), classes, image)
+
+
+@functools.cache
+def _layout_of(model: str, _identity: str, classes: int, image: ImageSpace) -> Layout:
     with torch.device("meta"):
         return Layout.of(build(model, classes, image))
 
@@ -101,7 +106,7 @@ def _from_file(path: Path, model: str, layout: Layout) -> ModelState:
         if problems:
             more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
             said = "; ".join(shortened(plain(problem), 200) for problem in problems[:4])
-            raise UserError(f"--weights {path}: not a {model} of this dataset: {said}{more}")
+            raise UserError(f"--weights {path}: not a {short(model)} of this dataset: {said}{more}")
         return layout.flatten([tensors[name].detach().to(torch.float32).numpy() for name in layout.names])
 
 

@@ -1,4 +1,4 @@
-"""Models, one a file, found by name as other plug-ins are: ``--model NAME``. Nothing here knows of clients or files.
+"""Models, one a file, found by name as other plug-ins are: ``--model NAME``, or ``--model ./my_model.py`` for one of your own.
 
 A model is a function of its file's name that makes an untrained module for a number of classes and the images of a dataset::
 
@@ -7,21 +7,42 @@ A model is a function of its file's name that makes an untrained module for a nu
 The module takes normalised images (b, c, h, w) to logits (b, classes). For evaluation (``oleander.learning.evaluation``) the last
 ``nn.Linear`` among its modules is computed in float32, and a batch norm that stands directly behind a convolution among its module's
 children is folded into it: so one that stands there takes what that convolution gives, and nothing else does. Buffers are batch
-norm's alone. ``tests/models/test_models.py`` checks all of this for every file.
+norm's alone. ``tests/models/test_contract.py`` checks all of this for every file here, ``oleander.learning.own_model`` for one
+from outside.
 """
 
 import torch
 from torch import nn
 
 from oleander.datasets.space import ImageSpace
-from oleander.settings.declared import MODELS
-from oleander.settings.registry import find
+from oleander.settings import outside
+from oleander.settings.declared import MODELS, built_in, knows_step
+from oleander.settings.registry import blamed, find, known
+from oleander.settings.steps import short
+from oleander.system.errors import UserError
 
 
 def build(name: str, classes: int, image: ImageSpace) -> nn.Module:
-    """The model of this name; its weights are drawn from PyTorch's global generator, to be overwritten."""
-    model: nn.Module = find(MODELS)[name].function(classes, image)
-    return model
+    """The model that ``--model`` names; its weights are drawn from PyTorch's global generator, to be overwritten.
+
+    Raises:
+        UserError: an unknown name; or what goes wrong in a file of the user's, by its line.
+    """
+    if name in built_in(MODELS):
+        made = find(MODELS)[name].function(classes, image)
+    elif knows_step(MODELS, name):
+        with blamed(MODELS, name):
+            made = known(MODELS)[short(name)].function(classes, image)
+    else:
+        raise UserError(f"--model {name}: unknown; known: {', '.join(built_in(MODELS))}")
+    if not isinstance(made, nn.Module):
+        raise UserError(f"--model {name}: {short(name)} made a {type(made).__name__}, not an nn.Module")
+    return made
+
+
+def identity(name: str) -> str:
+    """What tells a model from any other: its name, of one from outside also its file's SHA-256, wherever that lies."""
+    return "@".join([short(name), *outside.hashes(MODELS, name).values()])
 
 
 def fresh_model(name: str, classes: int, image: ImageSpace, seed: int) -> nn.Module:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from clients.plugins import difference, expected
+from clients.plugins import ATTACKING, HONEST, difference, expected
 from oleander.datasets.partition import shard_of, shard_sha256
 from oleander.experiment.federation import client_config
 from oleander.experiment.prepare import Setup
@@ -49,7 +49,7 @@ class Identity:
     """What it gave as its number, in words."""
     versions: dict[str, str]
     plugins: dict[str, str]
-    """Name → SHA-256 of its copies of attacks from outside."""
+    """Name → SHA-256 of its copies of plug-ins from outside."""
     problem: str
     shard: str
     dataset: str
@@ -197,7 +197,8 @@ class NetworkRoster:
         for package, kept in (("oleander", 3), ("flwr", 2)):
             if _release(theirs.get(package), kept) != _release(ours[package], kept):
                 return f"client {client} has {package} {theirs.get(package)}, the server {ours[package]}"
-        for name, wanted in expected(experiment).items() if client in experiment.malicious_clients else ():
+        needed = ATTACKING if client in experiment.malicious_clients else HONEST
+        for name, wanted in expected(experiment, needed).items():
             if other := difference(name, who.plugins.get(name, ""), wanted):
                 return f"client {client} {other}"
         if who.problem:

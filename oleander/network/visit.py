@@ -36,8 +36,8 @@ class ClientFlags:
     blend_image: str = ""
     """This machine's copy of the picture that a blend attacker mixes in."""
     plugin: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
-    """This machine's copy of an attack's file from outside the repository; given again, of another. (From a server on this machine
-    the server's own file is run, where it is this user's.)"""
+    """This machine's copy of an attack's or the model's file from outside the repository; given again, of another. (From a server on
+    this machine the server's own file is run, where it is this user's.)"""
     stay: bool = False
     """Stay for the next run when one is over."""
     wait: float = float("inf")

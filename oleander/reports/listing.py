@@ -17,7 +17,6 @@ from oleander.settings.config import SHARED, shown_value
 from oleander.settings.declared import (
     FLAGS,
     KNOWLEDGE,
-    MODELS,
     Declaration,
     Setting,
     built_in,
@@ -32,7 +31,7 @@ from oleander.settings.steps import is_file
 from oleander.system.errors import UserError
 from oleander.system.foreign import plain, shortened
 
-PLACES = (*FLAGS, MODELS)
+PLACES = tuple(FLAGS)
 
 
 def print_plugin(console: Console, name: str) -> None:
@@ -86,8 +85,8 @@ def _from_file(name: str) -> Declaration:
 
 
 def _lines(found: Declaration) -> Iterator[Any]:
-    flag = FLAGS.get(found.package, "model")
-    kind = "model" if found.package == MODELS else kind_in(found.source, found.package, found.name) or "plug-in"
+    flag = FLAGS[found.package]
+    kind = kind_in(found.source, found.package, found.name) or "plug-in"
     yield Text.from_markup(f"[bold]{escape(found.name)}[/]  {kind}, --{flag} {escape(found.step or found.name)}")
     yield _indented(found.summary)
     about = ast.get_docstring(ast.parse(found.source)) or ""

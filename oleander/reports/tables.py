@@ -42,7 +42,7 @@ def print_list(console: Console) -> None:
     )
     console.print(_two_columns(strategies | own["strategies"]))
     console.print("\n[bold]Models[/]  --model NAME")
-    console.print(_two_columns({name: plugin.summary for name, plugin in find(MODELS).items()}))
+    console.print(_two_columns({n: plugin.summary for n, plugin in find(MODELS).items()} | own[MODELS]))
     repairs = {"none": "The final model stays as it is."} | {n: p.summary for n, p in known_repairs().items()}
     console.print("\n[bold]Repairs[/]  --repair NAME, of the final model, steps joined by +")
     console.print(_two_columns(repairs | own["repairs"]))

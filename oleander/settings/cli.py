@@ -109,9 +109,7 @@ def parse_command(arguments: list[str], kind: type[Flags] = Flags) -> Command:
     asked = _word_after(arguments, "scenario")
     scenario = load_scenario_file(asked) if asked else Scenario(SETTINGS | {"scenario": "custom"}, {}, "")
     given = _given(arguments)
-    shown = scenario.experiment.changed(
-        **{name: _word_after(arguments, name) for name in given & {"attack", "strategy"}}
-    )
+    shown = scenario.experiment.changed(**{name: _word_after(arguments, name) for name in given & set(FLAGS.values())})
     parsed: Any = tyro.cli(
         flags_class(kind, scenario.settings, shown if {"-h", "--help"} & set(arguments) else None),
         prog=Path(sys.argv[0]).name, args=arguments, registry=_REGISTRY,

@@ -55,7 +55,7 @@ class Experiment:
     """Concentration of the dirichlet partition (> 0); small: each client sees few classes."""
 
     model: str = "resnet18light"
-    """What is trained: a file of oleander/models/ (see --list)."""
+    """What is trained: a file of oleander/models/ (see --list), or one of your own (./my_model.py)."""
     local_epochs: Count = 2
     """Passes over its shard that a selected client makes each round."""
     batch_size: Count = 64
@@ -133,7 +133,7 @@ class Experiment:
     def __post_init__(self) -> None:
         """Let ``own`` hold what attack and strategy use, at its default where nothing was said."""
         given = dict(self.own)
-        steps = self.attack, self.strategy, self.repair
+        steps = tuple(getattr(self, flag) for flag in FLAGS.values())
         used = {name: given.get(name, setting.default) for name, setting in in_use(*steps).items()}
         if has_unknown_steps(*steps):  # theirs are kept as they were given
             used |= {name: value for name, value in given.items() if name not in used and not is_built_in(name)}

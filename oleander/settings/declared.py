@@ -16,12 +16,14 @@ from typing import Any, Literal, Union
 import docstring_parser
 
 from oleander.settings.ranges import VOCABULARY, FilePath
-from oleander.settings.steps import is_file, short, split, whole
+from oleander.settings.steps import is_file, is_one_file, short, split, whole
 
-PACKAGES = ("attacks", "strategies", "repairs")
-FLAGS = {"attacks": "attack", "strategies": "strategy", "repairs": "repair"}
-"""Package → the setting that joins its plug-ins."""
 MODELS = "oleander.models"
+FLAGS = {"attacks": "attack", "strategies": "strategy", "repairs": "repair", MODELS: "model"}
+"""Package → the setting that names its plug-ins."""
+PACKAGES = tuple(FLAGS)
+ALONE = (MODELS,)
+"""Packages of which a run has one plug-in, and joins none."""
 MACHINERY = ("strategies.flower", "strategies.contract")
 KNOWLEDGE = {
     "strategies": ("memory", "rng", "layout", "root", "answers"),
@@ -213,32 +215,39 @@ def users_of(setting: str) -> tuple[str, ...]:
     )
 
 
+def steps_of(package: str, value: str) -> list[str]:
+    """The plug-ins that a setting names; [] for ``none``."""
+    steps = [value] if package in ALONE else split(value)
+    return [step for step in steps if step not in ("", "none")]
+
+
+def outside_steps(package: str, value: str) -> list[str]:
+    """Those of them that are none of the repository's, known to this process or not."""
+    return [step for step in steps_of(package, value) if step not in built_in(package)]
+
+
 def knows_step(package: str, step: str) -> bool:
     """Whether this process has the plug-in that a step of --attack or --strategy names."""
     found = _OUTSIDE.get((package, short(step)))
-    if is_file(step):
+    if is_one_file(step) if package in ALONE else is_file(step):
         return found is not None and found.step == whole(step)
     return step in _files(package) or (found is not None and found.step == step)
 
 
-def in_use(attack: str, strategy: str, repair: str = "none") -> dict[str, Setting]:
-    """Name → setting, of those that plug-ins declare and that these steps (joined by +) are given; unknown steps use none."""
-    steps = [("attacks", step) for step in split(attack)]
-    steps += [("strategies", step) for step in (*split(strategy), "fedavg")]
-    steps += [("repairs", step) for step in split(repair)]
+def in_use(*named: str) -> dict[str, Setting]:
+    """Name → setting, of those that plug-ins declare and that these values of FLAGS, in its order, use; unknown steps use none."""
+    steps = [(package, step) for package, value in zip(FLAGS, named, strict=False) for step in steps_of(package, value)]
     known = [(package, short(step)) for package, step in steps if knows_step(package, step)]
-    used = {name for package, step in known for name in declaration(package, step).uses}
+    used = {name for package, step in (*known, ("strategies", "fedavg")) for name in declaration(package, step).uses}
     return {name: setting for name, setting in declared().items() if name in used}
 
 
-def has_outside_steps(attack: str, strategy: str, repair: str = "none") -> bool:
-    """Whether there are steps that are none of the repository's, known to this process or not."""
-    joined = {"attacks": attack, "strategies": strategy, "repairs": repair}
-    return any(step not in ("none", *built_in(package)) for package, names in joined.items() for step in split(names))
+def has_outside_steps(*named: str) -> bool:
+    """Whether these values of FLAGS, in its order, name what is none of the repository's, known to this process or not."""
+    return any(outside_steps(package, value) for package, value in zip(FLAGS, named, strict=False))
 
 
-def has_unknown_steps(attack: str, strategy: str, repair: str = "none") -> bool:
+def has_unknown_steps(*named: str) -> bool:
     """Whether there are steps that this process does not know: files that it has not been told to use, for example."""
-    joined = {"attacks": attack, "strategies": strategy, "repairs": repair}
-    steps = [(package, step) for package, names in joined.items() for step in split(names) if step != "none"]
+    steps = [(package, step) for package, value in zip(FLAGS, named, strict=False) for step in steps_of(package, value)]
     return not all(knows_step(package, step) for package, step in steps)

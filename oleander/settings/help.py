@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_type_hints
 import tyro
 
 from oleander.settings.config import Experiment
-from oleander.settings.declared import PACKAGES, declaration, declared, in_use, names_in
+from oleander.settings.declared import FLAGS, PACKAGES, declaration, declared, in_use, names_in
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "run": ("scenario", "description", "seed", "rounds"),
@@ -55,7 +55,7 @@ def flags_class(kind: type, default: Mapping[str, Any], shown: Experiment | None
     for title, names in GROUPS.items():
         group = [_field(name, shared[name].type, default[name], _docs(Experiment)[name]) for name in names]
         fields.append(_group(title, None, group))
-    used = in_use(shown.attack, shown.strategy, shown.repair) if shown else declared()
+    used = in_use(*(getattr(shown, flag) for flag in FLAGS.values())) if shown else declared()
     for plugin in dict.fromkeys(setting.plugin for setting in declared().values()):
         own = [setting for setting in declared().values() if setting.plugin == plugin]
         group = [_field(s.name, s.type, default[s.name], s.help, hidden=s.hidden or s.name not in used) for s in own]

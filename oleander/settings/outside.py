@@ -1,6 +1,6 @@
 """Plug-ins from outside the repository: a file of the user's (``--strategy ./my_rule.py``), or an installed package's entry point.
 
-A package names a plug-in by an entry point of the group ``oleander.strategies`` or ``oleander.attacks``,
+A package names a plug-in by an entry point of the group ``oleander.strategies``, ``.attacks``, ``.repairs`` or ``.models``,
 ``my_rule = "my_package.my_rule"``: the module whose function of that name it is. Either is checked by its text before anything of
 it is imported, and a run's settings hold its SHA-256: with another file it is another run. Only what a command line asks to be run
 is used (``use``), never what a record names.
@@ -21,10 +21,21 @@ from pydantic import TypeAdapter, ValidationError
 
 from oleander.settings import declared as plugins
 from oleander.settings.config import SETTINGS, SHARED, learn_settings
-from oleander.settings.declared import FLAGS, KNOWLEDGE, Declaration, Setting, declaration_in, function_in, set_outside
+from oleander.settings.declared import (
+    ALONE,
+    FLAGS,
+    KNOWLEDGE,
+    Declaration,
+    Setting,
+    declaration_in,
+    function_in,
+    outside_steps,
+    set_outside,
+    steps_of,
+)
 from oleander.settings.kinds import kind_in, kinds_of, signature_in
 from oleander.settings.ranges import VOCABULARY
-from oleander.settings.steps import SUFFIX, is_file, short, split, whole
+from oleander.settings.steps import SUFFIX, is_file, is_one_file, short, whole
 from oleander.system.errors import UserError
 from oleander.system.foreign import MIB, read_bytes, reason, refusing, shortened
 
@@ -53,8 +64,8 @@ def use(package: str, joined: Any, *, instead: bool = False) -> None:
     """Let this process use the plug-ins from outside that these steps (joined by +) name; nothing of them is run yet.
 
     Args:
-        package: attacks or strategies.
-        joined: value of --attack or --strategy, perhaps one that is not checked yet.
+        package: one of FLAGS.
+        joined: value of its flag, perhaps one that is not checked yet.
         instead: whether one takes the place of another of its name, as one run follows another in a process.
 
     Raises:
@@ -62,8 +73,7 @@ def use(package: str, joined: Any, *, instead: bool = False) -> None:
     """
     if not isinstance(joined, str):
         return
-    steps = [step for step in split(joined) if step not in ("none", *plugins.built_in(package))]
-    found = [f for step in steps if (f := _found(package, step)) is not None]
+    found = [f for step in outside_steps(package, joined) if (f := _found(package, step)) is not None]
     for one in found:
         _take(one, instead)
     for one in found:
@@ -79,7 +89,7 @@ def forget() -> None:
 def hashes(package: str, joined: str) -> dict[str, str]:
     """Name → SHA-256 of the plug-ins from outside among these steps, as this process has them."""
     used = plugins.outside(package)
-    return {name: sha256(used[name]) for name in map(short, split(joined)) if name in used}
+    return {name: sha256(used[name]) for name in map(short, steps_of(package, joined)) if name in used}
 
 
 def sha256(declaration: Declaration) -> str:
@@ -97,7 +107,7 @@ def check_recorded(settings: Iterable[tuple[str, Any]], source: str) -> None:
     for package in plugins.PACKAGES:
         for name, declaration in plugins.outside(package).items():
             then, now = recorded.get(name + HASH, ""), sha256(declaration)
-            if then and then != now and name in map(short, split(str(recorded.get(FLAGS[package], name)))):
+            if then and then != now and name in map(short, steps_of(package, str(recorded.get(FLAGS[package], name)))):
                 raise UserError(
                     f"{source}: {declaration.step} is not the file that it was: SHA-256 {now[:12]}…, "
                     f"recorded {str(then)[:12]}…; with another file it is another run "
@@ -105,10 +115,15 @@ def check_recorded(settings: Iterable[tuple[str, Any]], source: str) -> None:
                 )
 
 
+def group_of(package: str) -> str:
+    """The entry points of a package's plug-ins: ``oleander.attacks``, ``oleander.models``."""
+    return f"oleander.{package.removeprefix('oleander.')}"
+
+
 def entry_points(package: str) -> dict[str, list[importlib.metadata.EntryPoint]]:
     """Name → what installed packages offer under it."""
     found: dict[str, list[importlib.metadata.EntryPoint]] = {}
-    for point in importlib.metadata.entry_points(group=f"oleander.{package}"):
+    for point in importlib.metadata.entry_points(group=group_of(package)):
         if point not in found.setdefault(point.name, []):
             found[point.name].append(point)
     return found
@@ -129,7 +144,7 @@ def look(package: str, step: str) -> Declaration:
 def _found(package: str, step: str) -> Found | None:
     """Where a step's file is; None for a name that nothing installed has, which is refused as a name."""
     asked = f"--{FLAGS[package]} {shortened(step, 200)}"
-    if is_file(step):
+    if is_one_file(step) if package in ALONE else is_file(step):
         return Found(package, short(step), Path(whole(step)), whole(step), asked)
     points = entry_points(package).get(step, [])
     if not points:
@@ -140,7 +155,7 @@ def _found(package: str, step: str) -> Found | None:
     file = module_file(points[0].module)
     if file is None or points[0].attr not in (None, "", step):
         raise UserError(
-            f"{asked}: the entry point {points[0].value} of oleander.{package} is not a module with a function {step}"
+            f"{asked}: the entry point {points[0].value} of {group_of(package)} is not a module with a function {step}"
         )
     return Found(package, step, file, step, asked, points[0].module)
 
@@ -199,6 +214,11 @@ def _declaration(found: Found) -> Declaration:
         declaration = declaration_in(source, found.package, name, str(found.file))
     except TypeError as error:
         raise UserError(f"{asked}: {error}") from None
+    if found.package in ALONE and function.args.kwonlyargs:
+        keyword = function.args.kwonlyargs[0].arg
+        raise UserError(
+            f"{asked}: {keyword} of {name}: a {FLAGS[found.package]} takes no settings; write it into the file"
+        )
     if remembers != ("memory" in declaration.asks) and found.package == "strategies":
         raise UserError(f"{asked}: what asks for memory returns tuple[its result, Memory], and only that")
     known = replace(declaration, step=found.step, file=str(found.file), module=found.module)

@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 
 from oleander.settings import outside
 from oleander.settings.config import SETTINGS, Experiment
-from oleander.settings.declared import FLAGS, KNOWLEDGE, MODELS, Declaration, built_in, names_in
+from oleander.settings.declared import FLAGS, KNOWLEDGE, MODELS, Declaration, built_in, knows_step
 from oleander.settings.declared import outside as from_outside
 from oleander.settings.steps import is_file, short, split
 from oleander.system.errors import RunError, UserError
@@ -117,15 +117,18 @@ def _steps(experiment: Experiment, package: str, *besides: str) -> list[str]:
 
 
 def model_name(experiment: Experiment) -> str:
-    """The file that ``--model`` names.
+    """The name of the model that ``--model`` names, which this process then uses.
 
     Raises:
-        UserError: an unknown name (lists the known).
+        UserError: an unknown name (lists the known), or a file that cannot be a model.
     """
-    known = names_in(MODELS)
-    if experiment.model not in known:
-        raise UserError(f"--model {experiment.model}: unknown; known: {', '.join(known)}")
-    return experiment.model
+    asked = f"--model {experiment.model}"
+    outside.use(MODELS, experiment.model, instead=True)
+    outside.check_recorded(experiment.own, asked)
+    if not knows_step(MODELS, experiment.model):
+        known = ", ".join(built_in(MODELS))
+        raise UserError(f"{asked}: unknown; known: {known}, or a file of your own (./NAME.py)")
+    return short(experiment.model)
 
 
 def bind(plugin: Plugin, experiment: Experiment, **known: Any) -> Callable[..., Any]:

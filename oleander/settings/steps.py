@@ -1,4 +1,7 @@
-"""What ``--attack`` and ``--strategy`` join: names of plug-ins, and files of the user's own (``clip+./my_rule.py``)."""
+"""What ``--attack`` and ``--strategy`` join: names of plug-ins, and files of the user's own (``clip+./my_rule.py``).
+
+``--model`` and ``--dataset`` name one, and join nothing.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,11 @@ def is_file(step: str) -> bool:
     return "/" in step or step.endswith(SUFFIX)
 
 
+def is_one_file(value: str) -> bool:
+    """Whether a value of --model or --dataset names a file of the user's; ``folder:DIR`` never does."""
+    return value.endswith(SUFFIX) and not value.startswith("folder:")
+
+
 def short(step: str) -> str:
     """The plug-in's name: its file's without folder and ending."""
     return Path(step).name.removesuffix(SUFFIX) if is_file(step) else step
@@ -39,7 +47,11 @@ def shown(joined: str) -> str:
 
 def short_value(name: str, value: Any) -> Any:
     """A setting's value in tables and figures: steps by their names alone, anything else as it is."""
-    return shown(value) if name in ("attack", "strategy", "repair") and isinstance(value, str) else value
+    if not isinstance(value, str) or name not in ("attack", "strategy", "repair", "model", "dataset"):
+        return value
+    if name in ("attack", "strategy", "repair"):
+        return shown(value)
+    return short(value) if is_one_file(value) else value
 
 
 def whole(step: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from clients.app import make_client
 from clients.introduction import introduce
 from clients.plugins import own_hashes, with_own_copies
 from oleander.experiment.federation import client_config
@@ -17,11 +18,18 @@ from oleander.settings.cli import parse
 from oleander.settings.config import Experiment
 from oleander.system.environment import versions
 from oleander.system.errors import UserError
+from tests.models.test_own import MODEL
 from tests.settings.test_outside import ATTACK
 from tests.spaces import attack_of
 
 REMOTE = {"mailbox": "m"}
 HERE = REMOTE | {"same-machine": 1}
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    yield
+    outside.forget()
 
 
 @pytest.fixture
@@ -121,6 +129,35 @@ def test_the_server_sends_an_attacker_without_the_file_away_and_names_both_hashe
     assert "client 0 has no plug-in my_attack" in none and wanted in none and "--plugin" in none
     assert objection(setup, 1, REMOTE) == ""  # nobody asks an honest client for it
     assert "has another plug-in" in objection(setup, 0, HERE, plugins=json.dumps({"my_attack": "ab" * 32}))
+
+
+def test_every_client_needs_the_models_file(image_folder, tmp_path):
+    file = tmp_path / "my_model.py"
+    file.write_text(MODEL)
+    words = ["--model", str(file), "--dataset", f"folder:{image_folder}", "--weights", "fresh"]
+    words += ["--samples-per-client", "8", "--clients", "3", "--clients-per-round", "2"]
+    setup = prepare(parse(words), Sources(print))
+    (tmp_path / "client").mkdir()
+    copy = tmp_path / "client" / "my_model.py"
+    copy.write_text(MODEL)
+    remote = REMOTE | {"plugins": json.dumps([str(copy)])}
+    told = {k: str(v) for k, v in client_config(setup).items()} | {"server-round": "1"}
+    outside.forget()  # the client's process knows nothing of it
+    for client in range(3):
+        assert objection(setup, client, remote) == "" == objection(setup, client, HERE)
+        none = objection(setup, client, REMOTE)
+        assert f"client {client} has no plug-in my_model" in none and "--plugin my_model.py" in none
+    for config in (remote, HERE):
+        assert len(list(make_client(1, told, config).model.parameters())) == 6
+    file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n" + MODEL)
+    with pytest.raises(UserError, match="has no plug-in my_model"):
+        make_client(1, told, REMOTE)
+    with pytest.raises(UserError, match="has another plug-in my_model"):
+        make_client(1, told, HERE)
+    assert "client 1 has another plug-in my_model" in objection(setup, 1, HERE) and not (tmp_path / "ran").exists()
+    copy.write_text(MODEL.replace("import torch.nn as nn", "import torch.nn as nn, missing_here"))
+    told = hashlib.sha256(copy.read_bytes()).hexdigest()
+    assert told[:12] in objection(setup, 2, remote)
 
 
 def test_what_plugin_names_is_looked_at_before_anything_starts(tmp_path):

@@ -1,5 +1,6 @@
-"""``python -m tests.network.faulty FAULT [flags of python -m clients]``: a client that misbehaves in round 1."""
+"""``python -m tests.network.faulty FAULT [flags of python -m clients]``: a client that misbehaves in round 1, or lies before it."""
 
+import json
 import os
 import signal
 import sys
@@ -22,7 +23,16 @@ MEMORIES = {
 """What it says that attackers remember, where the attack remembers a picture for a trigger."""
 FAULT = sys.argv[1] if len(sys.argv) > 1 else ""
 app = ClientApp()
-app.query()(honest.identify)
+
+
+@app.query()
+def identify(message: Message, context: Context) -> Message:
+    """The honest answer; with ``plugins``, copies of other files than it has."""
+    reply = honest.identify(message, context)
+    if FAULT == "plugins":
+        said = json.loads(reply.content["identity"]["plugins"])
+        reply.content["identity"]["plugins"] = json.dumps(dict.fromkeys(said, "ab" * 32))
+    return reply
 
 
 @app.train()
