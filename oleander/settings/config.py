@@ -88,7 +88,7 @@ class Experiment:
     1 to N. Or ranges, joined by commas: 3-10, 10-40/5 (10, 15 … 40), 1-3,7 (there 7 is round 7 alone; 7-7 without others)."""
 
     strategy: str = "fedavg"
-    """How the server aggregates: filters, then one rule, joined by + (krum, clip+fedavg …; see --list)."""
+    """How the server aggregates: filters, then one rule, then finishes, joined by + (krum, clip+fedavg+noise …; see --list)."""
     assumed_malicious: CountOrZero = 1
     """f, the number of malicious clients a round that the server's rule assumes; no rule knows the true number."""
     repair: str = "none"
