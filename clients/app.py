@@ -27,7 +27,9 @@ from oleander.learning.devices import prepare_device
 from oleander.learning.parameters import Layout, ModelState
 from oleander.models import build, identity
 from oleander.settings.config import Experiment
+from oleander.settings.declared import DATASETS
 from oleander.settings.registry import model_name
+from oleander.system.errors import UserError
 from oleander.system.foreign import reason
 from oleander.transport.attackers import MEMORY, Told, memory_record, told_in
 
@@ -102,8 +104,17 @@ def _experiment(told: dict[str, str], node_config: NodeConfig) -> Experiment:
 
 
 def _dataset_of(told: dict[str, str], experiment: Experiment, node_config: NodeConfig) -> Dataset:
-    theirs = "" if "dataset" in node_config else told["dataset-directory"]
-    return _dataset(theirs, told.get("dataset-stamp", ""), experiment.dataset, experiment.data_dir)
+    stamp, data_dir = told.get("dataset-stamp", ""), experiment.data_dir
+    if "dataset" in node_config:
+        return _dataset("", stamp, experiment.dataset, data_dir)
+    theirs = told["dataset-directory"]
+    try:
+        source = with_own_copies(experiment, node_config, (DATASETS,)).dataset
+    except UserError:
+        if not Path(theirs).is_dir():
+            raise
+        source = ""  # the server's arrays are here, and nothing is run for them
+    return _dataset(theirs, stamp, source, data_dir)
 
 
 @functools.lru_cache(maxsize=1)  # a process serves many messages
@@ -116,6 +127,10 @@ def _dataset(directory: str, stamp: str, source: str, data_dir: str) -> Dataset:
         try:
             return open_dataset(Path(directory), stamp)
         except (OSError, ValueError) as error:
+            if not source:
+                raise UserError(
+                    f"{directory} is damaged ({reason(error)}), and no copy of its source is here"
+                ) from None
             print(f"{directory} is damaged ({reason(error)}); looking for {source} here")
     return load_dataset(source, data_dir, notify=print)
 

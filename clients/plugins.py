@@ -1,6 +1,7 @@
 """Plug-ins from outside the repository on a real network: what copy of a file a client has, and which of them it may run.
 
-Every client trains the model, so each needs its file; an attack's, only those that carry it out.
+Every client trains the model, so each needs its file; an attack's, only those that carry it out. A dataset's, only who cannot read
+the server's decoded images and names no --dataset of its own: whether its images are the server's is told by them, not by the file.
 
 The server names a file by its path and its hash. A client runs its own copy, ``--plugin FILE``, known by the file's name; without
 one, the server's path only where the server is on this machine and the file is this user's own, since running a file is its user's
@@ -16,7 +17,7 @@ from typing import Any
 
 from oleander.settings import outside
 from oleander.settings.config import Experiment
-from oleander.settings.declared import FLAGS, MODELS, outside_steps, steps_of
+from oleander.settings.declared import DATASETS, FLAGS, MODELS, outside_steps, steps_of
 from oleander.settings.steps import is_file, short, whole
 from oleander.system.errors import UserError
 from oleander.system.foreign import read_bytes, refusing
@@ -41,7 +42,7 @@ def expected(experiment: Experiment, packages: tuple[str, ...] = ATTACKING) -> d
 def own_hashes(experiment: Experiment, node_config: NodeConfig) -> dict[str, str]:
     """Name → SHA-256 of this client's copy of each; without those that it has not."""
     found = {}
-    for package in ATTACKING:
+    for package in (*ATTACKING, DATASETS):
         for step in _steps(experiment, package):
             try:
                 found[short(step)] = hashlib.sha256(_content(package, step, node_config)).hexdigest()

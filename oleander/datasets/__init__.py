@@ -1,1 +1,12 @@
-"""Images: a source a file, decoded arrays in the cache, pixels, and how images are dealt out to clients."""
+"""Images: a source a file, decoded arrays in the cache, pixels, and how images are dealt out to clients.
+
+A source of your own is a function of its file's name, ``--dataset ./my_data.py``, or an entry point of ``oleander.datasets``::
+
+    def my_data(data_dir: Path) -> Images
+
+``data_dir`` is the folder of ``--data-dir``; it need not be there. The images of both splits are uint8 (m, c, h, w), their labels
+whole numbers (m,) below the number of ``classes``, of which there are two or more; ``image`` says what all of them are
+(``ImageSpace``). What it gives is kept in the cache under the SHA-256 of the file and the names, sizes and times of what is in
+``data_dir``, so it may depend on nothing else, chance included: on a network each client makes the images anew, and they have to
+be the same.
+"""

@@ -1,4 +1,4 @@
-"""Where images come from: CIFAR-10 by torchvision, any image folder, the embedded toy set, or ``auto``.
+"""Where images come from: CIFAR-10 by torchvision, any image folder, the embedded toy set, ``auto``, or a file of the user's.
 
 Each source is decoded once into the cache (``data.stored``) under a key of what it was decoded from.
 """
@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from oleander.datasets import toy
 from oleander.datasets.data import Dataset, Images, stored
+from oleander.datasets.own import own
 from oleander.datasets.space import ImageSpace
+from oleander.settings.registry import use_dataset
 from oleander.system.cache import Notify
 from oleander.system.errors import UserError
 from oleander.system.files import absolute
@@ -65,7 +67,9 @@ def load_dataset(source: str, data_dir: str, notify: Callable[[str], None]) -> D
             return _toy(notify)
     if source.startswith("folder:") and len(source) > len("folder:"):
         return _folder(absolute(source.removeprefix("folder:")), notify)
-    raise UserError(f"--dataset {source}: unknown; known: auto, cifar10, folder:DIR, toy")
+    use_dataset(source)  # refuses what is none
+    root = absolute(data_dir)
+    return own(source, root, _listing_key(root, f"--data-dir {root}") if root.is_dir() else "", notify)
 
 
 def _toy(notify: Notify) -> Dataset:
@@ -221,21 +225,21 @@ def _decode_one(path: str, image: ImageSpace) -> NDArray[np.uint8]:
         return fitted(read_picture(Path(path)), image)
 
 
-def _listing_key(root: Path) -> str:
+def _listing_key(root: Path, asked: str = "") -> str:
     """Hash of where a folder is and of its files' names, sizes and times: other files, another key."""
-    digest = hashlib.sha256()
+    digest, asked = hashlib.sha256(), asked or f"--dataset folder:{root}"
 
     def add(text: str, path: Path) -> None:
         try:
             digest.update(text.encode())
         except UnicodeEncodeError:  # figures and pages can hold no such name
-            raise UserError(f"--dataset folder:{root}: {str(path)!r} is not named in UTF-8; rename it") from None
+            raise UserError(f"{asked}: {str(path)!r} is not named in UTF-8; rename it") from None
 
     add(str(root.resolve()), root)
     for number, (folder, subfolders, names) in enumerate(os.walk(root, followlinks=True)):
         subfolders.sort()
         if number > MOST_FOLDERS:  # links in a circle, which would be followed for ever
-            raise UserError(f"--dataset folder:{root}: more than {MOST_FOLDERS} folders; do links lead back into it?")
+            raise UserError(f"{asked}: more than {MOST_FOLDERS} folders; do links lead back into it?")
         for name in sorted(names):
             file = Path(folder) / name
             info = file.stat() if file.exists() else file.lstat()  # a broken link: decoding it says so

@@ -26,7 +26,7 @@ from oleander.learning.weights import Start, layout_of, shipped_checkpoint, star
 from oleander.models import identity
 from oleander.settings.config import SETTINGS, Experiment
 from oleander.settings.declared import MODELS, built_in, declared
-from oleander.settings.registry import attack_steps, blamed, model_name
+from oleander.settings.registry import attack_steps, blamed, dataset_name, model_name
 from oleander.settings.steps import is_one_file, whole_steps
 from oleander.settings.steps import whole as whole_step
 from oleander.system.errors import UserError
@@ -112,6 +112,7 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
         check_free(Path(experiment.out))
     attack_steps(experiment)
     model_name(experiment)
+    dataset_name(experiment)
     check_files(experiment)
     pipeline, repairs = pipeline_of(experiment), repairs_of(experiment)
     dataset = sources.dataset(experiment.dataset, experiment.data_dir)
@@ -260,6 +261,8 @@ def _absolute(experiment: Experiment) -> Experiment:
     source, weights = experiment.dataset, experiment.weights
     if source.startswith("folder:") and source != "folder:":
         source = "folder:" + whole(source.removeprefix("folder:"))
+    elif is_one_file(source):
+        source = whole_step(source)
     own = {name: whole(value) for name, value in experiment.own if declared()[name].is_path}
     return experiment.changed(
         dataset=source,

@@ -18,6 +18,7 @@ import tyro
 from oleander.network.address import Address, is_loopback, parse_address
 from oleander.network.stock import serve_stock
 from oleander.network.visit import ClientFlags, Patience, Told, credentials, say
+from oleander.settings.steps import is_one_file, whole
 from oleander.system.errors import RunError, UserError
 from oleander.system.files import absolute
 from oleander.system.processes import remove_scratch, scratch_folder
@@ -111,7 +112,9 @@ def _absolute(path: str, name: str) -> str:
     """A path of the command line, as it will be understood wherever the work is done."""
     if name == "dataset" and path.startswith("folder:"):
         return "folder:" + str(absolute(path.removeprefix("folder:")))
-    return path if name == "dataset" or not path else str(absolute(path))
+    if name == "dataset":
+        return whole(path) if is_one_file(path) else path
+    return str(absolute(path)) if path else path
 
 
 def _warm(patience: Patience, address: Address, node_config: dict[str, Any], mailbox: Path, _scratch: Path) -> Told:

@@ -30,14 +30,14 @@ class ClientFlags:
     insecure: bool = False
     """Speak without TLS and keys to a server on another machine."""
     dataset: str = ""
-    """This machine's copy of the server's dataset, where it lies elsewhere: cifar10, folder:DIR or toy."""
+    """This machine's copy of the server's dataset, where it lies elsewhere: cifar10, folder:DIR, toy or ./my_data.py."""
     data_dir: str = ""
     """Folder that CIFAR-10 is in on this machine."""
     blend_image: str = ""
     """This machine's copy of the picture that a blend attacker mixes in."""
     plugin: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
-    """This machine's copy of an attack's or the model's file from outside the repository; given again, of another. (From a server on
-    this machine the server's own file is run, where it is this user's.)"""
+    """This machine's copy of an attack's, the model's or the dataset's file from outside the repository; given again, of another.
+    (From a server on this machine the server's own file is run, where it is this user's.)"""
     stay: bool = False
     """Stay for the next run when one is over."""
     wait: float = float("inf")

@@ -21,7 +21,7 @@ from oleander.settings.config import SETTINGS, SHARED, Experiment, checked, show
 from oleander.settings.declared import FLAGS, PACKAGES, declared, has_outside_steps, is_built_in, names_in, users_of
 from oleander.settings.help import flags_class, settings_in
 from oleander.settings.ranges import Count
-from oleander.settings.registry import attack_steps, model_name, strategy_steps
+from oleander.settings.registry import attack_steps, dataset_name, model_name, strategy_steps
 from oleander.system.errors import UserError
 from oleander.system.foreign import MIB, read_bytes, refusing, shortened
 
@@ -123,6 +123,7 @@ def parse_command(arguments: list[str], kind: type[Flags] = Flags) -> Command:
     attack_steps(flags.experiment)  # a mistyped name is told before anything starts
     strategy_steps(flags.experiment)
     model_name(flags.experiment)
+    dataset_name(flags.experiment)
     command = Command(scenario, flags, {name: settings[name] for name in given})
     if not (scenario.study or flags.sweep or flags.repeats or flags.resume is not None):  # plan_of asks it of all runs
         check_rounds([flags.experiment], given)

@@ -31,7 +31,8 @@ class Experiment:
     """One line on what the scenario is, for --list and the records."""
 
     dataset: str = "auto"
-    """cifar10, folder:DIR (DIR/train/<class>/*, DIR/test/<class>/*), toy, or auto: cifar10 if on disk or downloadable, else toy."""
+    """cifar10, folder:DIR (DIR/train/<class>/*, DIR/test/<class>/*), toy, a file of your own (./my_data.py),
+    or auto: cifar10 if on disk or downloadable, else toy."""
     data_dir: str = "data"
     """Folder that CIFAR-10 is downloaded to."""
     weights: str = "auto"

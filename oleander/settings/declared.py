@@ -18,18 +18,21 @@ import docstring_parser
 from oleander.settings.ranges import VOCABULARY, FilePath
 from oleander.settings.steps import is_file, is_one_file, short, split, whole
 
-MODELS = "oleander.models"
-FLAGS = {"attacks": "attack", "strategies": "strategy", "repairs": "repair", MODELS: "model"}
+MODELS, DATASETS = "oleander.models", "oleander.datasets"
+FLAGS = {"attacks": "attack", "strategies": "strategy", "repairs": "repair", MODELS: "model", DATASETS: "dataset"}
 """Package → the setting that names its plug-ins."""
 PACKAGES = tuple(FLAGS)
-ALONE = (MODELS,)
+ALONE = (MODELS, DATASETS)
 """Packages of which a run has one plug-in, and joins none."""
 MACHINERY = ("strategies.flower", "strategies.contract")
+SOURCES = ("auto", "cifar10", "folder:DIR", "toy")
+"""What --dataset names of its own; they are no plug-ins."""
 KNOWLEDGE = {
     "strategies": ("memory", "rng", "layout", "root", "answers"),
     "attacks": ("image",),
     "repairs": ("rng", "layout", "root", "answers"),
     MODELS: (),
+    DATASETS: (),
 }
 """What a package's plug-ins may ask for by name besides settings."""
 
@@ -114,6 +117,8 @@ def set_outside(found: dict[tuple[str, str], Declaration]) -> None:
 @functools.cache
 def _files(package: str) -> dict[str, Path]:
     """Name → file of each plug-in; the package itself is not imported."""
+    if package == DATASETS:  # its files are the machinery of SOURCES
+        return {}
     spec = importlib.util.find_spec(package)
     folders = (spec.submodule_search_locations if spec else None) or []
     found = {path.stem: path for folder in folders for path in Path(folder).glob("*.py")}
@@ -218,6 +223,8 @@ def users_of(setting: str) -> tuple[str, ...]:
 def steps_of(package: str, value: str) -> list[str]:
     """The plug-ins that a setting names; [] for ``none``."""
     steps = [value] if package in ALONE else split(value)
+    if package == DATASETS and (value in SOURCES or value.startswith("folder:")):
+        return []
     return [step for step in steps if step not in ("", "none")]
 
 

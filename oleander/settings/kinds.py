@@ -2,7 +2,7 @@
 
 import ast
 
-from oleander.settings.declared import MODELS, function_in
+from oleander.settings.declared import DATASETS, MODELS, function_in
 
 KINDS: dict[str, dict[tuple[tuple[str, ...], str], str]] = {
     "strategies": {
@@ -13,6 +13,7 @@ KINDS: dict[str, dict[tuple[tuple[str, ...], str], str]] = {
     "attacks": {(("Attack",), "Attack"): "attack step"},
     "repairs": {(("ModelState",), "ModelState"): "repair"},
     MODELS: {(("int", "ImageSpace"), "Module"): "model"},
+    DATASETS: {(("Path",), "Images"): "dataset"},
 }
 """Package → types of the arguments that are no keywords, and of the result → kind."""
 MEMORY = "Memory"

@@ -1,6 +1,6 @@
 """Plug-ins from outside the repository: a file of the user's (``--strategy ./my_rule.py``), or an installed package's entry point.
 
-A package names a plug-in by an entry point of the group ``oleander.strategies``, ``.attacks``, ``.repairs`` or ``.models``,
+A package names a plug-in by an entry point of the group ``oleander.strategies`` (attacks, repairs, models, datasets),
 ``my_rule = "my_package.my_rule"``: the module whose function of that name it is. Either is checked by its text before anything of
 it is imported, and a run's settings hold its SHA-256: with another file it is another run. Only what a command line asks to be run
 is used (``use``), never what a record names.
@@ -23,8 +23,10 @@ from oleander.settings import declared as plugins
 from oleander.settings.config import SETTINGS, SHARED, learn_settings
 from oleander.settings.declared import (
     ALONE,
+    DATASETS,
     FLAGS,
     KNOWLEDGE,
+    SOURCES,
     Declaration,
     Setting,
     declaration_in,
@@ -210,15 +212,15 @@ def _declaration(found: Found) -> Declaration:
     if kind is None:
         types = f"{', '.join(takes) or 'nothing'} → {gives}"
         raise UserError(f"{asked}: {name} takes and returns {types}; known: {kinds_of(found.package)}")
-    try:
-        declaration = declaration_in(source, found.package, name, str(found.file))
-    except TypeError as error:
-        raise UserError(f"{asked}: {error}") from None
     if found.package in ALONE and function.args.kwonlyargs:
         keyword = function.args.kwonlyargs[0].arg
         raise UserError(
             f"{asked}: {keyword} of {name}: a {FLAGS[found.package]} takes no settings; write it into the file"
         )
+    try:
+        declaration = declaration_in(source, found.package, name, str(found.file))
+    except TypeError as error:
+        raise UserError(f"{asked}: {error}") from None
     if remembers != ("memory" in declaration.asks) and found.package == "strategies":
         raise UserError(f"{asked}: what asks for memory returns tuple[its result, Memory], and only that")
     known = replace(declaration, step=found.step, file=str(found.file), module=found.module)
@@ -241,6 +243,8 @@ def _text(found: Found) -> str:
                 f"{found.asked}: {found.file} has the name of {plugins.file_of(other, name)}, "
                 f"--{FLAGS[other]} {name}; rename it"
             )
+    if found.package == DATASETS and name in {source.partition(":")[0] for source in SOURCES}:
+        raise UserError(f"{found.asked}: {found.file} has the name of a source of images here ({name}); rename it")
     if name == "none" or name in SHARED or not name.isidentifier():
         why = (
             "is a setting's"

@@ -17,9 +17,19 @@ from typing import Any, get_type_hints
 
 from oleander.settings import outside
 from oleander.settings.config import SETTINGS, Experiment
-from oleander.settings.declared import FLAGS, KNOWLEDGE, MODELS, Declaration, built_in, knows_step
+from oleander.settings.declared import (
+    DATASETS,
+    FLAGS,
+    KNOWLEDGE,
+    MODELS,
+    SOURCES,
+    Declaration,
+    built_in,
+    knows_step,
+    steps_of,
+)
 from oleander.settings.declared import outside as from_outside
-from oleander.settings.steps import is_file, short, split
+from oleander.settings.steps import is_file, is_one_file, short, split
 from oleander.system.errors import RunError, UserError
 from oleander.system.foreign import reason
 
@@ -129,6 +139,32 @@ def model_name(experiment: Experiment) -> str:
         known = ", ".join(built_in(MODELS))
         raise UserError(f"{asked}: unknown; known: {known}, or a file of your own (./NAME.py)")
     return short(experiment.model)
+
+
+def dataset_name(experiment: Experiment) -> str:
+    """The name of the source that ``--dataset`` names; this process then uses it, if it is one from outside.
+
+    Raises:
+        UserError: an unknown name (lists the known), or a file that cannot be a source.
+    """
+    use_dataset(experiment.dataset)
+    outside.check_recorded(experiment.own, f"--dataset {experiment.dataset}")
+    return short(experiment.dataset) if is_one_file(experiment.dataset) else experiment.dataset
+
+
+def use_dataset(source: str) -> bool:
+    """Let this process use a source of images from outside; whether it is one, and none of ours.
+
+    Raises:
+        UserError: as ``dataset_name``.
+    """
+    if not steps_of(DATASETS, source) and source not in ("", "none", "folder:"):
+        return False
+    outside.use(DATASETS, source, instead=True)
+    if not (source and knows_step(DATASETS, source)):
+        known = ", ".join((*SOURCES, *outside.entry_points(DATASETS)))
+        raise UserError(f"--dataset {source}: unknown; known: {known}, or a file of your own (./NAME.py)")
+    return True
 
 
 def bind(plugin: Plugin, experiment: Experiment, **known: Any) -> Callable[..., Any]:

@@ -117,7 +117,7 @@ BAD = {
     "no function of its name": (spoilt("def my_model(", "def other("), ["no function named my_model"]),
     "no docstring": ("def my_model(classes: int, image: 'ImageSpace') -> 'nn.Module':\n    return 1\n", ["no docstring"]),
     "another type": (spoilt("-> nn.Module", "-> int"), ["int, ImageSpace → int", "model (int, ImageSpace → Module)"]),
-    "settings": (spoilt("image: ImageSpace)", "image: ImageSpace, *, width: Count = 4)"), ["width of my_model", "takes no settings"]),
+    "settings": (spoilt("image: ImageSpace)", "image: ImageSpace, *, width: int = 4)"), ["width of my_model", "takes no settings"]),
     "import error": (spoilt("import torch.nn", "import torchh.nn"), ["line 3", "cannot be imported", "torchh"]),
     "an error when it is made": (spoilt("nn.Conv2d(image.channels, 4", "nn.Conv2d(image.chanels, 4"), ["line 16", "AttributeError"]),
     "no module": (spoilt(BODY, "    return classes\n"), ["made a int", "nn.Module"]),
