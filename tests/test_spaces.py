@@ -63,7 +63,7 @@ def tiny(tmp_path, monkeypatch):
     forget(), find.cache_clear()
     yield "tiny"
     where.remove(str(folder))
-    forget(), find.cache_clear(), weights.layout_of.cache_clear()
+    forget(), find.cache_clear(), weights._layout_of.cache_clear()
 
 
 class Here(Network):
