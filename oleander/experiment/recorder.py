@@ -75,8 +75,7 @@ class Recorder:
             outcome = self.setup.standing.outcome
         else:
             keep(self.folder.path, round_number, state, outcome, self._kept_with, self.strategy.memory)
-        load_arrays(self.model, self.setup.layout.unflatten(state))
-        classify = classifier(self.model, self.setup.experiment.precision, self.setup.dataset.image)
+        classify = self._classifier_of(state)
         if round_number == 0:
             scoring = self._scoring.submit(self._baseline, classify, state, self.attackers.attack)
         else:
@@ -137,9 +136,11 @@ class Recorder:
 
     def scores_of(self, state: ModelState) -> Scores:
         """The scores of a model that no round came to, on the same images."""
+        return self._scores(self.setup.experiment.rounds, self._classifier_of(state), self.attackers.attack)
+
+    def _classifier_of(self, state: ModelState) -> Classifier:
         load_arrays(self.model, self.setup.layout.unflatten(state))
-        classify = classifier(self.model, self.setup.experiment.precision, self.setup.dataset.image)
-        return self._scores(self.setup.experiment.rounds, classify, self.attackers.attack)
+        return classifier(self.model, self.setup.experiment.precision, self.setup.dataset.image)
 
     def _record(
         self, round_number: int, outcome: RoundOutcome, scores: Scores, evaluation_seconds: float

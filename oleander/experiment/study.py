@@ -178,24 +178,13 @@ class StudyFolder:
         differing = varied([job.experiment for job in jobs])
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(
-            [
-                "scenario",
-                *differing,
-                "seed",
-                *_SCORES,
-                "repaired_mta",
-                "repaired_asr",
-                "seconds",
-                "model_sha256",
-                "folder",
-            ]
-        )
+        head = ["scenario", *differing, "seed", *_SCORES, *(f"repaired_{score}" for score in _REPAIRED)]
+        writer.writerow([*head, "seconds", "model_sha256", "folder"])
         for job in jobs:
             if is_finished(job.folder):
                 summary = read_summary(job.folder)
                 scores = [_cell(getattr(summary, name)) for name in _SCORES]
-                scores += [_cell(getattr(summary.repaired, name, None)) for name in ("mta", "asr")]
+                scores += [_cell(getattr(summary.repaired, name, None)) for name in _REPAIRED]
                 writer.writerow(
                     [_cell(job.experiment.scenario), *(_cell(short_value(name, getattr(job.experiment, name))) for name in differing),
                      summary.seed, *scores, f"{summary.seconds['total']:.1f}", summary.model_sha256, f"runs/{job.folder.name}"]
@@ -214,6 +203,7 @@ def study_path(plan: Plan) -> Path:
 
 
 _SCORES = ("mta", "asr", "baseline_mta", "baseline_asr", "true_positive_rate", "false_positive_rate")
+_REPAIRED = ("mta", "asr")
 
 
 def jobs_of(plan: Plan, folder: Path, sources: Sources) -> dict[Experiment, Job]:
