@@ -37,6 +37,14 @@ def task(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(TaskIdentity, name, 1)
 
 
+@pytest.fixture
+def one_thread() -> None:
+    """PyTorch as a client has it, however many cores there are."""
+    import torch  # not every test waits for it
+
+    torch.set_num_threads(1)
+
+
 def write_images(root: Path, classes=CLASSES, train: int = 24, test: int = 8, size: int = 32) -> Path:
     """An image folder whose classes differ in their mean colour."""
     rng = np.random.default_rng(0)

@@ -23,9 +23,7 @@ from tests.spaces import CIFAR10, GREY16, RGB64, attack_of, classifier
 SPACES = pytest.mark.parametrize("image", [CIFAR10, GREY16, RGB64], ids=["cifar10", "grey16", "rgb64"])
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def a3fl_of(image=CIFAR10, **settings):

@@ -18,10 +18,7 @@ from tests.clients.fitting import SETTINGS, distance, fit
 from tests.shards import shard
 from tests.spaces import CIFAR10, attack_of, fresh_model
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(("precision", "m", "batch"), [("fp32", 20, 8), ("bf16", 4, 2)])

@@ -30,9 +30,7 @@ from tests.spaces import attack_of, classifier, fresh_model, layout_of, normalis
 SETTINGS = Experiment(precision="fp32", malicious=1, attack="patch")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def evaluate(model, images, labels, trigger, target, precision="fp32", cores=None):

@@ -13,9 +13,7 @@ from tests.shards import shard
 SETTINGS = Experiment(precision="fp32", batch_size=8, local_epochs=2)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Small(torch.nn.Module):

@@ -19,10 +19,7 @@ from tests.programs import ROOT
 from tests.shards import shard
 from tests.spaces import CIFAR10, fresh_model
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_augmentation_is_crop_and_flip_of_the_padded_image():
