@@ -90,6 +90,11 @@ def count(case, refused):
     CASES[f"{case}, refused"] = CASES.get(f"{case}, refused", 0) + refused
 
 
+def test_what_is_drawn_can_be_printed():
+    """Hypothesis prints it whenever another thread of this process has moved ``random`` meanwhile."""
+    assert len(repr(replies(TRAINED))) < 20_000 and len(repr(odd)) < 10_000
+
+
 @given(reply=replies(TRAINED))
 @cases(1000)
 def test_a_spoilt_reply_is_a_bad_reply_or_as_good_as_an_honest_one(reply):
