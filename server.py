@@ -38,14 +38,15 @@ from typing import TYPE_CHECKING
 import tyro
 from flwr.serverapp import Grid, ServerApp
 
+from oleander.experiment.asked import asked, asked_run
 from oleander.experiment.records import LOG, RunFolder, is_finished, read_summary, taken_up, write_scenario
 from oleander.network.address import Address, check_free
-from oleander.settings.cli import Command, Flags, parse, parse_command
+from oleander.settings.cli import Command, Flags
 from oleander.settings.ranges import Count
 from oleander.system.console import console_on, error_line, notice, say_error
 from oleander.system.errors import RunError, UserError
 from oleander.system.files import absolute
-from oleander.system.foreign import plain, refusing
+from oleander.system.foreign import plain
 
 if TYPE_CHECKING:
     from flwr.app import Context
@@ -96,11 +97,10 @@ def main(arguments: list[str]) -> int:
     try:
         if arguments[:1] == ["keys"]:
             return _make_keys(arguments[1:])
-        with refusing("command line"):
-            command = parse_command(arguments, ServerFlags)
+        command, plan = asked(arguments, lambda text: notice(console_on(), text), ServerFlags)
         flags = command.flags
         assert isinstance(flags, ServerFlags)
-        if flags.sweep or flags.repeats or command.scenario.study:
+        if plan:
             raise UserError("server.py runs one experiment at a time; simulate.py runs studies")
         if flags.stock and flags.resume is not None:
             raise UserError("--stock with --resume: Flower's own programs cannot take a run up again")
@@ -296,8 +296,9 @@ def serve_app(grid: Grid, context: Context) -> None:
 
     config = {name: str(value) for name, value in context.run_config.items()}
     told = json.loads(Path(config["network"]).read_text("utf-8")) if config["network"] else {}  # from server.py --stock
-    experiment = parse(["--scenario", config["scenario"], *shlex.split(config["flags"])])
     console = console_on()
+    flags = ["--scenario", config["scenario"], *shlex.split(config["flags"])]
+    experiment = asked_run(flags, lambda text: notice(console, text))
     setup = prepare(experiment, Sources(lambda text: notice(console, text)), Path(experiment.out) if told else None)
     folder = RunFolder(Path(experiment.out), again=True) if told else RunFolder.of(experiment)
     trusted = {int(node): client for node, client in told["trusted"].items()} if told.get("trusted") else None

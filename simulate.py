@@ -34,6 +34,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from oleander.experiment.asked import asked
 from oleander.experiment.engine import cluster_address, running_ray
 from oleander.experiment.own_ray import set_login
 from oleander.experiment.records import (
@@ -46,12 +47,11 @@ from oleander.experiment.records import (
     read_summary,
     taken_up,
 )
-from oleander.settings.cli import Command, parse_command
+from oleander.settings.cli import Command
 from oleander.settings.config import Experiment
-from oleander.settings.plan import Plan, plan_of
+from oleander.settings.plan import Plan
 from oleander.system.console import console_on, notice, say_error
 from oleander.system.errors import RunError, UserError
-from oleander.system.foreign import refusing
 
 if TYPE_CHECKING:  # PyTorch and Flower are imported while Ray starts
     from flwr.clientapp import ClientApp
@@ -71,9 +71,7 @@ def main(arguments: list[str], client_app: ClientApp | None = None) -> int:
         if not arguments or any(word.partition("=")[0] == "--list" for word in arguments):
             show_list(console_on(), arguments)
         else:
-            with refusing("command line"):
-                command = parse_command(arguments)
-                plan = None if command.flags.resume is not None else plan_of(command)
+            command, plan = asked(arguments, lambda text: notice(console_on(), text))
             _run_command(command, plan, client_app)
     except UserError as error:
         say_error(error)

@@ -117,7 +117,7 @@ ERRORS = (
 
 
 def _one_of(values: list[Any]) -> st.SearchStrategy[Any]:
-    """One of these, by its place: Hypothesis may print a strategy with all its values, and Python prints no number of 5,000 digits."""
+    """One of these, by its place: Hypothesis may print all that a strategy holds, and Python no number of 5,000 digits."""
     return st.integers(0, len(values) - 1).map(lambda place: values[place])
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from oleander.datasets import toy
+from oleander.datasets import digits, toy
 from oleander.datasets.data import Dataset, Images, stored
 from oleander.datasets.own import own
 from oleander.datasets.space import ImageSpace
@@ -44,32 +44,40 @@ FOLDER = CIFAR10
 STALL_SECONDS = 20.0
 """How long a download may stand still."""
 OTHER_WAYS = (
-    "other ways: --dataset toy (embedded, no download), --dataset folder:DIR (any image folder), "
+    "other ways: --dataset digits or toy (no download), --dataset folder:DIR (any image folder), "
     "or put cifar-10-python.tar.gz into --data-dir yourself"
 )
 
 
 def load_dataset(source: str, data_dir: str, notify: Callable[[str], None]) -> Dataset:
-    """The dataset of ``--dataset``; ``notify`` is told, in one sentence, when ``auto`` had to choose toy.
+    """The dataset of ``--dataset``; ``notify`` is told, in one sentence, when ``auto`` had to choose digits.
 
     Raises:
         UserError: an unknown source; images that cannot be had or read; names what was tried and the other ways.
     """
+    if source == "auto":
+        source = chosen(data_dir, notify)
     if source == "toy":
         return _toy(notify)
+    if source == "digits":
+        return stored("digits", "1".zfill(16), lambda: digits.digits(absolute(data_dir)), notify)
     if source == "cifar10":
         return _cifar10(absolute(data_dir), notify)
-    if source == "auto":
-        try:
-            return _cifar10(absolute(data_dir), notify)
-        except UserError as error:
-            notify(f"CIFAR-10 could not be had, so this run uses the embedded TOY dataset instead ({error})")
-            return _toy(notify)
     if source.startswith("folder:") and len(source) > len("folder:"):
         return _folder(absolute(source.removeprefix("folder:")), notify)
     use_dataset(source)  # refuses what is none
     root = absolute(data_dir)
     return own(source, root, _listing_key(root, f"--data-dir {root}") if root.is_dir() else "", notify)
+
+
+def chosen(data_dir: str, notify: Callable[[str], None]) -> str:
+    """What ``auto`` stands for: cifar10 where it is on disk or can be downloaded, else digits, of which ``notify`` is told."""
+    try:
+        _cifar10(absolute(data_dir), notify)
+    except UserError as error:
+        notify(f"CIFAR-10 could not be had, so this run uses scikit-learn's handwritten DIGITS instead ({error})")
+        return "digits"
+    return "cifar10"
 
 
 def _toy(notify: Notify) -> Dataset:

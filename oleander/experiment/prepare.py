@@ -107,13 +107,7 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
         UserError: something cannot be; says the value, the rule and the known alternatives.
     """
     experiment = _absolute(experiment)
-    check_counts(experiment)
-    if experiment.out and not stopped:
-        check_free(Path(experiment.out))
-    attack_steps(experiment)
-    model_name(experiment)
-    dataset_name(experiment)
-    check_files(experiment)
+    check_settings(experiment, new=stopped is None)
     pipeline, repairs = pipeline_of(experiment), repairs_of(experiment)
     dataset = sources.dataset(experiment.dataset, experiment.data_dir)
     if experiment.target >= len(dataset.classes):
@@ -166,6 +160,23 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
     )
     sizes = [len(rows) for rows in shards]
     return Setup(resolved, dataset, attack, pipeline, layout, start, sizes, trigger_sha256, repairs, standing, victims)
+
+
+def check_settings(experiment: Experiment, *, new: bool = True) -> None:
+    """Refuse what cannot be, as far as that can be told without the data; ``new`` unless its folder is there already.
+
+    Raises:
+        UserError: something cannot be; says the value, the rule and the known alternatives.
+    """
+    check_counts(experiment)
+    if experiment.out and new:
+        check_free(absolute(experiment.out))
+    attack_steps(experiment)
+    model_name(experiment)
+    dataset_name(experiment)
+    check_files(experiment)
+    pipeline_of(experiment)
+    repairs_of(experiment)
 
 
 def poison_nothing(

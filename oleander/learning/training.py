@@ -78,7 +78,8 @@ def train(
     inputs, total = None, torch.zeros((), device=device)
     for _ in range(experiment.local_epochs):
         if inputs is None or experiment.augment == "epoch":
-            inputs = shard.image.normalise(finish(to_pixels(augmented(images, augmentation))))  # (m, c, h, w)
+            moved = images if experiment.augment == "none" else augmented(images, augmentation)
+            inputs = shard.image.normalise(finish(to_pixels(moved)))  # (m, c, h, w)
         total.zero_()
         for batch in torch.randperm(len(labels), generator=order).to(device).split(experiment.batch_size):
             model.zero_grad(set_to_none=True)

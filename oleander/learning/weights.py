@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from oleander.datasets.data import Dataset
+from oleander.datasets.digits import SPACE as DIGITS
 from oleander.datasets.sources import CIFAR10, TOY
 from oleander.datasets.space import ImageSpace
 from oleander.learning.parameters import COUNTER, Layout, ModelState, arrays_of, named_arrays
@@ -34,7 +35,7 @@ MOST_BYTES = GIB
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-SHIPPED = {"cifar10": ("resnet18light", CIFAR10), "toy": ("resnet18light", TOY)}
+SHIPPED = {"cifar10": ("resnet18light", CIFAR10), "digits": ("cnn", DIGITS), "toy": ("resnet18light", TOY)}
 """Name in checkpoints/ → the model and the images that it was trained on: it fits no others."""
 
 

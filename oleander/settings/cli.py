@@ -20,6 +20,7 @@ from oleander.settings import outside
 from oleander.settings.config import SETTINGS, SHARED, Experiment, checked, shown_value, validated
 from oleander.settings.declared import FLAGS, PACKAGES, declared, has_outside_steps, is_built_in, names_in, users_of
 from oleander.settings.help import flags_class, settings_in
+from oleander.settings.protocol import whole
 from oleander.settings.ranges import Count
 from oleander.settings.registry import attack_steps, dataset_name, model_name, strategy_steps
 from oleander.system.errors import UserError
@@ -52,17 +53,20 @@ class Flags:
 class Scenario:
     """A scenario file: settings, and what makes a study of them."""
 
-    settings: dict[str, Any]
-    """Every setting, flat, those that the experiment below has no use for among them: a study's runs may."""
+    said: dict[str, Any]
+    """The settings that the file states, flat, those that the experiment below has no use for among them: a study's runs may."""
     study: dict[str, Any]
     """Its tables among STUDY_TABLES, as they stand in the file."""
     source: str
     """Where it comes from, for messages."""
 
+    auto: str = "auto"
+    """What ``--dataset auto`` stands for, where that is known by now."""
+
     @property
     def experiment(self) -> Experiment:
         """What it is without its tables."""
-        return Experiment.of(self.settings)
+        return Experiment.of(whole(self.said, self.auto))
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,15 @@ RESUMABLE = ("actors", "client_cpus", "ray_address")
 """Settings that change no result, so that a run may go on with others."""
 
 
-def parse(arguments: list[str]) -> Experiment:
-    """The one experiment that these command-line arguments ask for. ``--help`` and unknown flags exit as argparse does.
+def parse(arguments: list[str], auto: str = "auto") -> Experiment:
+    """The one experiment that these command-line arguments ask for; ``auto`` as ``parse_command`` takes it.
+
+    ``--help`` and unknown flags exit as argparse does.
 
     Raises:
         UserError: an unknown scenario or setting, a value of the wrong type or out of its range, or a study.
     """
-    command = parse_command(arguments)
+    command = parse_command(arguments, auto=auto)
     flags = command.flags
     asked = [name for name in ("sweep", "repeats", "resume") if getattr(flags, name) not in ((), None)]
     if command.scenario.study or asked:
@@ -96,8 +102,13 @@ def parse(arguments: list[str]) -> Experiment:
     return flags.experiment
 
 
-def parse_command(arguments: list[str], kind: type[Flags] = Flags) -> Command:
-    """All that these command-line arguments ask for, each setting checked by itself; a ``kind`` of Flags may have more of them.
+def parse_command(arguments: list[str], kind: type[Flags] = Flags, auto: str = "auto") -> Command:
+    """All that these command-line arguments ask for, each setting checked by itself.
+
+    Args:
+        arguments: the command line.
+        kind: of Flags; it may have more of them.
+        auto: what ``--dataset auto`` stands for, where that is known by now: a dataset brings settings of its own with it.
 
     Raises:
         UserError: an unknown scenario, setting, attack or strategy, or a value of the wrong type or out of its range.
@@ -107,15 +118,18 @@ def parse_command(arguments: list[str], kind: type[Flags] = Flags) -> Command:
         for value in (_word_after(arguments, name), *_swept(arguments, name)):
             outside.use(package, value)
     asked = _word_after(arguments, "scenario")
-    scenario = load_scenario_file(asked) if asked else Scenario(SETTINGS | {"scenario": "custom"}, {}, "")
+    scenario = load_scenario_file(asked, auto) if asked else Scenario({"scenario": "custom"}, {}, "", auto)
+    dataset = _word_after(arguments, "dataset")
+    under = whole(scenario.said | ({"dataset": dataset} if dataset else {}), auto)
     given = _given(arguments)
     shown = scenario.experiment.changed(**{name: _word_after(arguments, name) for name in given & set(FLAGS.values())})
     parsed: Any = tyro.cli(
-        flags_class(kind, scenario.settings, shown if {"-h", "--help"} & set(arguments) else None),
+        flags_class(kind, under, shown if {"-h", "--help"} & set(arguments) else None),
         prog=Path(sys.argv[0]).name, args=arguments, registry=_REGISTRY,
         config=(tyro.conf.FlagConversionOff, tyro.conf.OmitArgPrefixes),
     )  # fmt: skip
     settings = settings_in(parsed) | {"scenario": scenario.experiment.scenario}
+    settings["dataset"] = auto if settings["dataset"] == "auto" else settings["dataset"]
     own = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(kind) if f.name != "experiment"}
     if own["repeats"] is not None and own["repeats"] < 1:
         raise UserError(f"--repeats {own['repeats']}: wanted 1 or more")
@@ -177,7 +191,7 @@ def steps_in(scenario: Scenario) -> list[Experiment]:
     found = [scenario.experiment]
     for name in FLAGS.values():
         values = dict.fromkeys(map(str, _varied(scenario.study, name)))
-        found += [Experiment.of(scenario.settings | {name: value}) for value in values]
+        found += [Experiment.of(whole(scenario.said | {name: value}, scenario.auto)) for value in values]
     return found
 
 
@@ -246,8 +260,8 @@ def load_scenario(name_or_path: str) -> Experiment:
     return load_scenario_file(name_or_path).experiment
 
 
-def load_scenario_file(name_or_path: str) -> Scenario:
-    """The same with what the file says of a study.
+def load_scenario_file(name_or_path: str, auto: str = "auto") -> Scenario:
+    """The same with what the file says of a study; ``auto`` as ``parse_command`` takes it.
 
     Raises:
         UserError: an unknown name, a file that cannot be read, or settings that cannot be.
@@ -270,7 +284,8 @@ def load_scenario_file(name_or_path: str) -> Scenario:
     outside.check_recorded(content.items(), str(path))
     check_names(content, str(path))
     content.setdefault("scenario", path.stem)
-    scenario = Scenario(checked(SETTINGS | content, str(path)), study, str(path))
+    whole_file = checked(whole(content, auto), str(path))
+    scenario = Scenario({name: whole_file[name] for name in content}, study, str(path), auto)
     check_used({n: v for n, v in content.items() if v != SETTINGS[n]}, steps_in(scenario), f"{path}: ")
     return scenario
 

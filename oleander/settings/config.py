@@ -31,8 +31,9 @@ class Experiment:
     """One line on what the scenario is, for --list and the records."""
 
     dataset: str = "auto"
-    """cifar10, folder:DIR (DIR/train/<class>/*, DIR/test/<class>/*), toy, a file of your own (./my_data.py),
-    or auto: cifar10 if on disk or downloadable, else toy."""
+    """cifar10, digits, toy, folder:DIR (DIR/train/<class>/*, DIR/test/<class>/*), a file of your own (./my_data.py; see --list), or
+    auto: cifar10 if on disk or downloadable, else digits. It brings the settings with it that it is shown with, where it has some
+    (see --list NAME); a scenario and flags go over them."""
     data_dir: str = "data"
     """Folder that CIFAR-10 is downloaded to."""
     weights: str = "auto"
@@ -67,8 +68,8 @@ class Experiment:
     """Momentum of the clients' SGD (0 to 1); the optimiser is fresh each round."""
     weight_decay: NotNegative = 5e-4
     """L2 weight decay of the clients' SGD."""
-    augment: Literal["once", "round", "epoch"] = "once"
-    """Random crop and flip drawn once for each client's shard (the course's protocol), or afresh every round or epoch."""
+    augment: Literal["once", "round", "epoch", "none"] = "once"
+    """Random crop and flip drawn once for each client's shard (the course's protocol), or afresh every round or epoch; or none."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What convolutions are computed in, training and evaluation alike; auto: bf16 where it is measured to be the faster."""

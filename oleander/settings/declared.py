@@ -25,7 +25,7 @@ PACKAGES = tuple(FLAGS)
 ALONE = (MODELS, DATASETS)
 """Packages of which a run has one plug-in, and joins none."""
 MACHINERY = ("strategies.flower", "strategies.contract")
-SOURCES = ("auto", "cifar10", "folder:DIR", "toy")
+SOURCES = ("auto", "cifar10", "digits", "folder:DIR", "toy")
 """What --dataset names of its own; they are no plug-ins."""
 KNOWLEDGE = {
     "strategies": ("memory", "rng", "layout", "root", "answers"),
@@ -123,6 +123,15 @@ def _files(package: str) -> dict[str, Path]:
     folders = (spec.submodule_search_locations if spec else None) or []
     found = {path.stem: path for folder in folders for path in Path(folder).glob("*.py")}
     return {n: path for n, path in found.items() if not n.startswith("_") and f"{package}.{n}" not in MACHINERY}
+
+
+def dataset_source(name: str) -> str:
+    """The text of a dataset's file, of the repository or from outside; nothing where there is none."""
+    if (DATASETS, name) in _OUTSIDE:
+        return _OUTSIDE[DATASETS, name].source
+    spec = importlib.util.find_spec(DATASETS)
+    files = [Path(folder) / f"{name}.py" for folder in (spec.submodule_search_locations if spec else None) or []]
+    return next((file.read_text(encoding="utf-8") for file in files if name.isidentifier() and file.is_file()), "")
 
 
 def forget() -> None:

@@ -46,6 +46,7 @@ from oleander.settings.cli import (
     load_scenario_file,
 )
 from oleander.settings.config import SETTINGS, Experiment, shown_value, validated
+from oleander.settings.protocol import protocol_of, whole
 from oleander.settings.ranges import Rate
 from oleander.settings.steps import short_value, shown
 from oleander.settings.sweeps import NOT_SWEPT, Axis, axis_of, check_axes, words
@@ -185,12 +186,12 @@ def _included(scenario: Scenario) -> list[Scenario]:
     names = scenario.study.get("include")
     if names is None:
         return []
-    own = [n for n in SETTINGS if scenario.settings[n] != SETTINGS[n] and n not in ("scenario", "description")]
+    own = [n for n, value in scenario.said.items() if value != SETTINGS[n] and n not in ("scenario", "description")]
     if own or set(scenario.study) - {"include", "repeats"} or not _is_list_of_names(names):
         raise UserError(
             f"{scenario.source}: include is a list of scenarios, and stands alone but for description and repeats"
         )
-    parts = [load_scenario_file(name) for name in names]
+    parts = [load_scenario_file(name, scenario.auto) for name in names]
     for name, part in zip(names, parts, strict=True):
         if "include" in part.study:
             raise UserError(f"{scenario.source}: {name} includes others itself; include those")
@@ -231,10 +232,9 @@ def _chart(scenario: Scenario, given: dict[str, Any], swept: list[Axis], repeats
         points = [(Point(_core(scenario.experiment)), {})]
     if (runs := len(points) * math.prod(len(axis.values) for axis in others) * repeats) > MOST_RUNS:
         raise UserError(f"{scenario.experiment.scenario}: {runs} runs; at most {MOST_RUNS}")
-    if others or not given.keys() <= set(SAME_SETTING):
+    if others or not given.keys() <= set(SAME_SETTING) or protocol_of(scenario.experiment.changed(**given).dataset):
         points = [(dataclasses.replace(point, published=Published()), changes) for point, changes in points]
-    base = scenario.settings | given
-    cells = tuple(_cells(points, others, base, repeats, source))
+    cells = tuple(_cells(points, others, scenario.said | given, repeats, scenario))
     given_here = {*given, *(axis.name for axis in swept)}
     if "malicious" not in _varied_in_file(scenario):
         check_attackers(scenario.experiment, [e for cell in cells for e in cell.experiments], given_here)
@@ -268,13 +268,14 @@ def _axes(scenario: Scenario, swept: list[Axis], source: str) -> list[Axis]:
 
 
 def _cells(
-    points: list[tuple[Point, dict[str, Any]]], axes: list[Axis], base: dict[str, Any], repeats: int, source: str
+    points: list[tuple[Point, dict[str, Any]]], axes: list[Axis], base: dict[str, Any], repeats: int, scenario: Scenario
 ) -> Iterator[Cell]:
     """Each point on each line, where a line is a choice of values for the other axes."""
     for values in itertools.product(*(axis.values for axis in axes)):
         line = dict(zip((axis.name for axis in axes), values, strict=True))
         for point, changes in points:
-            experiments = _seeds(base | changes | line, repeats, source)
+            settings = whole(base | changes | line, scenario.auto)
+            experiments = _seeds(settings, repeats, scenario.source or "command line")
             yield Cell(point.label, ", ".join(itertools.starmap(_label, line.items())), point.published, experiments)
 
 

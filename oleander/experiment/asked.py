@@ -1,0 +1,51 @@
+"""What a command line asks for, on this machine: ``--dataset auto`` is settled first, since a dataset brings settings with it."""
+
+from collections.abc import Callable
+
+from oleander.settings.cli import Command, Flags, parse, parse_command
+from oleander.settings.config import Experiment
+from oleander.settings.plan import Plan, plan_of
+from oleander.system.foreign import refusing
+
+
+def asked(
+    arguments: list[str], notify: Callable[[str], None], kind: type[Flags] = Flags
+) -> tuple[Command, Plan | None]:
+    """The command, and the study that it is, if it is one; none of their runs has the dataset ``auto``.
+
+    Args:
+        arguments: the command line.
+        notify: is told in one sentence where CIFAR-10 could not be had.
+        kind: of Flags, as ``parse_command`` takes it.
+
+    Raises:
+        UserError: what cannot be, told before anything is downloaded.
+    """
+
+    def read(auto: str) -> tuple[Command, Plan | None]:
+        with refusing("command line"):
+            command = parse_command(arguments, kind, auto)
+            return command, None if command.flags.resume is not None else plan_of(command)
+
+    command, plan = read("auto")
+    runs = plan.experiments() if plan else [command.flags.experiment]
+    if command.flags.resume is not None or all(run.dataset != "auto" for run in runs):
+        return command, plan
+    return read(_settled(runs, notify))
+
+
+def asked_run(arguments: list[str], notify: Callable[[str], None]) -> Experiment:
+    """The same where a single run is wanted, without the flags that only programs have; raises as ``parse`` does too."""
+    experiment = parse(arguments)
+    return experiment if experiment.dataset != "auto" else parse(arguments, _settled([experiment], notify))
+
+
+def _settled(runs: list[Experiment], notify: Callable[[str], None]) -> str:
+    """What ``auto`` stands for; asked once no other setting of theirs can be at fault."""
+    from oleander.datasets.sources import chosen  # brings PyTorch, for which no refusal above should have to wait
+    from oleander.experiment.prepare import check_settings
+
+    waiting = [run for run in runs if run.dataset == "auto"]
+    for run in waiting:
+        check_settings(run)
+    return chosen(waiting[0].data_dir, notify)

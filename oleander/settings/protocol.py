@@ -1,0 +1,76 @@
+"""The settings that a dataset is shown with: below a scenario's and the command line's, above the defaults.
+
+A dataset's file may hold them as a literal::
+
+    PROTOCOL = {"model": "cnn", "lr": 0.1, "rounds": 10}
+
+It is read without importing the file, as plug-ins' settings are.
+"""
+
+import ast
+import difflib
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from oleander.settings.config import SETTINGS
+from oleander.settings.declared import dataset_source
+from oleander.settings.steps import short
+from oleander.system.errors import UserError
+
+NAME = "PROTOCOL"
+NEVER = ("scenario", "description", "dataset", "data_dir", "out", "seed")
+"""Settings that no dataset has a say in."""
+
+
+def whole(said: Mapping[str, Any], auto: str = "auto") -> dict[str, Any]:
+    """Every setting, flat: what was said, over its dataset's protocol, over the defaults.
+
+    Args:
+        said: settings by name, of a file and of a command line.
+        auto: what ``--dataset auto`` stands for, where that is known by now.
+
+    Raises:
+        UserError: a protocol of the user's own that is none.
+    """
+    settings = SETTINGS | dict(said)
+    if settings["dataset"] == "auto":
+        settings["dataset"] = auto
+    return SETTINGS | protocol_of(settings["dataset"]) | dict(said) | {"dataset": settings["dataset"]}
+
+
+def protocol_of(dataset: Any) -> dict[str, Any]:
+    """The settings that this dataset is shown with; of most, none but the defaults.
+
+    Raises:
+        UserError: names the file, what is amiss, and the rule.
+    """
+    if not isinstance(dataset, str):
+        return {}
+    name = short(dataset.partition(":")[0])
+    source = dataset_source(name)
+    return dict(_protocol_in(source, f"--dataset {dataset}", tuple(SETTINGS))) if source else {}
+
+
+@functools.cache
+def _protocol_in(source: str, asked: str, known: tuple[str, ...]) -> dict[str, Any]:
+    for node in ast.parse(source).body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if any(isinstance(target, ast.Name) and target.id == NAME for target in targets):
+            return _checked(node.value, asked, known)  # type: ignore[attr-defined]
+    return {}
+
+
+def _checked(value: ast.expr, asked: str, known: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        found = ast.literal_eval(value)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"{asked}: {NAME} is {ast.unparse(value)[:80]}; wanted a dict of settings, written out")
+    for name in found:
+        if name not in known or name in NEVER:
+            close = difflib.get_close_matches(str(name), [n for n in known if n not in NEVER], n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise UserError(f"{asked}: {NAME} has {name!r}, which is no setting of a protocol{hint}")
+    return found
