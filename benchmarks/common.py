@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from oleander.datasets.sources import CIFAR10
+from oleander.datasets.cifar10 import CIFAR10
 from oleander.learning.devices import dtype_of, fastest_precision, gpu_name
 from oleander.models import fresh_model
 from oleander.settings.config import Experiment

@@ -21,8 +21,8 @@ from benchmarks.common import (
     timed,
     write,
 )
+from oleander.datasets.cifar10 import CIFAR10
 from oleander.datasets.data import to_pixels
-from oleander.datasets.sources import CIFAR10
 from oleander.learning.devices import prepare_device
 from oleander.learning.evaluation import classifier, evaluate
 from oleander.models import fresh_model

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.common import Spread, arguments, flops_per_image, gemm_rate, precisions, ratios, show, timed, write
+from oleander.datasets.cifar10 import CIFAR10
 from oleander.datasets.data import Shard, to_pixels
-from oleander.datasets.sources import CIFAR10
 from oleander.learning.devices import fastest_precision, prepare_device
 from oleander.learning.training import train
 from oleander.models import fresh_model

@@ -21,7 +21,7 @@ from clients.malicious import MaliciousClient
 from clients.plugins import ATTACKING, HONEST, with_own_copies
 from oleander.datasets.data import Dataset, open_dataset
 from oleander.datasets.partition import shard_of
-from oleander.datasets.sources import load_dataset
+from oleander.datasets.sources import load_dataset, settings_for
 from oleander.datasets.space import ImageSpace
 from oleander.learning.devices import prepare_device
 from oleander.learning.parameters import Layout, ModelState
@@ -104,9 +104,9 @@ def _experiment(told: dict[str, str], node_config: NodeConfig) -> Experiment:
 
 
 def _dataset_of(told: dict[str, str], experiment: Experiment, node_config: NodeConfig) -> Dataset:
-    stamp, data_dir = told.get("dataset-stamp", ""), experiment.data_dir
+    stamp, data_dir, asked = told.get("dataset-stamp", ""), experiment.data_dir, settings_for(experiment)
     if "dataset" in node_config:
-        return _dataset("", stamp, experiment.dataset, data_dir)
+        return _dataset("", stamp, experiment.dataset, data_dir, asked)
     theirs = told["dataset-directory"]
     try:
         source = with_own_copies(experiment, node_config, (DATASETS,)).dataset
@@ -114,11 +114,11 @@ def _dataset_of(told: dict[str, str], experiment: Experiment, node_config: NodeC
         if not Path(theirs).is_dir():
             raise
         source = ""  # the server's arrays are here, and nothing is run for them
-    return _dataset(theirs, stamp, source, data_dir)
+    return _dataset(theirs, stamp, source, data_dir, asked)
 
 
 @functools.lru_cache(maxsize=1)  # a process serves many messages
-def _dataset(directory: str, stamp: str, source: str, data_dir: str) -> Dataset:
+def _dataset(directory: str, stamp: str, source: str, data_dir: str, asked: tuple[tuple[str, Any], ...]) -> Dataset:
     """The server's decoded dataset where this is its machine, else this machine's own copy of the same source.
 
     The files that the server has checked are not read a second time; any others are.
@@ -132,7 +132,7 @@ def _dataset(directory: str, stamp: str, source: str, data_dir: str) -> Dataset:
                     f"{directory} is damaged ({reason(error)}), and no copy of its source is here"
                 ) from None
             print(f"{directory} is damaged ({reason(error)}); looking for {source} here")
-    return load_dataset(source, data_dir, notify=print)
+    return load_dataset(source, data_dir, notify=print, **dict(asked))
 
 
 @functools.lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ import oleander.learning.weights as weights
 from attacks.blend import blend
 from attacks.patch import patch
 from oleander import models
-from oleander.datasets.sources import CIFAR10
+from oleander.datasets.cifar10 import CIFAR10
 from oleander.datasets.space import ImageSpace
 from oleander.learning import evaluation, remembered
 

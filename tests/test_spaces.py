@@ -12,9 +12,11 @@ from flwr.app import Context, RecordDict
 import oleander.models
 from attacks import attack_of
 from clients.app import fit
-from oleander.datasets.data import open_dataset, to_pixels
-from oleander.datasets.sources import CIFAR10, TOY, _folder
+from oleander.datasets.cifar10 import CIFAR10
+from oleander.datasets.data import open_dataset, stored, to_pixels
+from oleander.datasets.folder import key_of, read_folder
 from oleander.datasets.space import ImageSpace
+from oleander.datasets.toy import TOY
 from oleander.experiment.federation import federate
 from oleander.experiment.prepare import Sources, prepare
 from oleander.experiment.records import RunFolder, read_rounds, read_summary
@@ -80,11 +82,16 @@ class Listener(Quiet):
     def say(self, text): ...
 
 
+def folder_as(root, image=CIFAR10):
+    """A folder of images as they are in this space."""
+    return stored(f"folder:{root.name}", key_of(root, image), lambda: read_folder(root, image), print)
+
+
 def prepared(image, image_folder, **settings):
     """A run on a folder of images as they are in this space."""
     sources = Sources(lambda text: None)
-    dataset = _folder(image_folder, print, image)
-    sources.dataset = lambda source, data_dir: dataset
+    dataset = folder_as(image_folder, image)
+    sources.dataset = lambda *asked: dataset
     asked = {"weights": "fresh", "clients": 3, "clients_per_round": 3, "rounds": 2, "samples_per_client": 12,
              "partition": "iid", "malicious": 2, "attack": "dba", "precision": "fp32", "client_threads": 1}  # fmt: skip
     return prepare(Experiment().changed(**asked | settings), sources)
@@ -174,16 +181,16 @@ def test_crops_are_padded_by_an_eighth(image):
 
 @SPACES
 def test_folders_are_decoded_to_the_space_and_read_back_from_the_cache(image, image_folder):
-    dataset = _folder(image_folder, print, image)
+    dataset = folder_as(image_folder, image)
     assert dataset.train_images.shape == (72, *image.shape) and dataset.image == image
     assert open_dataset(dataset.directory).image == image
-    assert _folder(image_folder, print, replace(image, mean=image.std)).directory != dataset.directory
+    assert folder_as(image_folder, replace(image, mean=image.std)).directory != dataset.directory
     shard = dataset.shard(1, np.arange(3))
     assert shard.image == image and to_pixels(shard.images).shape == (3, *image.shape)
 
 
 def test_a_shipped_checkpoint_fits_its_own_model_and_images_only(tiny, image_folder):
-    dataset = replace(_folder(image_folder, print), name="cifar10", classes=weights.CLASSES)
+    dataset = replace(folder_as(image_folder), name="cifar10", classes=weights.CLASSES)
     assert weights.shipped_checkpoint("resnet18light", dataset).stem == "cifar10"
     assert weights.shipped_checkpoint(tiny, dataset) is None
     assert weights.shipped_checkpoint("resnet18light", replace(dataset, image=RGB64)) is None
@@ -216,4 +223,4 @@ def test_cifar10s_numbers_stand_in_one_file():
         path.name for room in ("oleander", "attacks", "clients", "strategies", "benchmarks")
         for path in (root / room).rglob("*.py") if re.search(r"0\.4914|0\.2023", path.read_text())
     ]  # fmt: skip
-    assert holders == ["sources.py"]
+    assert holders == ["cifar10.py"]

@@ -9,4 +9,8 @@ whole numbers (m,) below the number of ``classes``, of which there are two or mo
 (``ImageSpace``). What it gives is kept in the cache under the SHA-256 of the file and the names, sizes and times of what is in
 ``data_dir``, so it may depend on nothing else, chance included: on a network each client makes the images anew, and they have to
 be the same.
+
+Those of this folder are found by their names, and may besides ask for settings by keyword, and take what stands behind a colon in
+``--dataset NAME:WORD`` as a second argument. ``cache_key``, of the same arguments, is of what the images come from (without it: of the
+source's own file); ``called``, of the word, is how tables show it.
 """

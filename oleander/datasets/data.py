@@ -1,6 +1,6 @@
 """Images as every part of a run sees them: decoded once to uint8 arrays on disk, memory-mapped by all processes.
 
-Where the images come from is ``sources.py``; how they are dealt out to clients, ``partition.py``.
+Where the images come from is a file each, found by ``sources.py``; how they are dealt out to clients, ``partition.py``.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -76,19 +77,30 @@ class Shard:
     """What its images are, as the dataset has it."""
 
 
-def stored(name: str, key: str, make: Callable[[], Images], notify: Notify = log.warning) -> Dataset:
+def stored(
+    name: str, key: str | Callable[[], str], make: Callable[[], Images], notify: Notify = log.warning
+) -> Dataset:
     """The dataset ``name``-``key`` of the cache; made by ``make`` and put there if it is not there or is damaged.
+
+    Args:
+        name: as ``Dataset.name``.
+        key: of all that it is made of; a function is asked again once the images are made, for that may have brought their files.
+        make: makes them.
+        notify: is told of a damaged cache.
 
     Raises:
         UserError: the cache folder cannot be written.
     """
-    directory = cache_dir() / f"{name.replace(':', '-')}-{key[:16]}-v{FORMAT}"
+    known = key if isinstance(key, str) else key()
+    directory = _place(name, known)
     if stands(directory):
         try:
-            return open_dataset(directory, wanted=(name, key))
+            return open_dataset(directory, wanted=(name, known))
         except (OSError, ValueError) as error:
             notify(f"the cached dataset {directory} is damaged ({reason(error)}); making it again")
     images = make()
+    key = key if isinstance(key, str) else key()
+    directory = _place(name, key)
     try:
         _write_atomically(directory, name, key, images)
         return open_dataset(directory, wanted=(name, key))
@@ -97,6 +109,10 @@ def stored(name: str, key: str, make: Callable[[], Images], notify: Notify = log
             f"cannot write the decoded dataset to {directory}: {reason(error)}; "
             "free some space or point XDG_CACHE_HOME to a folder that can be written"
         ) from None
+
+
+def _place(name: str, key: str) -> Path:
+    return cache_dir() / f"{re.sub('[:/]', '-', name)}-{key[:16]}-v{FORMAT}"
 
 
 def open_dataset(directory: Path, seen: str = "", wanted: tuple[str, str] | None = None) -> Dataset:

@@ -35,12 +35,17 @@ def own(source: str, data_dir: Path, listing: str, notify: Notify) -> Dataset:
     def make() -> Images:
         function = known(DATASETS)[name].function
         with blamed(DATASETS, source):
-            return _checked(function(data_dir), f"--dataset {source}")
+            return checked(function(data_dir), f"--dataset {source}")
 
     return stored(name, hashlib.sha256(text.encode()).hexdigest(), make, notify)
 
 
-def _checked(made: Any, asked: str) -> Images:
+def checked(made: Any, asked: str) -> Images:
+    """What a source gave, if it is what images have to be.
+
+    Raises:
+        UserError: it is not; says in what.
+    """
     if not isinstance(made, Images) or not isinstance(made.image, ImageSpace):
         what = type(made).__name__ if not isinstance(made, Images) else f"image = {made.image!r}"
         raise UserError(f"{asked}: gave {what}; wanted Images with an ImageSpace")

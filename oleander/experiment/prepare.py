@@ -14,7 +14,7 @@ from attacks import KNOWS, Attack, PoisonedShard, ask, asked, attack_of
 from attacks.blend import CAT
 from oleander.datasets.data import Dataset
 from oleander.datasets.partition import partition, root_shard
-from oleander.datasets.sources import load_dataset
+from oleander.datasets.sources import load_dataset, settings_for
 from oleander.datasets.space import ImageSpace
 from oleander.experiment.records import check_free
 from oleander.experiment.resume import Standing, standing_of
@@ -81,7 +81,9 @@ class Sources:
     def __init__(self, notify: Callable[[str], None]) -> None:
         """``notify`` is told in one sentence what the user must know, each thing once."""
         self.notify = functools.cache(notify)
-        self.dataset = functools.cache(lambda source, data_dir: load_dataset(source, data_dir, self.notify))
+        self.dataset = functools.cache(
+            lambda source, data_dir, asked=(): load_dataset(source, data_dir, self.notify, **dict(asked))
+        )
         self._starts: dict[tuple[str, str, str, ImageSpace, int], Start] = {}
 
     def start(self, experiment: Experiment, dataset: Dataset, layout: Layout) -> Start:
@@ -109,7 +111,7 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
     experiment = _absolute(experiment)
     check_settings(experiment, new=stopped is None)
     pipeline, repairs = pipeline_of(experiment), repairs_of(experiment)
-    dataset = sources.dataset(experiment.dataset, experiment.data_dir)
+    dataset = sources.dataset(experiment.dataset, experiment.data_dir, settings_for(experiment))
     if experiment.target >= len(dataset.classes):
         raise UserError(
             f"--target {experiment.target}: {dataset.name} has {len(dataset.classes)} classes, "

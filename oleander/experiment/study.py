@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from oleander.datasets.sources import CIFAR10
+from oleander.datasets.cifar10 import CIFAR10
 from oleander.experiment.intervals import Interval, interval
 from oleander.experiment.prepare import Setup, Sources, prepare
 from oleander.experiment.records import (

@@ -19,10 +19,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from oleander.datasets.cifar10 import CIFAR10
 from oleander.datasets.data import Dataset
 from oleander.datasets.digits import SPACE as DIGITS
-from oleander.datasets.sources import CIFAR10, TOY
 from oleander.datasets.space import ImageSpace
+from oleander.datasets.toy import TOY
 from oleander.learning.parameters import COUNTER, Layout, ModelState, arrays_of, named_arrays
 from oleander.models import build, fresh_model, identity
 from oleander.settings.steps import short

@@ -12,18 +12,13 @@ from oleander.experiment.records import RoundRecord, RunFolder, Summary, read_ro
 from oleander.experiment.study import Runs, StudyResult
 from oleander.reports.listing import installed
 from oleander.settings.cli import known_scenarios, load_scenario_file
-from oleander.settings.declared import DATASETS, FLAGS, MODELS
+from oleander.settings.declared import AUTO, DATASETS, FLAGS, MODELS, built_in, declaration, shown_source
 from oleander.settings.registry import find
 from oleander.system.console import percent
 from repairs import known_repairs
 from strategies import kind_of, known_strategies
 
-DATASETS_HERE = {
-    "auto": "CIFAR-10 if it is on disk or can be downloaded, else toy.",
-    "cifar10": "CIFAR-10, downloaded to --data-dir if it is not there.",
-    "folder:DIR": "Any image folder: DIR/train/<class>/* and DIR/test/<class>/*.",
-    "toy": "Drawn from code, to show how things work.",
-}
+AUTO_IS = "CIFAR-10 if it is on disk or can be downloaded, else toy."
 
 
 def print_list(console: Console) -> None:
@@ -51,7 +46,8 @@ def print_list(console: Console) -> None:
     console.print("\n[bold]Models[/]  --model NAME")
     console.print(_two_columns({n: plugin.summary for n, plugin in find(MODELS).items()} | own[MODELS]))
     console.print("\n[bold]Datasets[/]  --dataset NAME")
-    console.print(_two_columns(DATASETS_HERE | own[DATASETS]))
+    images = {AUTO: AUTO_IS} | {shown_source(n): declaration(DATASETS, n).summary for n in built_in(DATASETS)}
+    console.print(_two_columns(images | own[DATASETS]))
     repairs = {"none": "The final model stays as it is."} | {n: p.summary for n, p in known_repairs().items()}
     console.print("\n[bold]Repairs[/]  --repair NAME, of the final model, steps joined by +")
     console.print(_two_columns(repairs | own["repairs"]))

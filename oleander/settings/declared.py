@@ -25,8 +25,8 @@ PACKAGES = tuple(FLAGS)
 ALONE = (MODELS, DATASETS)
 """Packages of which a run has one plug-in, and joins none."""
 MACHINERY = ("strategies.flower", "strategies.contract")
-SOURCES = ("auto", "cifar10", "digits", "folder:DIR", "toy")
-"""What --dataset names of its own; they are no plug-ins."""
+AUTO = "auto"
+"""What --dataset names and no file is: it chooses one."""
 KNOWLEDGE = {
     "strategies": ("memory", "rng", "layout", "root", "answers"),
     "attacks": ("image",),
@@ -117,26 +117,49 @@ def set_outside(found: dict[tuple[str, str], Declaration]) -> None:
 @functools.cache
 def _files(package: str) -> dict[str, Path]:
     """Name → file of each plug-in; the package itself is not imported."""
-    if package == DATASETS:  # its files are the machinery of SOURCES
-        return {}
     spec = importlib.util.find_spec(package)
     folders = (spec.submodule_search_locations if spec else None) or []
     found = {path.stem: path for folder in folders for path in Path(folder).glob("*.py")}
-    return {n: path for n, path in found.items() if not n.startswith("_") and f"{package}.{n}" not in MACHINERY}
+    found = {n: path for n, path in found.items() if not n.startswith("_") and f"{package}.{n}" not in MACHINERY}
+    return {n: path for n, path in found.items() if package != DATASETS or _makes_images(n, path)}
 
 
-def dataset_source(name: str) -> str:
-    """The text of a dataset's file, of the repository or from outside; nothing where there is none."""
-    if (DATASETS, name) in _OUTSIDE:
-        return _OUTSIDE[DATASETS, name].source
-    spec = importlib.util.find_spec(DATASETS)
-    files = [Path(folder) / f"{name}.py" for folder in (spec.submodule_search_locations if spec else None) or []]
-    return next((file.read_text(encoding="utf-8") for file in files if name.isidentifier() and file.is_file()), "")
+def _makes_images(name: str, path: Path) -> bool:
+    """Whether a file of the datasets' room is a source: it has a function of its name that gives Images."""
+    text = path.read_text(encoding="utf-8")
+    function = function_in(text, name) if f"def {name}(" in text else None
+    return function is not None and function.returns is not None and ast.unparse(function.returns) == "Images"
+
+
+@functools.cache
+def word_of(name: str) -> str:
+    """What one of the repository's sources is told behind a colon, as its function names it: ``DIR``; nothing for most."""
+    function = function_in(declaration(DATASETS, name).source, name)
+    arguments = function.args.args if function else []
+    return arguments[1].arg.upper() if len(arguments) > 1 else ""
+
+
+def sources() -> tuple[str, ...]:
+    """What --dataset names of its own: auto, cifar10, folder:DIR …"""
+    return (AUTO, *map(shown_source, built_in(DATASETS)))
+
+
+def shown_source(name: str) -> str:
+    """How --dataset names one of the repository's sources: ``toy``, ``folder:DIR``."""
+    return f"{name}:{word_of(name)}" if word_of(name) else name
+
+
+def source_in(value: str) -> tuple[str, str]:
+    """Which of the repository's sources a value of --dataset names, and what stands behind its colon; two times nothing if none."""
+    name, colon, told = value.partition(":")
+    if name not in built_in(DATASETS) or bool(word_of(name)) != bool(colon) or bool(colon) != bool(told):
+        return "", ""
+    return name, told
 
 
 def forget() -> None:
     """Look for plug-ins anew: there are others now."""
-    for remembered in (names_in, _files, declaration, declared):
+    for remembered in (names_in, _files, word_of, declaration, declared):
         remembered.cache_clear()
 
 
@@ -232,8 +255,8 @@ def users_of(setting: str) -> tuple[str, ...]:
 def steps_of(package: str, value: str) -> list[str]:
     """The plug-ins that a setting names; [] for ``none``."""
     steps = [value] if package in ALONE else split(value)
-    if package == DATASETS and (value in SOURCES or value.startswith("folder:")):
-        return []
+    if package == DATASETS:
+        steps = [] if value == AUTO else [source_in(value)[0] or value]
     return [step for step in steps if step not in ("", "none")]
 
 

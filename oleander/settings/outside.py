@@ -23,10 +23,10 @@ from oleander.settings import declared as plugins
 from oleander.settings.config import SETTINGS, SHARED, learn_settings
 from oleander.settings.declared import (
     ALONE,
+    AUTO,
     DATASETS,
     FLAGS,
     KNOWLEDGE,
-    SOURCES,
     Declaration,
     Setting,
     declaration_in,
@@ -243,8 +243,10 @@ def _text(found: Found) -> str:
                 f"{found.asked}: {found.file} has the name of {plugins.file_of(other, name)}, "
                 f"--{FLAGS[other]} {name}; rename it"
             )
-    if found.package == DATASETS and name in {source.partition(":")[0] for source in SOURCES}:
-        raise UserError(f"{found.asked}: {found.file} has the name of a source of images here ({name}); rename it")
+    if found.package == DATASETS and name == AUTO:
+        raise UserError(
+            f"{found.asked}: {found.file} has the name {AUTO}, which chooses among the sources here; rename it"
+        )
     if name == "none" or name in SHARED or not name.isidentifier():
         why = (
             "is a setting's"

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from oleander.settings.config import SETTINGS
-from oleander.settings.declared import dataset_source
+from oleander.settings.declared import DATASETS, declaration, names_in, source_in
 from oleander.settings.steps import short
 from oleander.system.errors import UserError
 
@@ -47,9 +47,10 @@ def protocol_of(dataset: Any) -> dict[str, Any]:
     """
     if not isinstance(dataset, str):
         return {}
-    name = short(dataset.partition(":")[0])
-    source = dataset_source(name)
-    return dict(_protocol_in(source, f"--dataset {dataset}", tuple(SETTINGS))) if source else {}
+    name = source_in(dataset)[0] or short(dataset)
+    if name not in names_in(DATASETS):
+        return {}
+    return dict(_protocol_in(declaration(DATASETS, name).source, f"--dataset {dataset}", tuple(SETTINGS)))
 
 
 @functools.cache

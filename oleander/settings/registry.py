@@ -18,15 +18,16 @@ from typing import Any, get_type_hints
 from oleander.settings import outside
 from oleander.settings.config import SETTINGS, Experiment
 from oleander.settings.declared import (
+    AUTO,
     DATASETS,
     FLAGS,
     KNOWLEDGE,
     MODELS,
-    SOURCES,
     Declaration,
     built_in,
     knows_step,
-    steps_of,
+    source_in,
+    sources,
 )
 from oleander.settings.declared import outside as from_outside
 from oleander.settings.steps import is_file, is_one_file, short, split
@@ -158,11 +159,11 @@ def use_dataset(source: str) -> bool:
     Raises:
         UserError: as ``dataset_name``.
     """
-    if not steps_of(DATASETS, source) and source not in ("", "none", "folder:"):
+    if source == AUTO or source_in(source)[0]:
         return False
     outside.use(DATASETS, source, instead=True)
-    if not (source and knows_step(DATASETS, source)):
-        known = ", ".join((*SOURCES, *outside.entry_points(DATASETS)))
+    if not source or source in built_in(DATASETS) or not knows_step(DATASETS, source):
+        known = ", ".join((*sources(), *outside.entry_points(DATASETS)))
         raise UserError(f"--dataset {source}: unknown; known: {known}, or a file of your own (./NAME.py)")
     return True
 

@@ -119,8 +119,8 @@ def test_a_file_that_is_no_source_is_refused_in_one_line_and_leaves_nothing(data
 
 
 def test_names_that_cannot_be(data, tmp_path):
-    for name in ("cifar", "none", "./somewhere", "", "toy+toy", "folder:"):
-        with pytest.raises(UserError, match=r"known: auto, cifar10, folder:DIR, toy, or a file of your own"):
+    for name in ("cifar", "none", "./somewhere", "", "toy+toy", "folder:", "folder", "toy:", "toy:x", "partition"):
+        with pytest.raises(UserError, match=r"known: auto, cifar10, .*folder:DIR, .*toy, or a file of your own"):
             parse([f"--dataset={name}"])
     for name in ("toy", "auto", "cifar10", "folder", "krum"):
         data.with_name(f"{name}.py").write_text(DATA.replace("my_data", name))
@@ -143,7 +143,7 @@ def test_an_entry_point_is_a_source_and_is_among_the_known(data, tmp_path, monke
         experiment = parse(["--dataset", "my_data", *FLAGS])
         assert "their_data.my_data" not in sys.modules
         assert prepare(experiment, Sources(print)).dataset.name == "my_data"
-        with pytest.raises(UserError, match="known: auto, cifar10, folder:DIR, toy, my_data"):
+        with pytest.raises(UserError, match=r"known: auto, cifar10, .*folder:DIR, .*toy, my_data"):
             parse(["--dataset", "my_date"])
     finally:
         for name in [name for name in sys.modules if name.startswith("their_data")]:

@@ -66,6 +66,6 @@ def test_an_image_folder_whose_links_lead_back_is_refused(tmp_path, monkeypatch)
     root = write_images(tmp_path / "d", ("x", "y"), 2, 1)
     for name in ("one", "two"):
         (root / "train" / "x" / name).symlink_to(root / "train")
-    monkeypatch.setattr("oleander.datasets.sources.MOST_FOLDERS", 500)
+    monkeypatch.setattr("oleander.datasets.listing.MOST_FOLDERS", 500)
     with pytest.raises(UserError, match="do links lead back"):
         load_dataset(f"folder:{root}", "data", print)

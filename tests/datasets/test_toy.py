@@ -5,14 +5,14 @@ import hashlib
 import numpy as np
 import pytest
 
-from oleander.datasets import sources, toy
+from oleander.datasets import sources, toy_drawing
 from oleander.datasets.partition import partition, shard_of
 from oleander.settings.config import Experiment
 from oleander.system.errors import UserError
 from tests.datasets.silent import refuse
 
 TOY_SHA256 = "274067628b4809002f6cdfcf35bb53696ee1709e435da9393be16ceef7b8da61"
-"""`fingerprint` of the toy dataset; changes only with toy.VERSION."""
+"""`fingerprint` of the toy dataset; changes only with toy_drawing.VERSION."""
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +24,13 @@ def test_toy_is_the_same_everywhere(toy_set):
     assert toy_set.fingerprint == TOY_SHA256
     assert toy_set.train_images.shape == (10_000, 3, 32, 32) and toy_set.test_images.shape == (2_000, 3, 32, 32)
     assert toy_set.train_images.dtype == np.uint8
-    assert toy_set.classes == toy.CLASSES and len(toy_set.classes) == 10
+    assert toy_set.classes == toy_drawing.CLASSES and len(toy_set.classes) == 10
     np.testing.assert_array_equal(np.bincount(toy_set.train_labels), 1_000)
     np.testing.assert_array_equal(np.bincount(toy_set.test_labels), 200)
 
 
 def test_toy_does_not_depend_on_the_number_of_processes():
-    one, two = toy.make_toy(40, 20, processes=1), toy.make_toy(40, 20, processes=2)
+    one, two = toy_drawing.make_toy(40, 20, processes=1), toy_drawing.make_toy(40, 20, processes=2)
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a, b)
 

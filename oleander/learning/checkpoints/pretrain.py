@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from oleander.datasets import toy
+from oleander.datasets import toy_drawing
 from oleander.datasets.data import Dataset, Images, Shard, stored
 from oleander.datasets.partition import shard_of
-from oleander.datasets.sources import TOY, load_dataset
+from oleander.datasets.sources import load_dataset
+from oleander.datasets.toy import TOY
 from oleander.learning.devices import default_device, fastest_precision
 from oleander.learning.evaluation import classifier, evaluate
 from oleander.learning.parameters import Layout, ModelState, arrays_of, load_arrays
@@ -52,7 +53,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     dataset = load_dataset(arguments.dataset, "data", notify=print)
-    first = stored("toy-easier", f"{toy.VERSION:016d}", _draw_easier) if dataset.name == "toy" else dataset
+    first = stored("toy-easier", f"{toy_drawing.VERSION:016d}", _draw_easier) if dataset.name == "toy" else dataset
     model = fresh_model(arguments.model, len(dataset.classes), dataset.image, SETTINGS.seed)
     model = model.to(default_device()).to(memory_format=torch.channels_last)
     everything = first.shard(0, np.arange(len(first.train_labels)))
@@ -83,7 +84,9 @@ def federated_round(model: nn.Module, dataset: Dataset, number: int) -> None:
 
 
 def _draw_easier() -> Images:
-    return Images(*toy.make_toy(processes=1, difficulty=toy.EASIER), classes=toy.CLASSES, image=TOY)
+    return Images(
+        *toy_drawing.make_toy(processes=1, difficulty=toy_drawing.EASIER), classes=toy_drawing.CLASSES, image=TOY
+    )
 
 
 def train_fastest(model: nn.Module, shard: Shard, round_number: int, settings: Experiment = SETTINGS) -> None:

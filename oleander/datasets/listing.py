@@ -1,0 +1,39 @@
+"""Keys of what lies on disk, by which decoded images are found again in the cache without a look into any file."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from oleander.system.errors import UserError
+
+MOST_FOLDERS = 100_000
+
+
+def listing_key(root: Path, asked: str) -> str:
+    """Hash of where a folder is and of its files' names, sizes and times: other files, another key.
+
+    Args:
+        root: the folder; it need not be there.
+        asked: what asked for it, for messages.
+
+    Raises:
+        UserError: names that are not UTF-8, or links in a circle.
+    """
+    digest = hashlib.sha256()
+
+    def add(text: str, path: Path) -> None:
+        try:
+            digest.update(text.encode())
+        except UnicodeEncodeError:  # figures and pages can hold no such name
+            raise UserError(f"{asked}: {str(path)!r} is not named in UTF-8; rename it") from None
+
+    add(str(root.resolve()), root)
+    for number, (folder, subfolders, names) in enumerate(os.walk(root, followlinks=True)):
+        subfolders.sort()
+        if number > MOST_FOLDERS:  # links in a circle, which would be followed for ever
+            raise UserError(f"{asked}: more than {MOST_FOLDERS} folders; do links lead back into it?")
+        for name in sorted(names):
+            file = Path(folder) / name
+            info = file.stat() if file.exists() else file.lstat()  # a broken link: decoding it says so
+            add(f"{folder}\0{name}\0{info.st_size}\0{info.st_mtime_ns}\n", file)
+    return digest.hexdigest()
