@@ -33,7 +33,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import tyro
 from flwr.serverapp import Grid, ServerApp
@@ -43,6 +43,7 @@ from oleander.experiment.records import LOG, RunFolder, is_finished, read_summar
 from oleander.network.address import Address, check_free
 from oleander.settings.cli import Command, Flags
 from oleander.settings.ranges import Count
+from oleander.system import itself
 from oleander.system.console import console_on, error_line, notice, say_error
 from oleander.system.errors import RunError, UserError
 from oleander.system.files import absolute
@@ -68,12 +69,13 @@ works them out else), the SuperLink's end, the gate's."""
 class ServerFlags(Flags):
     """Backdoor attacks on federated learning, and defences against them: one run over a real network."""
 
+    part: ClassVar[itself.Part] = "server"
     host: str = "127.0.0.1"
     """Address to listen on; on any but this machine's own, --keys is required."""
     port: Count = 18000
     """Port to listen on."""
     keys: str = ""
-    """Folder of keys and certificates (python server.py keys): TLS, and only clients whose keys are in it."""
+    """Folder of keys and certificates (see above): TLS, and only clients whose keys are in it."""
     insecure: bool = False
     """Let others in without keys and TLS."""
     stock: bool = False
@@ -101,7 +103,9 @@ def main(arguments: list[str]) -> int:
         flags = command.flags
         assert isinstance(flags, ServerFlags)
         if plan:
-            raise UserError("server.py runs one experiment at a time; simulate.py runs studies")
+            raise UserError(
+                f"{itself.command('server')} runs one experiment at a time; {itself.command()} runs studies"
+            )
         if flags.stock and flags.resume is not None:
             raise UserError("--stock with --resume: Flower's own programs cannot take a run up again")
         _serve(command, flags)
@@ -114,7 +118,7 @@ def main(arguments: list[str]) -> int:
 def _make_keys(arguments: list[str]) -> int:
     from oleander.network.keys import make_keys
 
-    flags = tyro.cli(KeysFlags, prog="server.py keys", args=arguments)
+    flags = tyro.cli(KeysFlags, prog=f"{itself.command('server')} keys", args=arguments)
     files = make_keys(absolute(flags.out), flags.clients, list(flags.san))
     print(f"{len(files)} files in {plain(flags.out)}, mode 0600, for a server called {', '.join(flags.san)}.")
     print(
@@ -179,12 +183,12 @@ def _run_warm(setup: Setup, flags: ServerFlags, folder: RunFolder, network: Netw
     """The server's part in this process."""
     from oleander.network.internals import server_task, submit
     from oleander.network.roster import FAREWELL_SECONDS, NetworkRoster
-    from oleander.network.superlink import ROOT
+    from oleander.network.superlink import app_folder
     from oleander.reports.tables import print_results
 
     with ending_in_time(network.died) as failed, network:
         trusted = network.trusted()
-        submit(str(network.inner), network.ca, ROOT)
+        submit(str(network.inner), network.ca, app_folder(network.scratch))
         roster = NetworkRoster(setup, lambda text: _line(console, text), trusted, how_to_start(flags, setup.experiment),
                                network)  # fmt: skip
         with server_task(str(network.inner), network.ca, network.reply_limit) as grid:
@@ -268,7 +272,7 @@ def _federated(
 def how_to_start(flags: ServerFlags, experiment: Experiment) -> str:
     """The command that starts a client, with {client} for its number."""
     host = "SERVER" if flags.host in ("0.0.0.0", "::") else flags.host
-    words = ["python", "-m", "clients", "--server", str(Address(host, flags.port)), "--client-id", "{client}"]
+    words = [*itself.command("client").split(), "--server", str(Address(host, flags.port)), "--client-id", "{client}"]
     if flags.keys:
         words += ["--keys", "DIR"]
     elif flags.insecure:

@@ -57,7 +57,7 @@ if TYPE_CHECKING:  # PyTorch and Flower are imported while Ray starts
     from flwr.clientapp import ClientApp
     from rich.console import Console
 
-    from oleander.experiment.prepare import Sources
+    from oleander.experiment.prepare import Setup, Sources
     from oleander.experiment.study import Job
 
 Prepared = TypeVar("Prepared")
@@ -228,7 +228,7 @@ def _prepared(work: Callable[[Sources], Prepared], chatter: Chatter) -> Prepared
     return done
 
 
-def _setup(experiment: Experiment, stopped: Path | None, sources: Sources):  # noqa: ANN202  # a Setup: its type needs PyTorch
+def _setup(experiment: Experiment, stopped: Path | None, sources: Sources) -> Setup:
     from oleander.experiment.prepare import prepare
 
     return prepare(experiment, sources, stopped)

@@ -24,6 +24,7 @@ ORDER = (
     ("oleander.network",),
     ("clients.__main__",),
     ("server", "simulate"),
+    ("oleander.__main__",),
 )
 OURS = {"attacks", "clients", "oleander", "repairs", "strategies", "server", "simulate"}
 FILES = [p for p in ROOT.rglob("*.py") if p.relative_to(ROOT).parts[0].removesuffix(".py") in OURS]

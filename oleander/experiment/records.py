@@ -20,6 +20,7 @@ from oleander.settings.cli import RESUMABLE, Command, load_record, load_scenario
 from oleander.settings.config import Experiment
 from oleander.settings.ranges import CountOrZero, Rate
 from oleander.settings.steps import shown
+from oleander.system import itself
 from oleander.system.environment import differences
 from oleander.system.errors import UserError
 from oleander.system.files import absolute, appending, check_own, file_name, replace_file
@@ -215,7 +216,7 @@ class RunFolder:
 def write_scenario(file: Path, experiment: Experiment) -> None:
     """All settings but ``out`` as a scenario file."""
     settings = {k: v for k, v in experiment.settings().items() if v is not None and k != "out"}
-    header = "# Running this again gives the same result: python simulate.py --scenario config.toml\n"
+    header = f"# Running this again gives the same result: {itself.command()} --scenario config.toml\n"
     replace_file(file, (header + tomli_w.dumps(settings)).encode())
 
 

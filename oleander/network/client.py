@@ -19,6 +19,7 @@ from oleander.network.address import Address, is_loopback, parse_address
 from oleander.network.stock import serve_stock
 from oleander.network.visit import ClientFlags, Patience, Told, credentials, say
 from oleander.settings.steps import is_one_file, whole
+from oleander.system import itself
 from oleander.system.errors import RunError, UserError
 from oleander.system.files import absolute
 from oleander.system.processes import remove_scratch, scratch_folder
@@ -43,7 +44,9 @@ NODE_CONFIG = ("dataset", "data_dir", "blend_image")
 def main(arguments: list[str]) -> int:
     """Be a client; returns the exit code: 0 the run is finished, 1 it failed, 2 refused or cannot be as asked."""
     try:
-        flags = tyro.cli(ClientFlags, prog="python -m clients", args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+        flags = tyro.cli(
+            ClientFlags, prog=itself.command("client"), args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
+        )
         return _run(flags)
     except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -57,7 +60,7 @@ def _run(flags: ClientFlags) -> int:
         raise UserError(f"--client-id {flags.client_id}: wanted 0 or more")
     if not flags.keys and not flags.insecure and not is_loopback(address.host):
         raise UserError(
-            f"--server {flags.server}: not on this machine, so --keys DIR is required (python server.py keys makes it), "
+            f"--server {flags.server}: not on this machine, so --keys DIR is required ({itself.command('server')} keys makes it), "
             "or --insecure, which lets anybody on the way read and change what is sent"
         )
     config = {name.replace("_", "-"): _absolute(getattr(flags, name), name) for name in NODE_CONFIG}

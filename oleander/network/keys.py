@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from oleander.system import itself
 from oleander.system.errors import UserError
 from oleander.system.foreign import MIB, plain, read_bytes, reason, refusing, shortened
 
@@ -178,7 +179,7 @@ def read(file: Path) -> bytes:
     Raises:
         UserError: it is not there.
     """
-    with refusing(f"--keys: {file}", "`python server.py keys --help` says how it is made"):
+    with refusing(f"--keys: {file}", f"`{itself.command('server')} keys --help` says how it is made"):
         return read_bytes(file, MOST_BYTES)
 
 

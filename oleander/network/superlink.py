@@ -19,10 +19,11 @@ from oleander.network.filter import SMALL
 from oleander.network.gate import start_gate
 from oleander.network.keys import CA, SERVER, SERVER_KEY, Public, certificates, read, read_public
 from oleander.network.orders import Orders
+from oleander.system import itself
 from oleander.system.errors import RunError, UserError
 from oleander.system.files import absolute
 from oleander.system.processes import remove_scratch, scratch_folder
-from oleander.system.programs import ROOT, flower, flower_programs, how_it_ended, module_path
+from oleander.system.programs import flower, flower_programs, how_it_ended, module_path
 from oleander.system.proxies import talk_to_nobody_else, without_proxies
 
 START_SECONDS = 60.0
@@ -63,8 +64,8 @@ def check_exposure(address: Address, keys: str, *, insecure: bool) -> None:
         raise UserError(f"--insecure with --keys {keys}: which of them?")
     if not keys and not insecure and not is_loopback(address.host):
         raise UserError(
-            f"--host {address.host}: others reach it, so --keys DIR is required (make it by python server.py keys --clients N "
-            "--out DIR), or --insecure: anybody who reaches the port could then be a client, and read what is sent"
+            f"--host {address.host}: others reach it, so --keys DIR is required (make it by {itself.command('server')} keys "
+            "--clients N --out DIR), or --insecure: anybody who reaches the port could then be a client, and read what is sent"
         )
 
 
@@ -218,6 +219,24 @@ class Network:
         return f"the gate ended ({how_it_ended(self.gate.returncode, self._said)}); {self.log} has the rest"
 
 
+def app_folder(scratch: Path) -> Path:
+    """The folder of the Flower app for a SuperLink: the source tree, or one made in ``scratch`` that leads to what is installed."""
+    if itself.project():
+        return itself.ROOT
+    folder = scratch / "app"
+    folder.mkdir(exist_ok=True)
+    (folder / "server_app.py").write_text("from server import app  # noqa: F401\n", encoding="utf-8")
+    (folder / "client_app.py").write_text("from clients.app import app  # noqa: F401\n", encoding="utf-8")
+    project = {"name": itself.NAME, "version": itself.version(), "description": itself.NAME, "license": "Apache-2.0"}
+    parts = {"serverapp": "server_app:app", "clientapp": "client_app:app"}
+    config = {"scenario": "dba", "flags": "", "network": ""}
+    app = {"publisher": itself.NAME, "components": parts, "config": config}
+    (folder / "pyproject.toml").write_text(
+        tomli_w.dumps({"project": project, "tool": {"flwr": {"app": app}}}), encoding="utf-8"
+    )
+    return folder
+
+
 # ---- stock --------------------------------------------------------------------------------------------------------------
 
 
@@ -241,7 +260,7 @@ def run_stock(network: Network, scenario: Path, flags: str, roster: Path, out: C
     config.write_text(
         tomli_w.dumps({"scenario": str(scenario), "flags": flags, "network": str(roster)}), encoding="utf-8"
     )
-    submitted = flwr("run", str(ROOT), "here", "--format", "json", "-c", str(config))
+    submitted = flwr("run", str(app_folder(network.scratch)), "here", "--format", "json", "-c", str(config))
     try:
         run = str(json.loads(submitted.stdout)["run-id"])
     except (ValueError, KeyError):

@@ -14,6 +14,7 @@ from oleander.reports.listing import installed
 from oleander.settings.cli import known_scenarios, load_scenario_file
 from oleander.settings.declared import AUTO, DATASETS, FLAGS, MODELS, built_in, declaration, shown_source
 from oleander.settings.registry import find
+from oleander.system import itself
 from oleander.system.console import percent
 from repairs import known_repairs
 from strategies import kind_of, known_strategies
@@ -23,7 +24,7 @@ AUTO_IS = "CIFAR-10 if it is on disk or can be downloaded, else toy."
 
 def print_list(console: Console) -> None:
     """All scenarios, attacks and strategies, a line each."""
-    console.print("[bold]Scenarios[/]  python simulate.py --scenario NAME (or PATH.toml), any flag over it")
+    console.print(f"[bold]Scenarios[/]  {itself.command()} --scenario NAME (or PATH.toml), any flag over it")
     scenarios = {name: load_scenario_file(name) for name in known_scenarios()}
     single = {name: s.experiment.description for name, s in scenarios.items() if not s.study}
     studies = {name: s.experiment.description for name, s in scenarios.items() if s.study}
@@ -51,7 +52,7 @@ def print_list(console: Console) -> None:
     repairs = {"none": "The final model stays as it is."} | {n: p.summary for n, p in known_repairs().items()}
     console.print("\n[bold]Repairs[/]  --repair NAME, of the final model, steps joined by +")
     console.print(_two_columns(repairs | own["repairs"]))
-    console.print("\nEvery setting is a flag: python simulate.py --help; --list NAME shows a plug-in whole")
+    console.print(f"\nEvery setting is a flag: {itself.command()} --help; --list NAME shows a plug-in whole")
 
 
 def finish_run(folder: RunFolder, summary: Summary) -> None:

@@ -29,6 +29,7 @@ from oleander.settings.plan import Chart
 from oleander.settings.steps import short_value
 from oleander.settings.steps import shown as shown_steps
 from oleander.settings.sweeps import varied, words
+from oleander.system import itself
 from oleander.system.console import percent
 from oleander.system.files import replace_file
 from oleander.system.foreign import plain
@@ -106,7 +107,7 @@ def _run(folder: Path, summary: Summary) -> dict[str, Any]:
     environment = read_environment(folder)
     return {
         "name": folder.name,
-        "again": shlex.join(["python", "simulate.py", "--scenario", str(folder.resolve() / CONFIG)]),
+        "again": shlex.join([*itself.command().split(), "--scenario", str(folder.resolve() / CONFIG)]),
         "summary": summary,
         "rounds": rounds,
         "experiment": experiment,

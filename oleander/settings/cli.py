@@ -6,12 +6,11 @@ The flags, their help and their parsing come from dataclasses (tyro); the ranges
 import argparse
 import dataclasses
 import difflib
-import sys
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -23,10 +22,11 @@ from oleander.settings.help import flags_class, settings_in
 from oleander.settings.protocol import whole
 from oleander.settings.ranges import Count
 from oleander.settings.registry import attack_steps, dataset_name, model_name, strategy_steps
+from oleander.system import itself
 from oleander.system.errors import UserError
 from oleander.system.foreign import MIB, read_bytes, refusing, shortened
 
-SCENARIOS = Path(__file__).parent.parent.parent / "scenarios"
+SCENARIOS = itself.ROOT / "scenarios"
 MOST_BYTES = MIB
 """Of a scenario file."""
 LONGEST_VALUE = 4096
@@ -39,6 +39,8 @@ STUDY_TABLES = ("figure", "point", "sweep", "include", "repeats")
 class Flags:
     """Backdoor attacks on federated learning, and defences against them: one run, or a study of many."""
 
+    part: ClassVar[itself.Part] = "simulate"
+    """Which of the commands' flags these are."""
     experiment: Experiment
     sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """NAME=VALUE,VALUE…: a run for each value of this setting; given several times, the sweeps multiply."""
@@ -98,7 +100,7 @@ def parse(arguments: list[str], auto: str = "auto") -> Experiment:
     asked = [name for name in ("sweep", "repeats", "resume") if getattr(flags, name) not in ((), None)]
     if command.scenario.study or asked:
         what = f"--{asked[0]}" if asked else f"--scenario {command.scenario.source}"
-        raise UserError(f"{what}: wanted a single run here; simulate.py runs studies and resumes runs")
+        raise UserError(f"{what}: wanted a single run here; {itself.command()} runs studies and resumes runs")
     return flags.experiment
 
 
@@ -125,7 +127,7 @@ def parse_command(arguments: list[str], kind: type[Flags] = Flags, auto: str = "
     shown = scenario.experiment.changed(**{name: _word_after(arguments, name) for name in given & set(FLAGS.values())})
     parsed: Any = tyro.cli(
         flags_class(kind, under, shown if {"-h", "--help"} & set(arguments) else None),
-        prog=Path(sys.argv[0]).name, args=arguments, registry=_REGISTRY,
+        prog=itself.command(kind.part), description=_about(kind), args=arguments, registry=_REGISTRY,
         config=(tyro.conf.FlagConversionOff, tyro.conf.OmitArgPrefixes),
     )  # fmt: skip
     settings = settings_in(parsed) | {"scenario": scenario.experiment.scenario}
@@ -144,6 +146,16 @@ def parse_command(arguments: list[str], kind: type[Flags] = Flags, auto: str = "
         check_attackers(scenario.experiment, [flags.experiment], given)
         check_used(command.given, [flags.experiment])
     return command
+
+
+def _about(kind: type[Flags]) -> str:
+    """What ``--help`` begins with."""
+    simulate, server, client = (itself.command(part) for part in ("simulate", "server", "client"))
+    ways = {
+        "simulate": f"{server} runs it over a real network, and {client} is one client of it; --help says more of either.",
+        "server": f"{client} starts each client, {server} keys makes what those of other machines need; {simulate} needs neither.",
+    }
+    return f"{kind.__doc__}\n\n{ways[kind.part]}"
 
 
 def _given(arguments: list[str]) -> set[str]:

@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from oleander.system import itself
+from oleander.system.itself import ROOT
 from oleander.system.machine import cpu_name
 
 PACKAGES = ("flwr", "ray", "torch", "torchvision", "numpy", "matplotlib", "safetensors", "oleander")
@@ -42,6 +44,8 @@ def differences(then: dict[str, Any], now: dict[str, Any], names: Sequence[str])
 
 
 def _version(package: str) -> str | None:
+    if package == itself.NAME:  # what runs is this tree, whatever else is installed
+        return itself.version()
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -50,15 +54,14 @@ def _version(package: str) -> str | None:
 
 def _commit() -> str | None:
     """The commit of this source tree, with + where files differ from it; None outside a git checkout."""
-    root = Path(__file__).parent.parent.parent
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True, timeout=10
         ).stdout.strip()
 
     try:
-        if Path(git("rev-parse", "--show-toplevel")) != root.resolve():
+        if Path(git("rev-parse", "--show-toplevel")) != ROOT.resolve():
             return None
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):

@@ -12,7 +12,7 @@ import sysconfig
 from importlib import metadata
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+from oleander.system.itself import ROOT
 
 
 def python(*arguments: str) -> list[str]:
