@@ -27,8 +27,9 @@ if __name__ == "__main__":
 
 import contextlib
 import dataclasses
+import functools
 import json
-import shlex
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -43,8 +44,9 @@ from oleander.experiment.records import LOG, RunFolder, is_finished, read_summar
 from oleander.network.address import Address, check_free
 from oleander.settings.cli import Command, Flags
 from oleander.settings.ranges import Count
+from oleander.settings.run_config import experiment_of
 from oleander.system import itself
-from oleander.system.console import console_on, error_line, notice, say_error
+from oleander.system.console import console_on, error_line, in_one_line, notice, say_error
 from oleander.system.errors import RunError, UserError
 from oleander.system.files import absolute
 from oleander.system.foreign import plain
@@ -293,16 +295,16 @@ app = ServerApp()
 
 @app.main()
 def serve_app(grid: Grid, context: Context) -> None:
-    """Run what ``flwr run . -c 'scenario="dba" flags="--seed 1"'`` asks for, with whatever nodes the SuperLink has."""
+    """Run what ``flwr run . -c "scenario='dba' strategy='krum' rounds=3"`` asks for, with whatever nodes the SuperLink has."""
     from oleander.experiment.prepare import Sources, prepare
     from oleander.network.roster import STOCK_FAREWELL_SECONDS, NetworkRoster
     from oleander.reports.tables import print_results
 
-    config = {name: str(value) for name, value in context.run_config.items()}
-    told = json.loads(Path(config["network"]).read_text("utf-8")) if config["network"] else {}  # from server.py --stock
+    logging.getLogger("flwr").addFilter(in_one_line)
+    config = context.run_config
+    told = json.loads(Path(str(config["network"])).read_text("utf-8")) if config["network"] else {}  # from --stock
     console = console_on()
-    flags = ["--scenario", config["scenario"], *shlex.split(config["flags"])]
-    experiment = asked_run(flags, lambda text: notice(console, text))
+    experiment = asked_run(functools.partial(experiment_of, config), lambda text: notice(console, text))
     setup = prepare(experiment, Sources(lambda text: notice(console, text)), Path(experiment.out) if told else None)
     folder = RunFolder(Path(experiment.out), again=True) if told else RunFolder.of(experiment)
     trusted = {int(node): client for node, client in told["trusted"].items()} if told.get("trusted") else None

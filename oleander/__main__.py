@@ -1,4 +1,4 @@
-"""The command ``oleander``: ``simulate.py``, or by its first word, ``server`` or ``client``, ``server.py`` or ``python -m clients``."""
+"""The command ``oleander``: simulate.py, or by its first word, ``server`` or ``client``, server.py or ``python -m clients``."""
 
 import sys
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from oleander.settings.run_config import KEYS
+
 ROOT = Path(__file__).parent.parent
 ORDER = (
     ("oleander.system",),
@@ -101,7 +103,7 @@ def test_readme_file_map_is_true():
 
 def test_flower_app_is_importable_and_its_config_has_its_keys():
     app = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
-    assert set(app["config"]) == {"scenario", "flags", "network"}
+    assert app["config"] == dict.fromkeys(KEYS, "") | {"scenario": "dba"}
     for reference in app["components"].values():
         module, name = reference.split(":")
         assert hasattr(__import__(module, fromlist=[name]), name)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from oleander.settings.cli import Command, Flags, parse, parse_command
+from oleander.settings.cli import Command, Flags, parse_command
 from oleander.settings.config import Experiment
 from oleander.settings.plan import Plan, plan_of
 from oleander.system.foreign import refusing
@@ -34,10 +34,10 @@ def asked(
     return read(_settled(runs, notify))
 
 
-def asked_run(arguments: list[str], notify: Callable[[str], None]) -> Experiment:
-    """The same where a single run is wanted, without the flags that only programs have; raises as ``parse`` does too."""
-    experiment = parse(arguments)
-    return experiment if experiment.dataset != "auto" else parse(arguments, _settled([experiment], notify))
+def asked_run(read: Callable[[str], Experiment], notify: Callable[[str], None]) -> Experiment:
+    """The same of a single run, which is read by a function of what ``auto`` stands for; raises what that raises."""
+    experiment = read("auto")
+    return experiment if experiment.dataset != "auto" else read(_settled([experiment], notify))
 
 
 def _settled(runs: list[Experiment], notify: Callable[[str], None]) -> str:

@@ -19,6 +19,7 @@ from oleander.network.filter import SMALL
 from oleander.network.gate import start_gate
 from oleander.network.keys import CA, SERVER, SERVER_KEY, Public, certificates, read, read_public
 from oleander.network.orders import Orders
+from oleander.settings.run_config import KEYS
 from oleander.system import itself
 from oleander.system.errors import RunError, UserError
 from oleander.system.files import absolute
@@ -229,7 +230,7 @@ def app_folder(scratch: Path) -> Path:
     (folder / "client_app.py").write_text("from clients.app import app  # noqa: F401\n", encoding="utf-8")
     project = {"name": itself.NAME, "version": itself.version(), "description": itself.NAME, "license": "Apache-2.0"}
     parts = {"serverapp": "server_app:app", "clientapp": "client_app:app"}
-    config = {"scenario": "dba", "flags": "", "network": ""}
+    config = dict.fromkeys(KEYS, "")
     app = {"publisher": itself.NAME, "components": parts, "config": config}
     (folder / "pyproject.toml").write_text(
         tomli_w.dumps({"project": project, "tool": {"flwr": {"app": app}}}), encoding="utf-8"

@@ -123,7 +123,7 @@ def parse_command(arguments: list[str], kind: type[Flags] = Flags, auto: str = "
     scenario = load_scenario_file(asked, auto) if asked else Scenario({"scenario": "custom"}, {}, "", auto)
     dataset = _word_after(arguments, "dataset")
     under = whole(scenario.said | ({"dataset": dataset} if dataset else {}), auto)
-    given = _given(arguments)
+    given = names_given(arguments) - {"scenario", "out"}
     shown = scenario.experiment.changed(**{name: _word_after(arguments, name) for name in given & set(FLAGS.values())})
     parsed: Any = tyro.cli(
         flags_class(kind, under, shown if {"-h", "--help"} & set(arguments) else None),
@@ -158,10 +158,10 @@ def _about(kind: type[Flags]) -> str:
     return f"{kind.__doc__}\n\n{ways[kind.part]}"
 
 
-def _given(arguments: list[str]) -> set[str]:
-    """Names of the settings that stand on the command line."""
+def names_given(arguments: list[str]) -> set[str]:
+    """Names of the settings that stand on a command line."""
     words = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in arguments if word.startswith("--")}
-    return words & (SETTINGS.keys() - {"scenario", "out"})
+    return words & SETTINGS.keys()
 
 
 def _word_after(arguments: list[str], name: str) -> str:

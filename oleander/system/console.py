@@ -1,5 +1,6 @@
 """What is written to a terminal by any part: consoles, notices, and the line of an error."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO, cast
@@ -47,6 +48,14 @@ def notice(console: Console, text: str) -> None:
 def say_error(error: UserError | RunError) -> None:
     """An error's line, on standard error."""
     console_on(stderr=True).print(error_line(error), soft_wrap=True)
+
+
+def in_one_line(record: logging.LogRecord) -> bool:
+    """A filter for the log of a program that runs ours: of an error that was foreseen it says the line, and no traceback."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, UserError | RunError):
+        record.msg, record.args, record.exc_info = f"error: {_line(error)}", (), None
+    return True
 
 
 def error_line(error: BaseException, folder: Path | None = None) -> str:
