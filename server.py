@@ -30,6 +30,7 @@ import dataclasses
 import functools
 import json
 import logging
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -61,7 +61,7 @@ def fetch(title: str, data_dir: Path, archives: Sequence[Archive], *, damaged: b
 def _ways(data_dir: Path, files: Sequence[Path]) -> str:
     names = ", ".join(str(file.relative_to(data_dir)) for file in files)
     return (
-        "other ways: --dataset digits or toy (no download), --dataset folder:DIR (any image folder), "
+        "other ways: --dataset digits (real, no download), --dataset toy (drawn, no download), --dataset folder:DIR (any image folder), "
         f"or put {names} into --data-dir yourself"
     )
 

@@ -34,7 +34,9 @@ def experiment_of(config: Mapping[str, Any], auto: str = "auto") -> Experiment:
     checked(SETTINGS | keys, SOURCE)  # of the types that they have: as flags all would be text
     flags = _words(str(config["flags"]))
     for name in sorted(keys.keys() & names_given(flags)):
-        raise UserError(f"{SOURCE}: {name} = {keys[name]!r}, and again in flags = {config['flags']!r}; wanted one of them")
+        raise UserError(
+            f"{SOURCE}: {name} = {keys[name]!r}, and again in flags = {config['flags']!r}; wanted one of them"
+        )
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):

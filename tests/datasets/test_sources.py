@@ -135,7 +135,7 @@ def test_damaged_cifar10_is_mended_by_a_download_or_refused(cifar_server, tmp_pa
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/x.tar.gz", "http://no-such-host.invalid/x.tar.gz"])
-def test_unreachable_cifar10_is_refused_soon_and_auto_takes_toy_aloud(monkeypatch, tmp_path, url):
+def test_unreachable_cifar10_is_refused_soon_and_auto_takes_digits_aloud(monkeypatch, tmp_path, url):
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", url)
     began = time.monotonic()
     with pytest.raises(UserError) as error:
@@ -143,8 +143,8 @@ def test_unreachable_cifar10_is_refused_soon_and_auto_takes_toy_aloud(monkeypatc
     assert time.monotonic() - began < 30
     assert all(word in str(error.value) for word in (str(tmp_path / "d"), url, "could not be reached", "--dataset toy"))
     notices = []
-    assert sources.load_dataset("auto", str(tmp_path / "d"), notices.append).name == "toy"
-    assert len(notices) == 1 and "TOY" in notices[0] and url in notices[0]
+    assert sources.load_dataset("auto", str(tmp_path / "d"), notices.append).name == "digits"
+    assert len(notices) == 1 and "DIGITS" in notices[0] and url in notices[0]
 
 
 def test_a_host_that_never_answers_is_given_up(monkeypatch):

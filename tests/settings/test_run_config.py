@@ -26,7 +26,14 @@ def test_keys_go_over_the_scenario_and_plug_ins_own_settings_come_as_flags():
 
 
 def test_every_shared_setting_is_a_key_that_gets_there():
-    others = {"client_gpus": 0.5, "ray_address": "auto", "out": "runs/x", "rounds": 9, "seed": 3, "attack_rounds": "2-3"}
+    others = {
+        "client_gpus": 0.5,
+        "ray_address": "auto",
+        "out": "runs/x",
+        "rounds": 9,
+        "seed": 3,
+        "attack_rounds": "2-3",
+    }
     keys = {name: others.get(name, 1 if default is None else default) for name, default in SHARED.items()}
     found = asked(**keys | {"scenario": ""})
     assert found.settings() == keys | {"scenario": "custom"}
