@@ -12,5 +12,6 @@ be the same.
 
 Those of this folder are found by their names, and may besides ask for settings by keyword, and take what stands behind a colon in
 ``--dataset NAME:WORD`` as a second argument. ``cache_key``, of the same arguments, says what the images come from (without it: the
-source's own file); ``called``, of the word, is how tables show it.
+source's own file); ``called``, of the word, is how tables show it; ``PROTOCOL``, a literal, is the settings that it is
+shown with.
 """

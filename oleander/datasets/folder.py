@@ -5,17 +5,17 @@ a folder of files too.
 """
 
 import hashlib
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from oleander.datasets.cifar10 import CIFAR10
 from oleander.datasets.data import Images
+from oleander.datasets.formats import decoded
 from oleander.datasets.listing import listing_key
-from oleander.datasets.pictures import fitted, read_picture
+from oleander.datasets.pictures import read_picture
 from oleander.datasets.space import ImageSpace
 from oleander.system.errors import UserError
 from oleander.system.files import absolute
@@ -78,19 +78,13 @@ def read_folder(root: Path, image: ImageSpace) -> Images:
         )
     if len(train.classes) < 2:
         raise UserError(f"--dataset folder:{root}: only the class {train.classes[0]}; wanted: {LAYOUT}")
-    decoded = (*_decode(train.samples, image), *_decode(test.samples, image))
-    return Images(*decoded, classes=tuple(train.classes), image=image)
+    parts = (*_decode(train.samples, image), *_decode(test.samples, image))
+    return Images(*parts, classes=tuple(train.classes), image=image)
 
 
 def _decode(samples: list[tuple[str, int]], image: ImageSpace) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without holding the interpreter's lock
-        images = np.stack(
-            list(pool.map(lambda sample: _decode_one(sample[0], image), samples, chunksize=64))
-        )  # (m, c, h, w)
-    return images, np.array([label for _, label in samples], dtype=np.int64)
+    def picture(i: int) -> Image.Image:
+        with refusing(f"--dataset: {samples[i][0]} cannot be read as an image"):
+            return read_picture(Path(samples[i][0]))
 
-
-def _decode_one(path: str, image: ImageSpace) -> NDArray[np.uint8]:
-    """Decode one image file and fit it into the space: (c, h, w)."""
-    with refusing(f"--dataset: {path} cannot be read as an image"):
-        return fitted(read_picture(Path(path)), image)
+    return decoded(len(samples), picture, image), np.array([label for _, label in samples], dtype=np.int64)

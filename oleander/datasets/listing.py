@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
+from oleander.datasets.downloads import Archive
 from oleander.system.errors import UserError
 
 MOST_FOLDERS = 100_000
@@ -36,4 +38,22 @@ def listing_key(root: Path, asked: str) -> str:
             file = Path(folder) / name
             info = file.stat() if file.exists() else file.lstat()  # a broken link: decoding it says so
             add(f"{folder}\0{name}\0{info.st_size}\0{info.st_mtime_ns}\n", file)
+    return digest.hexdigest()
+
+
+def files_key(archives: Iterable[Archive], *others: Path | str) -> str:
+    """Hash of where these archives, and what is unpacked of them, are, and of all files' names, sizes and times.
+
+    Args:
+        archives: those of a dataset, there or not, with the files that torchvision unpacks from .gz beside them.
+        others: folders and files, and words that choose among what they hold.
+    """
+    digest = hashlib.sha256()
+    paths = [path for archive in archives for path in dict.fromkeys((archive.file, archive.file.with_suffix("")))]
+    for other in (*paths, *others):
+        if isinstance(other, str) or other.is_dir():
+            digest.update(f"{other}\0{other if isinstance(other, str) else listing_key(other, str(other))}\n".encode())
+        elif other.exists():
+            info = other.stat()
+            digest.update(f"{other.resolve()}\0{info.st_size}\0{info.st_mtime_ns}\n".encode())
     return digest.hexdigest()

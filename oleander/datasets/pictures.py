@@ -3,9 +3,11 @@
 A picture of a few bytes can say that it has a thousand million pixels, and some of Pillow's formats run other programs.
 """
 
+import io
 import os
 import warnings
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,17 +30,27 @@ def read_picture(path: Path) -> Image.Image:
         OSError, ValueError, or whatever Pillow raises: it is no such file, has too many pixels, or is damaged.
     """
     with os.fdopen(open_regular(path, MOST_BYTES), "rb") as file:
-        try:
-            opened = Image.open(file, formats=FORMATS)
-        except UnidentifiedImageError:
-            raise ValueError(f"none of the formats {', '.join(FORMATS)}") from None
-        except Image.DecompressionBombError as error:
-            raise ValueError(f"{error}; at most {MOST_PIXELS} are decoded") from None
-        with opened:
-            width, height = opened.size
-            if width * height > MOST_PIXELS:
-                raise ValueError(f"has {width} x {height} pixels; at most {MOST_PIXELS} are decoded")
-            return _rgb(opened)
+        return _decoded(file)
+
+
+def picture_in(content: bytes) -> Image.Image:
+    """The same of a picture file's content."""
+    with io.BytesIO(content) as file:
+        return _decoded(file)
+
+
+def _decoded(file: IO[bytes]) -> Image.Image:
+    try:
+        opened = Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError(f"none of the formats {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{error}; at most {MOST_PIXELS} are decoded") from None
+    with opened:
+        width, height = opened.size
+        if width * height > MOST_PIXELS:
+            raise ValueError(f"has {width} x {height} pixels; at most {MOST_PIXELS} are decoded")
+        return _rgb(opened)
 
 
 def fitted(picture: Image.Image, image: ImageSpace) -> NDArray[np.uint8]:

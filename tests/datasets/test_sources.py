@@ -16,7 +16,7 @@ import pytest
 import torchvision
 from PIL import Image
 
-from oleander.datasets import downloads, sources, toy
+from oleander.datasets import sources, toy
 from oleander.system.errors import UserError
 from tests.conftest import CLASSES, write_images
 from tests.datasets.silent import refuse
@@ -145,11 +145,3 @@ def test_unreachable_cifar10_is_refused_soon_and_auto_takes_digits_aloud(monkeyp
     notices = []
     assert sources.load_dataset("auto", str(tmp_path / "d"), notices.append).name == "digits"
     assert len(notices) == 1 and "DIGITS" in notices[0] and url in notices[0]
-
-
-def test_a_host_that_never_answers_is_given_up(monkeypatch):
-    with __import__("socket").socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen()
-        monkeypatch.setattr(downloads, "PROBE_SECONDS", 0.3)
-        assert all(downloads._unreachable([f"http://127.0.0.1:{deaf.getsockname()[1]}/x"]))
