@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ FORMAT = 3
 """Version of the files in the cache; a new number abandons the old ones."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no ==; what is dealt of a dataset is remembered for the object
 class Images:
     """Decoded images before they are stored: uint8 (m, c, h, w) and labels int64 (m,) of both splits."""
 
@@ -45,16 +45,18 @@ class Images:
     classes: tuple[str, ...]
     image: ImageSpace
     """What all of them are."""
+    writers: NDArray[np.int64] | None = field(default=None, kw_only=True)
+    """(m_train,) who made each training image, as numbers, where that is known: ``--partition writers``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset(Images):
     """Decoded images in a folder of the cache, memory-mapped read-only."""
 
     name: str
     """As tables, titles and records show it: toy, cifar10, folder:NAME."""
     fingerprint: str
-    """SHA-256 of all images and labels."""
+    """SHA-256 of all images and labels, and of who made them."""
     directory: Path
     stamp: str = ""
     """By it files on this machine are known to be the ones that were checked, unchanged since."""
@@ -133,9 +135,12 @@ def open_dataset(directory: Path, seen: str = "", wanted: tuple[str, str] | None
         if wanted not in (None, (meta["name"], meta["key"])):
             raise ValueError("it is another dataset's")
         image = _space(meta["image"])
-        opened = {part: _map(directory / f"{part}.npy", part, tuple(meta["shapes"][part]), image) for part in PARTS}
-        images = Images(**{part: opened[part][0] for part in PARTS}, classes=tuple(meta["classes"]), image=image)
-        stamp = " ".join(opened[part][1] for part in PARTS)
+        parts = (*PARTS, WRITERS) if WRITERS in meta["shapes"] else PARTS
+        opened = {part: _map(directory / f"{part}.npy", part, tuple(meta["shapes"][part]), image) for part in parts}
+        images = Images(**{part: opened[part][0] for part in parts}, classes=tuple(meta["classes"]), image=image)
+        if images.writers is not None and images.writers.shape != images.train_labels.shape:
+            raise ValueError(f"it names who made {len(images.writers)} of {len(images.train_labels)} images")
+        stamp = " ".join(opened[part][1] for part in parts)
         if stamp != seen and fingerprint(images) != meta["fingerprint"]:
             raise ValueError("its images have another SHA-256 than it says")
     except (OSError, ValueError):
@@ -146,9 +151,9 @@ def open_dataset(directory: Path, seen: str = "", wanted: tuple[str, str] | None
 
 
 def fingerprint(images: Images) -> str:
-    """SHA-256 of all images and labels, train before test, images before labels."""
+    """SHA-256 of all images and labels, train before test, images before labels; then of who made them, if that is known."""
     digest = hashlib.sha256()
-    for part in PARTS:
+    for part in _parts(images):
         digest.update(np.ascontiguousarray(getattr(images, part)).data)
     return digest.hexdigest()
 
@@ -162,7 +167,13 @@ def to_pixels(images: NDArray[np.uint8] | Tensor) -> Tensor:
 
 
 PARTS = ("train_images", "train_labels", "test_images", "test_labels")
+WRITERS = "writers"
 MOST_META = 16 * MIB
+
+
+def _parts(images: Images) -> tuple[str, ...]:
+    """Names of the arrays that these images have."""
+    return PARTS if images.writers is None else (*PARTS, WRITERS)
 
 
 def _space(said: dict[str, Any]) -> ImageSpace:
@@ -201,7 +212,7 @@ def _write_atomically(directory: Path, name: str, key: str, images: Images) -> N
         made = scratch / "made"
         made.mkdir(0o755)
         shapes = {}
-        for part in PARTS:
+        for part in _parts(images):
             array = np.ascontiguousarray(getattr(images, part))
             dtype, header = _header(part, array.shape, images.image)
             with (made / f"{part}.npy").open("wb") as file:

@@ -66,8 +66,15 @@ def checked(made: Any, asked: str) -> Images:
             raise UserError(
                 f"{asked}: {split}_labels reach from {labels.min()} to {labels.max()}; the classes are 0 to {len(classes) - 1}"
             )
+    writers = None if made.writers is None else np.asarray(made.writers)
+    if writers is not None and (writers.dtype.kind not in "iu" or writers.shape != (len(made.train_labels),)):
+        raise UserError(
+            f"{asked}: writers are {writers.dtype} {writers.shape}; wanted whole numbers ({len(made.train_labels)},), "
+            "one for each training image"
+        )
     return dataclasses.replace(
         made,
+        writers=None if writers is None else writers.astype(np.int64),
         train_labels=np.asarray(made.train_labels).astype(np.int64),
         test_labels=np.asarray(made.test_labels).astype(np.int64),
         classes=tuple(classes),

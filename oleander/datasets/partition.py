@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oleander.datasets.data import Dataset, Shard
+from oleander.datasets.shares import SHARES
 from oleander.settings.config import Experiment
+from oleander.settings.sizes import size_range
 from oleander.system.errors import UserError
 from oleander.system.streams import generator
 
@@ -46,39 +48,56 @@ def shard_sha256(shard: Shard) -> str:
 
 
 def partition(dataset: Dataset, experiment: Experiment) -> list[Indices]:
-    """For each client the rows (samples_per_client,) of the training images that are its own.
+    """For each client the rows (its number of images,) of the training images that are its own.
 
     Raises:
-        UserError: more samples than data, or a class that runs out.
+        UserError: more samples than data, a class that runs out, or settings that contradict each other.
     """
-    settings = {name: getattr(experiment, name) for name in _SETTINGS}
-    return _partition(np.asarray(dataset.train_labels).tobytes(), dataset.classes, **settings)
+    return _partition(dataset, *(getattr(experiment, name) for name in _SETTINGS))
 
 
-_SETTINGS = ("partition", "clients", "samples_per_client", "iid_rate", "dirichlet_alpha", "seed")
+_SETTINGS = (
+    "partition", "clients", "samples_per_client", "iid_rate", "dirichlet_alpha", "shards_per_client", "classes_per_client", "seed",
+)  # fmt: skip
 
 
 @functools.lru_cache(maxsize=4)  # an actor deals once, not for every message
-def _partition(labels: bytes, classes: tuple[str, ...], **settings: Any) -> list[Indices]:
-    table = np.frombuffer(labels, dtype=np.int64)
-    clients, samples = settings["clients"], settings["samples_per_client"]
-    if clients * samples > len(table):
-        raise UserError(
-            f"clients x samples_per_client = {clients} x {samples} = {clients * samples} images, "
-            f"but the training set has {len(table)} and shards do not overlap"
-        )
+def _partition(dataset: Dataset, *values: Any) -> list[Indices]:
+    settings = dict(zip(_SETTINGS, values, strict=True))
     rng = generator(settings["seed"], "partition")
+    if settings["partition"] == "writers":
+        return _by_writer(dataset, settings, rng)
+    table, classes = np.asarray(dataset.train_labels), dataset.classes
+    sizes = _sizes(settings, len(table))
     available = np.bincount(table, minlength=len(classes))  # (classes,)
-    wanted = _SHARES[settings["partition"]](available, settings, rng)  # (clients, classes)
+    wanted = SHARES[settings["partition"]](available, sizes, settings, rng)  # (clients, classes)
     for label in np.flatnonzero(wanted.sum(axis=0) > available):
         raise UserError(
             f"partition {settings['partition']} wants {wanted[:, label].sum()} images of {classes[label]}, which has "
             f"{available[label]}: fewer clients or samples_per_client, a higher iid_rate, or --partition iid"
         )
-    return _deal(table, wanted, samples, rng)
+    return _deal(table, wanted, sizes, rng)
 
 
-def _deal(labels: Indices, wanted: Indices, samples: int, rng: np.random.Generator) -> list[Indices]:
+def _sizes(settings: dict[str, Any], images: int) -> Indices:
+    """How many images each client has (clients,), where not its writer decides.
+
+    Raises:
+        UserError: together more than there are.
+    """
+    clients, asked = settings["clients"], settings["samples_per_client"]
+    least, most = size_range(asked)
+    drawn = generator(settings["seed"], "sizes").integers(least, most, size=clients, endpoint=True)
+    if drawn.sum() > images:
+        by_chance = "" if least == most else f" with seed {settings['seed']}"
+        raise UserError(
+            f"clients x samples_per_client = {clients} x {asked} = {drawn.sum()} images{by_chance}, "
+            f"but the training set has {images} and shards do not overlap"
+        )
+    return drawn
+
+
+def _deal(labels: Indices, wanted: Indices, sizes: Indices, rng: np.random.Generator) -> list[Indices]:
     """Deal in a random order: first what each client wants of each class (clients, classes), then the rest from all."""
     order = rng.permutation(len(labels))
     ends = np.cumsum(wanted, axis=0)  # (clients, classes) how far into a class's queue a client's part reaches
@@ -90,35 +109,30 @@ def _deal(labels: Indices, wanted: Indices, samples: int, rng: np.random.Generat
     parts = [np.concatenate(rows) for rows in own]
     dealt = np.zeros(len(labels), dtype=bool)
     dealt[np.concatenate(parts)] = True
-    rest = np.split(order[~dealt[order]], np.cumsum([samples - len(rows) for rows in parts]))
+    rest = np.split(order[~dealt[order]], np.cumsum(sizes - wanted.sum(axis=1)))
     return [rng.permutation(np.concatenate([rows, more])) for rows, more in zip(parts, rest, strict=False)]
 
 
-def _main_label(available: Indices, settings: dict[str, Any], rng: np.random.Generator) -> Indices:
-    clients = settings["clients"]
-    wanted = np.zeros((clients, len(available)), dtype=np.int64)
-    main = rng.integers(len(available), size=clients)
-    wanted[np.arange(clients), main] = round((1 - settings["iid_rate"]) * settings["samples_per_client"])
-    return wanted
+def _by_writer(dataset: Dataset, settings: dict[str, Any], rng: np.random.Generator) -> list[Indices]:
+    """To each client the images of a writer of its own, drawn of those who made enough; of many images some, drawn too.
 
-
-def _iid(available: Indices, settings: dict[str, Any], _rng: np.random.Generator) -> Indices:
-    return np.zeros((settings["clients"], len(available)), dtype=np.int64)
-
-
-def _dirichlet(available: Indices, settings: dict[str, Any], rng: np.random.Generator) -> Indices:
-    """Hsu et al. 2019 (arXiv 1909.06335): class shares from Dir(alpha), renormalised over the classes that are left."""
-    left = available.copy()
-    wanted = np.zeros((settings["clients"], len(available)), dtype=np.int64)
-    for row in wanted:
-        shares = rng.dirichlet(np.full(len(available), settings["dirichlet_alpha"]))
-        while (missing := settings["samples_per_client"] - row.sum()) > 0:
-            open_shares = np.where(left > 0, shares, 0.0)
-            open_shares = open_shares if open_shares.sum() > 0 else (left > 0).astype(float)
-            drawn = np.minimum(rng.multinomial(missing, open_shares / open_shares.sum()), left)
-            row += drawn
-            left -= drawn
-    return wanted
-
-
-_SHARES = {"main_label": _main_label, "iid": _iid, "dirichlet": _dirichlet}
+    Raises:
+        UserError: nobody knows the writers, or there are fewer of them than clients.
+    """
+    if dataset.writers is None:
+        raise UserError(f"partition writers: {dataset.name} does not know who made its images")
+    asked = settings["samples_per_client"]
+    least, most = size_range(asked) if isinstance(asked, str) else (1, asked)
+    names, writer, made = np.unique(np.asarray(dataset.writers), return_inverse=True, return_counts=True)
+    enough = np.flatnonzero(made >= least)
+    if len(enough) < settings["clients"]:
+        made_enough = (
+            f", {len(enough)} of whom made {least} or more (--samples-per-client {asked})" if least > 1 else ""
+        )
+        raise UserError(
+            f"partition writers: --clients {settings['clients']}, but the training images of {dataset.name} are by "
+            f"{len(names)} writers{made_enough}"
+        )
+    by_writer = np.split(np.argsort(writer, kind="stable"), np.cumsum(made)[:-1])
+    drawn = rng.choice(enough, size=settings["clients"], replace=False)
+    return [rng.permutation(by_writer[number])[:most] for number in drawn]

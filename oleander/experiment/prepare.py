@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from attacks import KNOWS, Attack, PoisonedShard, ask, asked, attack_of
+from attacks import KNOWS, Attack, PoisonedShard, ask, asked, attack_of, poison
 from attacks.blend import CAT
 from oleander.datasets.data import Dataset
 from oleander.datasets.partition import partition, root_shard
@@ -184,12 +184,13 @@ def check_settings(experiment: Experiment, *, new: bool = True) -> None:
 def poison_nothing(
     experiment: Experiment, attack: Attack, dataset: Dataset, shards: list[NDArray[np.int64]]
 ) -> list[int]:
-    """The malicious clients in whose shards the attack's own choice finds nothing to stamp or to relabel.
+    """The malicious clients in whose shards the attack's choice finds nothing to stamp or to relabel.
 
     A choice that needs the model to be made is not tried out.
     """
     before = {"shard", "rng", "attacker"} | {*SETTINGS} - {*KNOWS}  # "model" is a setting's name too
-    if attack.choose is None or not before.issuperset(asked(attack.choose)):
+    choose = attack.choose or (poison if attack.trigger else None)
+    if choose is None or not before.issuperset(asked(choose)):
         return []
     found = []
     for number, client in enumerate(experiment.malicious_clients):
@@ -197,7 +198,7 @@ def poison_nothing(
         drawn = generator(experiment.seed, "poison", client=client)
         known = {name: getattr(experiment, name) for name in SETTINGS}
         known |= {"shard": shard, "rng": drawn, "attacker": number}
-        chosen: PoisonedShard = ask(attack.choose, known.__getitem__)
+        chosen: PoisonedShard = ask(choose, known.__getitem__)
         if not chosen.poisoned.any() and np.array_equal(chosen.shard.labels, shard.labels):
             found.append(client)
     return found

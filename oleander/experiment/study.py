@@ -49,8 +49,9 @@ RESULTS = "results.csv"
 NOT_IN_KEY = ("scenario", "description", "out", "dataset", "data_dir", "weights", "ray_address", "actors",
               "client_cpus", "no_cache", "min_clients")  # fmt: skip
 """Settings that change no result, and paths, whose content counts instead."""
-NOT_IN_OLD_KEYS = ("attackers", "model", "repair", "root_samples")
+NOT_IN_OLD_KEYS = ("attackers", "classes_per_client", "model", "repair", "root_samples", "shards_per_client")
 """Settings that came since ``KEY_VERSION``: they count where they are not at their defaults, with which the runs before were made."""
+PARTITION_OF = {"shards": "shards", "classes": "pathological"}
 KEY_VERSION = 3
 """Raise it when the same settings come to other results: a study's finished runs from before are then not taken for new ones."""
 
@@ -244,6 +245,7 @@ def run_key(setup: Setup) -> str:
     if experiment.on_bad_reply == "fail":  # then a timeout ends a run, and changes none
         experiment = dataclasses.replace(experiment, round_timeout=Experiment.round_timeout)
     unused = set() if "root" in setup.asks else {"root_samples"}
+    unused |= {f"{what}_per_client" for what in ("shards", "classes") if experiment.partition != PARTITION_OF[what]}
     paths = {name for name, setting in declared().items() if setting.is_path}
     settings = {k: v for k, v in experiment.settings().items() if k not in {*NOT_IN_KEY, *paths, *unused}}
     settings = {k: v for k, v in settings.items() if k not in NOT_IN_OLD_KEYS or v != SETTINGS[k]}

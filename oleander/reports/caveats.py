@@ -77,7 +77,13 @@ def _assumptions(experiment: Experiment, summary: Summary, rounds: Sequence[Roun
 
 
 def _scaling(experiment: Experiment) -> list[str]:
-    if "scaling" not in split(experiment.attack) or experiment.gamma is None or not experiment.malicious:
+    if "scaling" not in split(experiment.attack) or not experiment.malicious:
+        return []
+    if isinstance(experiment.samples_per_client, str) or experiment.partition == "writers":
+        return [
+            "Clients have unequal numbers of images, by which averages are weighted: the scaled updates do not add up to one model."
+        ]
+    if experiment.gamma is None:
         return []
     usual = experiment.clients_per_round / experiment.malicious
     if experiment.gamma == usual:

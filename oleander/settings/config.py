@@ -15,7 +15,18 @@ from typing import Any, Literal, Self
 from pydantic import TypeAdapter, ValidationError
 
 from oleander.settings.declared import FLAGS, declared, has_outside_steps, has_unknown_steps, in_use, is_built_in
-from oleander.settings.ranges import CohortSize, Count, CountOrZero, NotNegative, Positive, Rate, Schedule, Seed, Share
+from oleander.settings.ranges import (
+    CohortSize,
+    Count,
+    CountOrZero,
+    NotNegative,
+    Positive,
+    Rate,
+    Schedule,
+    Seed,
+    Share,
+    Sizes,
+)
 from oleander.settings.schedule import rounds_in
 from oleander.system.errors import UserError
 from oleander.system.foreign import refusing, shortened
@@ -47,14 +58,20 @@ class Experiment:
     """Clients drawn each round, uniformly without replacement."""
     rounds: Count = 5
     """Rounds of training and aggregation."""
-    partition: Literal["main_label", "iid", "dirichlet"] = "main_label"
-    """How the training images are dealt out, without overlap: a main label a client, at random, or class shares from Dir(alpha)."""
-    samples_per_client: Count = 384
-    """Training images in each client's shard."""
+    partition: Literal["main_label", "iid", "dirichlet", "shards", "pathological", "writers"] = "main_label"
+    """How the training images are dealt out, without overlap: a main label a client, at random, class shares from Dir(alpha), shards
+    of the images sorted by label, a few classes a client, or to each client what one writer made (where the dataset knows)."""
+    samples_per_client: Sizes = 384
+    """Training images of each client: a number, or a range of which each client draws its own (100-600). With writers: the most that
+    is taken of one, and of a range the least that one must have made."""
     iid_rate: Rate = 0.9
     """Share (0 to 1) of a main_label shard that is drawn from all classes; the rest is of the client's main label."""
     dirichlet_alpha: Positive = 0.5
     """Concentration of the dirichlet partition (> 0); small: each client sees few classes."""
+    shards_per_client: Count = 2
+    """Pieces of the sorted images that each client of the shards partition is dealt."""
+    classes_per_client: Count = 2
+    """Classes that each client of the pathological partition has, all of its images being of these."""
 
     model: str = "resnet18light"
     """What is trained: a file of oleander/models/ (see --list), or one of your own (./my_model.py)."""

@@ -28,6 +28,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "samples_per_client",
         "iid_rate",
         "dirichlet_alpha",
+        "shards_per_client",
+        "classes_per_client",
     ),
     "network": ("clients", "clients_per_round", "min_clients", "round_timeout", "on_bad_reply"),
     "training": ("model", "local_epochs", "batch_size", "lr", "momentum", "weight_decay", "augment", "precision"),

@@ -6,6 +6,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, FiniteFloat
 
 from oleander.settings.schedule import schedule
+from oleander.settings.sizes import sizes
 
 Count = Annotated[int, Ge(1), Le(1_000_000)]
 CountOrZero = Annotated[int, Ge(0), Le(1_000_000)]
@@ -17,6 +18,8 @@ Positive = Annotated[FiniteFloat, Gt(0)]
 NotNegative = Annotated[FiniteFloat, Ge(0)]
 Schedule = CountOrZero | Annotated[str, AfterValidator(schedule)]
 """Rounds: a number, up to which, or ranges."""
+Sizes = Count | Annotated[str, AfterValidator(sizes)]
+"""Images of a client: a number, or a range of which each client draws its own."""
 FilePath = Annotated[str, "a path"]
 """A file of the user's: made absolute in records, each machine's own on a network, and known by its content, not its name."""
 

@@ -1,5 +1,7 @@
 """The cache of decoded images: made once, mended when damaged, and nothing left where the making failed."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -39,3 +41,22 @@ def test_a_failed_making_leaves_nothing():
     with pytest.raises(UserError):
         stored("other", "k", make)
     assert not list(cache_dir().glob("other*")) and not list(cache_dir().glob(".making-*"))
+
+
+def test_who_made_the_images_is_kept_beside_them_checked_and_part_of_what_they_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    plain, by = some_images(), np.array([4, 4, 9, 9, 9, 2])
+    written = dataclasses.replace(plain, writers=by)
+    assert fingerprint(written) != fingerprint(plain) != fingerprint(dataclasses.replace(plain, writers=by[::-1]))
+    dataset = stored("written", "k", lambda: written)
+    assert dataset.writers is not None and dataset.writers.dtype == np.int64 and dataset.writers.tolist() == by.tolist()
+    assert stored("plain", "k", lambda: plain).writers is None
+    said = []
+    file = dataset.directory / "writers.npy"
+    file.write_bytes(file.read_bytes()[:-1] + b"\1")
+    again = stored("written", "k", lambda: written, said.append)
+    assert "is damaged" in said[0] and again.writers.tolist() == by.tolist()
+    (dataset.directory / "writers.npy").unlink()
+    assert stored("written", "k", lambda: written, said.append).fingerprint == dataset.fingerprint and len(said) == 2
+    with pytest.raises(UserError, match="names who made 5 of 6 images"):
+        stored("short", "k", lambda: dataclasses.replace(plain, writers=by[:5]))

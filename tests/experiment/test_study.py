@@ -55,6 +55,10 @@ def test_a_run_is_known_by_the_content_of_what_it_comes_from(image_folder, tmp_p
     assert key() == key(gamma=7.0) == key(clip_norm=2.0) != key(blend_alpha=0.4)  # of plug-ins, what is in use
     assert key() == key(round_timeout=7200.0) != key(on_bad_reply="drop")
     assert key(on_bad_reply="drop") != key(on_bad_reply="drop", round_timeout=7200.0)
+    assert key() == key(shards_per_client=4) == key(classes_per_client=1)  # of their partitions
+    assert key() != key(samples_per_client="4-8")
+    assert len({key(partition="shards", shards_per_client=n) for n in (1, 2)}) == 2
+    assert len({key(partition="pathological", classes_per_client=n) for n in (1, 2)}) == 2
     others = [key(seed=1), key(malicious=2), key(lr=0.1), key(precision="fp32"), key(precision="bf16")]
     assert len({*others, key()}) >= 5  # one of the precisions is what auto chose
 
@@ -79,6 +83,12 @@ WARNED = [
     ({"strategy": "krum"}, {"assumed_malicious": 1, "two": True}, "up to 2 attackers"),
     ({"strategy": "median"}, {"two": True}, "Half of the clients"),
     ({}, {"attack": "blend+scaling", "gamma": 2.0, "malicious": 1}, "γ = 2, not n/µ = 5"),
+    (
+        {},
+        {"attack": "blend+scaling", "samples_per_client": "100-600", "malicious": 1},
+        "Clients have unequal numbers of images",
+    ),
+    ({}, {"attack": "blend+scaling", "partition": "writers", "malicious": 1}, "Clients have unequal numbers of images"),
     ({}, {"attack": "patch+alie", "alie_knows": "all", "malicious": 2}, "attackers of alie knew every client's update"),
 ]
 
