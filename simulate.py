@@ -1,6 +1,8 @@
 """Run a scenario in Flower's Ray-backed simulation engine: ``python simulate.py --scenario dba``.
 
-Without arguments, or with ``--list``, prints what there is to run; ``--help`` prints every setting.
+Without arguments, or with ``--list``, prints what there is to run; ``--help`` prints every setting. From Python::
+
+    from simulate import run, study
 """
 
 from __future__ import annotations
@@ -8,33 +10,48 @@ from __future__ import annotations
 import os
 import sys
 
-for _name, _value in {  # before the imports that read them
+ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "THP_MEM_ALLOC_ENABLE": "1",  # PyTorch asks for huge pages: fewer page faults for every activation
-}.items():
-    os.environ.setdefault(_name, _value)
+}
+"""Of a run's process, where the user has not set it; a program that imports this module keeps its own."""
 
 from oleander.system.output import hold_up_nothing
 from oleander.system.processes import Chatter, end_now, end_on_signals
 from oleander.system.proxies import talk_to_nobody_else
 
-if __name__ == "__main__":
+
+def _begin() -> None:
+    """This process is a run's alone; before the imports, which take seconds, and some of which read the environment."""
+    _set_environment()
     talk_to_nobody_else()
     hold_up_nothing()
-    end_on_signals()  # before the imports, which take seconds
+    end_on_signals()
+
+
+def _set_environment() -> None:
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+if __name__ == "__main__":
+    _begin()
 
 import contextlib
 import functools
 import io
+import json
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from oleander.experiment.asked import asked
+from oleander.calls.functions import run, study
+from oleander.experiment.asked import asked, settled
 from oleander.experiment.engine import cluster_address, running_ray
 from oleander.experiment.own_ray import set_login
 from oleander.experiment.records import (
@@ -47,11 +64,15 @@ from oleander.experiment.records import (
     read_summary,
     taken_up,
 )
+from oleander.settings.call import Call, command_of
 from oleander.settings.cli import Command
 from oleander.settings.config import Experiment
-from oleander.settings.plan import Plan
-from oleander.system.console import console_on, notice, say_error
+from oleander.settings.plan import Plan, plan_of
+from oleander.system.console import NOTICES, console_on, notice, say_error
+from oleander.system.environment import called_as
 from oleander.system.errors import RunError, UserError
+
+__all__ = ["main", "run", "study"]
 
 if TYPE_CHECKING:  # PyTorch and Flower are imported while Ray starts
     from flwr.clientapp import ClientApp
@@ -65,14 +86,50 @@ Prepared = TypeVar("Prepared")
 
 def main(arguments: list[str], client_app: ClientApp | None = None) -> int:
     """Run what the arguments ask for; returns the exit code: 0, 1 (the run failed) or 2 (it cannot be)."""
+    _set_environment()
     if isinstance(sys.stdout, io.TextIOWrapper):  # where main() is called by another program
         sys.stdout.reconfigure(errors="replace")  # a terminal without µ must not end a run
-    try:
+
+    def work() -> None:
         if not arguments or any(word.partition("=")[0] == "--list" for word in arguments):
             show_list(console_on(), arguments)
         else:
             command, plan = asked(arguments, lambda text: notice(console_on(), text))
             _run_command(command, plan, client_app)
+
+    return _exit_code(work)
+
+
+def called() -> int:
+    """Carry out a call of ``run`` or ``study``, which ``oleander.calls.process`` hands in as a line; end when its caller does."""
+    _begin()
+    told = json.loads(sys.stdin.readline())
+    notices = Path(told.pop("notices"))
+
+    def wait_for_the_end() -> None:
+        sys.stdin.read()
+        end_now(RunError.exit_code)
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
+
+    def work() -> None:
+        call = Call(**told)
+        called_as(call.text)
+
+        def read(auto: str) -> tuple[Command, Plan | None]:
+            command = command_of(call, auto)
+            return command, plan_of(command) if call.name == "study" else None
+
+        command, plan = settled(read, lambda text: notice(console_on(), text))
+        _run_command(command, plan, None)
+        notices.write_text(json.dumps(NOTICES), "utf-8")
+
+    return _exit_code(work)
+
+
+def _exit_code(work: Callable[[], None]) -> int:
+    try:
+        work()
     except UserError as error:
         say_error(error)
         return error.exit_code

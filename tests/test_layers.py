@@ -24,6 +24,7 @@ ORDER = (
     ("oleander.learning.checkpoints.pretrain", "oleander.learning.checkpoints.central"),
     ("oleander.reports",),
     ("oleander.network",),
+    ("oleander.calls",),
     ("clients.__main__",),
     ("server", "simulate"),
     ("oleander.__main__",),

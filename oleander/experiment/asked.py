@@ -27,6 +27,13 @@ def asked(
             command = parse_command(arguments, kind, auto)
             return command, None if command.flags.resume is not None else plan_of(command)
 
+    return settled(read, notify)
+
+
+def settled(
+    read: Callable[[str], tuple[Command, Plan | None]], notify: Callable[[str], None]
+) -> tuple[Command, Plan | None]:
+    """The same of what is read by a function of what ``auto`` stands for; raises what that raises."""
     command, plan = read("auto")
     runs = plan.experiments() if plan else [command.flags.experiment]
     if command.flags.resume is not None or all(run.dataset != "auto" for run in runs):

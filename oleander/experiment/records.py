@@ -18,12 +18,14 @@ from typing_extensions import TypedDict
 
 from oleander.settings.cli import RESUMABLE, Command, load_record, load_scenario
 from oleander.settings.config import Experiment
+from oleander.settings.declared import FLAGS, outside, outside_steps
 from oleander.settings.ranges import CountOrZero, Rate
-from oleander.settings.steps import shown
+from oleander.settings.session import FOLDER, is_of_a_session
+from oleander.settings.steps import short, shown
 from oleander.system import itself
 from oleander.system.environment import differences
 from oleander.system.errors import UserError
-from oleander.system.files import absolute, appending, check_own, file_name, replace_file
+from oleander.system.files import absolute, appending, check_own, file_name, own_folder, replace_file
 from oleander.system.foreign import MIB, parsed_json, read_bytes, reason, refusing
 
 CONFIG, ENVIRONMENT, ROUNDS, SUMMARY, LOG = (
@@ -184,8 +186,10 @@ class RunFolder:
         free(self.path, self._lock)
 
     def write_settings(self, experiment: Experiment, environment: dict[str, Any]) -> None:
-        """Write config.toml, a complete scenario, and environment.json."""
+        """Write config.toml, a complete scenario, environment.json, and the source of what was a function of a Python session."""
         write_scenario(self.path / CONFIG, experiment)
+        for file, source in session_files(experiment).items():
+            replace_file(own_folder(self.path / FOLDER) / file, source.encode())
         self._write(ENVIRONMENT, json.dumps(environment, indent=1))
 
     def note_resumption(self, round_number: int, environment: dict[str, Any]) -> list[str]:
@@ -213,10 +217,23 @@ class RunFolder:
         replace_file(self.path / name, text.encode())
 
 
+def session_files(experiment: Experiment) -> dict[str, str]:
+    """File → text of the plug-ins in use that are functions of a Python session."""
+    used = [
+        outside(package)[short(step)]
+        for package, flag in FLAGS.items()
+        for step in outside_steps(package, getattr(experiment, flag))
+        if is_of_a_session(step)
+    ]
+    return {f"{plugin.name}.py": plugin.source for plugin in used}
+
+
 def write_scenario(file: Path, experiment: Experiment) -> None:
     """All settings but ``out`` as a scenario file."""
     settings = {k: v for k, v in experiment.settings().items() if v is not None and k != "out"}
     header = f"# Running this again gives the same result: {itself.command()} --scenario config.toml\n"
+    for name in session_files(experiment):
+        header = f"# Cannot be run again as it is: {name} was a function of a Python session; its source is {FOLDER}/{name}\n"
     replace_file(file, (header + tomli_w.dumps(settings)).encode())
 
 

@@ -41,6 +41,7 @@ from oleander.settings.plan import Chart, Plan, Published
 from oleander.settings.steps import short_value, shown
 from oleander.settings.sweeps import varied
 from oleander.system import itself
+from oleander.system.environment import call
 from oleander.system.errors import UserError
 from oleander.system.files import absolute, file_name, replace_file
 from oleander.system.foreign import parsed_json, plain, read_bytes, refusing
@@ -168,7 +169,7 @@ class StudyFolder:
         ]
         content = {
             "name": plan.name, "description": plan.description, "repeats": plan.repeats,
-            "command": shlex.join([*itself.command().split(), *sys.argv[1:]]), "charts": charts,
+            "command": call() or shlex.join([*itself.command().split(), *sys.argv[1:]]), "charts": charts,
         }  # fmt: skip
         replace_file(
             self.path / STUDY, json.dumps(content, indent=1, ensure_ascii=False).encode(errors="backslashreplace")

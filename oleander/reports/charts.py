@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-import matplotlib.pyplot as plt
+import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -16,8 +17,22 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from oleander.experiment.intervals import Interval, interval
 from oleander.experiment.records import read_rounds, settings_of
 from oleander.experiment.study import Runs, StudyResult
-from oleander.reports.plots import ACCURACY, ASR, BENIGN, INK, MALICIOUS, MTA, STYLE, SUCCESS, save, write_mixed
+from oleander.reports.plots import (
+    ACCURACY,
+    ASR,
+    BENIGN,
+    INK,
+    MALICIOUS,
+    MTA,
+    STYLE,
+    SUCCESS,
+    save,
+    styled,
+    subplots,
+    write_mixed,
+)  # fmt: skip
 from oleander.settings.plan import Chart
+from oleander.system.errors import UserError
 from oleander.system.files import own_folder
 from oleander.system.foreign import plain
 
@@ -32,19 +47,36 @@ MARKS = "os^Dv*P"
 def draw_charts(folder: Path, study: StudyResult) -> list[Path]:
     """Draw figures/<chart>, <chart>_norms and <chart>_rounds of each chart that has finished runs; returns the SVG files."""
     figures = own_folder(folder / "figures")
-    drawn = []
-    with plt.rc_context(STYLE):
-        for chart in map(_plain, study.charts):
-            cells = [cell for cell in chart.cells if cell.summaries]
-            if not cells:
-                continue
-            several = len({cell.series for cell in cells}) > 1
-            drawn.append(save(_lines(chart, cells) if several else _scores(chart, cells), figures / chart.name))
-            if chart.norms:
-                drawn.append(save(_norms(chart, cells), figures / f"{chart.name}_norms"))
-            if chart.rounds:
-                drawn.append(save(_rounds(chart, cells), figures / f"{chart.name}_rounds"))
-    return drawn
+    with matplotlib.rc_context(STYLE):
+        return [save(draw(), figures / name) for name, draw in _figures(study).items()]
+
+
+def study_figure(study: StudyResult, name: str = "") -> Figure:
+    """A figure of a study, by its name; without one, the first.
+
+    Raises:
+        UserError: an unknown name; lists the known.
+    """
+    known = _figures(study)
+    if name and name not in known:
+        raise UserError(f"figure {name!r}: the study has none of this name; known: {', '.join(known)}")
+    return styled(known[name or next(iter(known))])
+
+
+def _figures(study: StudyResult) -> dict[str, Callable[[], Figure]]:
+    """Name → figure, of the charts that have finished runs."""
+    found: dict[str, Callable[[], Figure]] = {}
+    for chart in map(_plain, study.charts):
+        cells = [cell for cell in chart.cells if cell.summaries]
+        if not cells:
+            continue
+        several = len({cell.series for cell in cells}) > 1
+        found[chart.name] = partial(_lines if several else _scores, chart, cells)
+        if chart.norms:
+            found[f"{chart.name}_norms"] = partial(_norms, chart, cells)
+        if chart.rounds:
+            found[f"{chart.name}_rounds"] = partial(_rounds, chart, cells)
+    return found
 
 
 def _plain(chart: Chart[Runs]) -> Chart[Runs]:
@@ -56,7 +88,7 @@ def _plain(chart: Chart[Runs]) -> Chart[Runs]:
 
 def _scores(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     """MTA and ASR of each setting side by side: mean, interval, single runs, published value."""
-    figure, axes = plt.subplots(figsize=(max(5.4, 1.5 * len(cells) + 1.6), 4.4), layout="constrained")
+    figure, axes = subplots(figsize=(max(5.4, 1.5 * len(cells) + 1.6), 4.4), layout="constrained")
     x = np.arange(len(cells), dtype=float)
     handles = []
     for of, by, name, colour, mark, offset in (
@@ -79,7 +111,7 @@ def _scores(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
 
 def _lines(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     """MTA in one panel, ASR in the other, a line for each series."""
-    figure, panels = plt.subplots(1, 2, figsize=(9.6, 4.4), sharey=True, layout="constrained")
+    figure, panels = subplots(1, 2, figsize=(9.6, 4.4), sharey=True, layout="constrained")
     places = list(dict.fromkeys(cell.x for cell in cells))
     names = list(dict.fromkeys(cell.series for cell in cells))
     handles = []
@@ -179,7 +211,7 @@ def _norms(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
 
     Bars are means over the runs whose last round the client took part in without being mixed with others, dots the single runs.
     """
-    figure, grid = plt.subplots(
+    figure, grid = subplots(
         2, len(cells), figsize=(max(5.2, 3.4 * len(cells)), 4.8), squeeze=False, sharey="row", layout="constrained"
     )
     for column, cell in enumerate(cells):
@@ -216,7 +248,7 @@ def _rounds(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     """
     columns = min(len(cells), 4)
     rows = -(-len(cells) // columns)
-    figure, grid = plt.subplots(
+    figure, grid = subplots(
         rows, columns, figsize=(max(5.4, 3.2 * columns), 2.9 * rows + 0.9), squeeze=False, sharey=True,
         layout="constrained",
     )  # fmt: skip

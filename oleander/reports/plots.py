@@ -1,21 +1,22 @@
-"""The figures of a run, from its folder alone, as PNG and SVG: scores by round, norms by client, and samples."""
+"""The figures of a run, from its folder alone, as PNG and SVG: scores by round, norms by client, and samples.
+
+Drawn without pyplot, which would choose a backend for the whole process: a notebook has its own.
+"""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from oleander.experiment.records import SAMPLES, RoundRecord, Summary, read_rounds
+from oleander.system.errors import UserError
 from oleander.system.files import own_folder, replace_file
 from oleander.system.foreign import MIB, check_unpacked, plain, read_bytes, refusing
 
@@ -49,24 +50,60 @@ STYLE: dict[str, Any] = {
 }
 
 
+FIGURES: dict[str, Callable[[Path, str], Figure]] = {
+    "scores": lambda folder, title: _scores(read_rounds(folder), title),
+    "norms": lambda folder, title: _norms(read_rounds(folder)[1:], title),
+    "samples": lambda folder, title: _samples(read_samples(folder), title),
+}
+"""Name → figure of a run's folder."""
+
+
+class Picture(Figure):
+    """A figure that a notebook shows as it is, whatever backend it has."""
+
+    def _repr_png_(self) -> bytes:
+        return _drawn(self, "png")
+
+
+def subplots(
+    *shape: int, figsize: tuple[float, float], layout: Literal["constrained"] | None = None, **more: Any
+) -> tuple[Figure, Any]:
+    """A figure and its axes, as pyplot's."""
+    figure = Picture(figsize=figsize, layout=layout)
+    return figure, figure.subplots(*shape, **more)
+
+
 def draw_figures(folder: Path, summary: Summary) -> None:
     """Draw figures/scores, figures/norms and figures/samples of a finished run."""
-    rounds = read_rounds(folder)
-    title = _title(summary)
     figures = own_folder(folder / "figures")
-    with plt.rc_context(STYLE):
-        save(_scores(rounds, title), figures / "scores")
-        save(_norms(rounds[1:], title), figures / "norms")
-        save(_samples(read_samples(folder), title), figures / "samples")
+    for name in FIGURES:
+        with matplotlib.rc_context(STYLE):
+            save(FIGURES[name](folder, _title(summary)), figures / name)
+
+
+def run_figure(folder: Path, summary: Summary, name: str) -> Figure:
+    """A figure of a finished run, by its name.
+
+    Raises:
+        UserError: an unknown name; lists the known.
+    """
+    if name not in FIGURES:
+        raise UserError(f"figure {name!r}: a run has none of this name; known: {', '.join(FIGURES)}")
+    return styled(lambda: FIGURES[name](folder, _title(summary)))
+
+
+def styled(draw: Callable[[], Figure]) -> Figure:
+    """A figure in our style, also when it is shown later."""
+    with matplotlib.rc_context(STYLE):
+        figure = draw()
+        figure.draw_without_rendering()  # marks along the axes are made when they are first drawn
+        return figure
 
 
 def samples_svg(samples: dict[str, Any], summary: Summary) -> str:
     """The figure of a run's samples, drawn from them anew: a page takes in no markup that lay in a folder."""
-    with plt.rc_context(STYLE):
-        figure = _samples(samples, _title(summary))
-        svg = _drawn(figure, "svg").decode()
-        plt.close(figure)
-        return svg
+    with matplotlib.rc_context(STYLE):
+        return _drawn(_samples(samples, _title(summary)), "svg").decode()
 
 
 def read_samples(folder: Path) -> dict[str, Any]:
@@ -96,7 +133,6 @@ def save(figure: Figure, path: Path) -> Path:
     svg = path.with_name(f"{path.name}.svg")  # a name may have a dot in it
     replace_file(path.with_name(f"{path.name}.png"), _drawn(figure, "png"))
     replace_file(svg, _drawn(figure, "svg"))
-    plt.close(figure)
     return svg
 
 
@@ -114,7 +150,7 @@ def _title(summary: Summary) -> str:
 
 def _scores(rounds: list[RoundRecord], title: str) -> Figure:
     """MTA and ASR after each round; round 0 is the starting model."""
-    figure, axes = plt.subplots(figsize=(6.4, 4.0))
+    figure, axes = subplots(figsize=(6.4, 4.0))
     mta = {record.round: record.mta for record in rounds if record.mta is not None}  # not in every round, if so asked
     asr = {record.round: record.asr for record in rounds if record.asr is not None}
     axes.plot(list(mta), list(mta.values()), "o-", color=ACCURACY, lw=2, label=MTA)
@@ -133,7 +169,7 @@ def _norms(rounds: list[RoundRecord], title: str) -> Figure:
     """L2 norms of each client's update, as sent and as it went into the aggregate; each row of panels has its own scale."""
     most = 8
     shown = rounds if len(rounds) <= most else rounds[-most:]
-    figure, grid = plt.subplots(
+    figure, grid = subplots(
         2, len(shown), figsize=(max(6.4, 1.6 * len(shown)), 4.6), sharey="row", squeeze=False, layout="constrained"
     )
     for column, record in enumerate(shown):
@@ -192,7 +228,7 @@ def _samples(samples: dict[str, Any], title: str) -> Figure:
         rows += [(f"attacker {j}\ntrains on", part) for j, part in enumerate(samples["parts"])]
         rows.append(("the test\nsees", samples["whole"]))
     columns = len(samples["clean"])
-    figure, grid = plt.subplots(
+    figure, grid = subplots(
         len(rows), columns, figsize=(1.1 * columns + 0.9, 1.1 * len(rows) + 0.6), squeeze=False, layout="constrained"
     )
     for axes_row, (label, images) in zip(grid, rows, strict=True):

@@ -26,6 +26,7 @@ from oleander.reports.plots import ACCURACY, BENIGN, GRID, INK, MALICIOUS, read_
 from oleander.settings.config import SETTINGS, Experiment, shown_value
 from oleander.settings.outside import HASH
 from oleander.settings.plan import Chart
+from oleander.settings.session import FOLDER
 from oleander.settings.steps import short_value
 from oleander.settings.steps import shown as shown_steps
 from oleander.settings.sweeps import varied, words
@@ -107,7 +108,7 @@ def _run(folder: Path, summary: Summary) -> dict[str, Any]:
     environment = read_environment(folder)
     return {
         "name": folder.name,
-        "again": shlex.join([*itself.command().split(), "--scenario", str(folder.resolve() / CONFIG)]),
+        "again": _again(folder),
         "summary": summary,
         "rounds": rounds,
         "experiment": experiment,
@@ -118,6 +119,13 @@ def _run(folder: Path, summary: Summary) -> dict[str, Any]:
         "unshown": max(0, len(_seen(rounds)) - MOST_CLIENTS),
         "defended": summary.strategy != "fedavg" and summary.true_positive_rate is not None,
     }
+
+
+def _again(folder: Path) -> str:
+    """The command that runs it again; or that there is none, since a function of a Python session took part."""
+    if files := sorted(path.name for path in folder.glob(f"{FOLDER}/*.py")):
+        return f"Not by a command: {', '.join(files)} in {FOLDER}/ was a function of a Python session. Name that file in a new run."
+    return shlex.join([*itself.command().split(), "--scenario", str(folder.resolve() / CONFIG)])
 
 
 def _changed(experiment: Experiment) -> dict[str, Any]:

@@ -136,11 +136,25 @@ def parse_command(arguments: list[str], kind: type[Flags] = Flags, auto: str = "
     if own["repeats"] is not None and own["repeats"] < 1:
         raise UserError(f"--repeats {own['repeats']}: wanted 1 or more")
     flags = kind(experiment=validated(settings, "command line"), **own)
+    return as_a_whole(scenario, flags, {name: settings[name] for name in given})
+
+
+def as_a_whole(scenario: Scenario, flags: Flags, given: dict[str, Any]) -> Command:
+    """A command of settings that were each checked by itself, now checked together; a study's, when it is planned.
+
+    Args:
+        scenario: as it stands in its file.
+        flags: with the settings of the scenario under them.
+        given: the settings that go over the scenario's.
+
+    Raises:
+        UserError: an unknown attack, strategy, model or dataset, or settings that do not go together.
+    """
     attack_steps(flags.experiment)  # a mistyped name is told before anything starts
     strategy_steps(flags.experiment)
     model_name(flags.experiment)
     dataset_name(flags.experiment)
-    command = Command(scenario, flags, {name: settings[name] for name in given})
+    command = Command(scenario, flags, given)
     if not (scenario.study or flags.sweep or flags.repeats or flags.resume is not None):  # plan_of asks it of all runs
         check_rounds([flags.experiment], given)
         check_attackers(scenario.experiment, [flags.experiment], given)

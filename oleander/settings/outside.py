@@ -37,6 +37,7 @@ from oleander.settings.declared import (
 )
 from oleander.settings.kinds import kind_in, kinds_of, signature_in
 from oleander.settings.ranges import VOCABULARY
+from oleander.settings.session import FOLDER, is_of_a_session
 from oleander.settings.steps import SUFFIX, is_file, is_one_file, short, whole
 from oleander.system.errors import UserError
 from oleander.system.foreign import MIB, read_bytes, reason, refusing, shortened
@@ -235,7 +236,7 @@ def _text(found: Found) -> str:
         raise UserError(f"{found.asked}: {found.file} is not a .py file")
     with refusing(found.asked):
         if not found.file.exists():
-            raise UserError(f"{found.asked}: there is no file {found.file}")
+            raise UserError(_missing(found))
         content = read_bytes(found.file, MOST_BYTES)
     for other in plugins.PACKAGES:
         if name in plugins.built_in(other):
@@ -258,6 +259,16 @@ def _text(found: Found) -> str:
         raise UserError(f"{found.asked}: {name} {why}; rename {found.file}")
     with refusing(f"{found.asked}: {found.file}"):
         return content.decode("utf-8")
+
+
+def _missing(found: Found) -> str:
+    file = found.file
+    if not is_of_a_session(str(file)):
+        return f"{found.asked}: there is no file {file}"
+    return (
+        f"--{FLAGS[found.package]} {found.name} was a function of a Python session: such a run cannot be resumed, nor run again "
+        f"by its settings; its source is in the run's folder, {FOLDER}/{file.name}: name that file in a new run"
+    )
 
 
 def _check_settings(declaration: Declaration, found: Found) -> None:

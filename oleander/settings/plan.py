@@ -48,6 +48,7 @@ from oleander.settings.cli import (
 from oleander.settings.config import SETTINGS, Experiment, shown_value, validated
 from oleander.settings.protocol import protocol_of, whole
 from oleander.settings.ranges import Rate
+from oleander.settings.session import without_folders
 from oleander.settings.steps import short_value, shown
 from oleander.settings.sweeps import NOT_SWEPT, Axis, axis_of, check_axes, words
 from oleander.system.errors import UserError
@@ -200,7 +201,7 @@ def _included(scenario: Scenario) -> list[Scenario]:
 
 def _kind(name: str, swept: list[Axis], given: dict[str, Any]) -> str:
     """Name of the study's folder: other sweeps and settings are another study; more values and more seeds are not."""
-    settings = {key: value for key, value in sorted(given.items()) if key not in NOT_SWEPT}
+    settings = {key: without_folders(value) for key, value in sorted(given.items()) if key not in NOT_SWEPT}
     digest = [hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]] if settings else []
     return "-".join([file_name(name), *(axis.name for axis in swept), *digest])
 

@@ -46,8 +46,10 @@ def words(name: str) -> str:
     }.get(name, name.replace("_", " "))
 
 
-def axis_of(text: str) -> Axis:
-    """``NAME=VALUE,VALUE`` of --sweep; values are read as TOML and JSON have them, else as words."""
+def axis_of(text: str | Axis) -> Axis:
+    """``NAME=VALUE,VALUE`` of --sweep; values are read as TOML and JSON have them, else as words. (An axis is one already.)"""
+    if isinstance(text, Axis):
+        return text
     name, equals, values = text.partition("=")
     name = name.strip().lstrip("-").replace("-", "_")
     if not equals or not values.strip():

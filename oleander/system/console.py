@@ -16,6 +16,8 @@ from oleander.system.output import Outlet
 
 WIDTH_WHEN_PIPED = 126
 LONGEST_ERROR = 2000
+NOTICES: list[str] = []
+"""All that this process has given."""
 
 
 class PlainConsole(Console):
@@ -42,6 +44,7 @@ def console_on(to: TextIO | Outlet | None = None, *, stderr: bool = False) -> Co
 
 def notice(console: Console, text: str) -> None:
     """A notice that nobody can miss."""
+    NOTICES.append(plain(text))
     console.print(Panel(escape(text), title="[bold]NOTICE[/]", border_style="bold yellow"))
 
 

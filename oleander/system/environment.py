@@ -29,8 +29,21 @@ def environment(device: str, gpu: str | None, threads: int) -> dict[str, Any]:
         "device": device,
         "server_threads": threads,
         "gpu": gpu,
-        "command": shlex.join(sys.argv),
+        "command": call() or shlex.join(sys.argv),
     }
+
+
+def called_as(text: str) -> None:
+    """From here on, what this process was asked for is a call in Python, not its command line."""
+    _CALL[:] = [text]
+
+
+def call() -> str:
+    """The call in Python that this process carries out; nothing, where it is a command line."""
+    return "".join(_CALL)
+
+
+_CALL: list[str] = []
 
 
 def versions() -> dict[str, str | None]:

@@ -1,0 +1,189 @@
+"""What a call returns: a run or a study as its folder holds it. Everything here reads records only."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oleander.experiment.records import RoundRecord, Summary, read_rounds, read_summary, settings_of
+from oleander.system.console import percent
+from oleander.system.errors import UserError
+
+if TYPE_CHECKING:  # each takes a second and more to import
+    import pandas
+    from matplotlib.figure import Figure
+
+    from oleander.experiment.intervals import Interval
+
+
+class Rounds(list[RoundRecord]):
+    """A run's rounds; round 0 is the starting model."""
+
+    def frame(self) -> pandas.DataFrame:
+        """A row a round, as a pandas data frame; what is said of each client is a list.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        rows = [dataclasses.asdict(record) | {"seconds": sum(record.seconds.values())} for record in self]
+        return _frame(rows).set_index("round")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    folder: Path
+    """With all its files; README says what they hold."""
+    mta: float
+    """Main task accuracy of the final model, a share from 0 to 1."""
+    asr: float | None
+    """Attack success rate of the final model, a share from 0 to 1; None where no trigger is measured."""
+    rounds: Rounds
+    """A record a round (MTA, ASR, loss, clients, norms, influence); ``rounds.frame()`` is a pandas data frame."""
+    summary: Summary
+    """summary.json: baselines, what the defence left out, the model's SHA-256, a repaired model's scores, seconds."""
+    settings: dict[str, Any]
+    """config.toml: every setting, with what ``auto`` chose."""
+    notices: tuple[str, ...] = ()
+    """What the command line would print in a box: what weakens the result, such as data that could not be downloaded."""
+
+    def frame(self) -> pandas.DataFrame:
+        """``rounds.frame()``."""
+        return self.rounds.frame()
+
+    def figure(self, name: str = "scores") -> Figure:
+        """A figure of the run, drawn anew: ``scores`` by round, ``norms`` by client, or ``samples`` with and without the trigger.
+
+        Raises:
+            UserError: an unknown name.
+        """
+        from oleander.reports.plots import run_figure
+
+        return run_figure(self.folder, self.summary, name)
+
+    def __repr__(self) -> str:
+        """In a line, with the notices below."""
+        s = self.summary
+        scores = f"MTA {percent(self.mta)}, ASR {percent(self.asr)}"
+        what = f"{s.scenario}: attack {s.attack}, strategy {s.strategy}, dataset {s.dataset}, seed {s.seed}"
+        return _with_notices(
+            f"{scores} after {len(self.rounds) - 1} rounds ({what}); {_near(self.folder)}", self.notices
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting of a study: its scores over the seeds."""
+
+    chart: str
+    series: str
+    """Empty where a chart has one line."""
+    setting: str
+    runs: int
+    mta: Interval
+    """``mean`` and ``half_width``, ± of the 95 % interval; None of a single run."""
+    asr: Interval | None
+    """None where no trigger is measured."""
+
+
+class Table(list[Row]):
+    """A study's rows."""
+
+    def frame(self) -> pandas.DataFrame:
+        """A row a setting, as a pandas data frame; ``mta ±`` and ``asr ±`` are halves of the 95 % interval.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        return _frame([_flat(row) for row in self])
+
+
+@dataclass(frozen=True)
+class Study:
+    """A finished study."""
+
+    folder: Path
+    runs: tuple[Run, ...]
+    """Each once, in the order of the charts."""
+    table: Table
+    """A row a setting: means ± 95 % over the seeds; ``table.frame()`` is a pandas data frame."""
+    notices: tuple[str, ...] = ()
+    """As a run's."""
+
+    def frame(self) -> pandas.DataFrame:
+        """``table.frame()``."""
+        return self.table.frame()
+
+    def figure(self, name: str = "") -> Figure:
+        """A figure of the study, drawn anew; without a name its first: MTA and ASR by setting.
+
+        Raises:
+            UserError: an unknown name.
+        """
+        from oleander.experiment.study import read_study
+        from oleander.reports.charts import study_figure
+
+        return study_figure(read_study(self.folder), name)
+
+    def __repr__(self) -> str:
+        """The table, a line a setting."""
+        rows = [_line(row) for row in self.table]
+        return _with_notices("\n".join([f"{len(self.runs)} runs; {_near(self.folder)}", *rows]), self.notices)
+
+
+def run_in(folder: Path, notices: tuple[str, ...] = ()) -> Run:
+    """The finished run in this folder."""
+    summary = read_summary(folder)
+    settings = {name: value for name, value in settings_of(folder).settings().items() if name != "out"}
+    return Run(folder, summary.mta, summary.asr, Rounds(read_rounds(folder)), summary, settings, notices)
+
+
+def study_in(folder: Path, notices: tuple[str, ...] = ()) -> Study:
+    """The finished study in this folder."""
+    from oleander.experiment.study import read_study
+
+    found = read_study(folder)
+    rows = Table(
+        Row(chart.name, cell.series, cell.x, len(cell.summaries), cell.mta(), cell.asr())
+        for chart in found.charts
+        for cell in chart.cells
+        if cell.summaries
+    )
+    return Study(folder, tuple(map(run_in, found.folders())), rows, notices)
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    asr = row.asr
+    return {
+        "chart": row.chart, "series": row.series, "setting": row.setting, "runs": row.runs,
+        "mta": row.mta.mean, "mta ±": row.mta.half_width,
+        "asr": asr.mean if asr else None, "asr ±": asr.half_width if asr else None,
+    }  # fmt: skip
+
+
+def _line(row: Row) -> str:
+    from oleander.experiment.intervals import shown
+
+    place = ", ".join(filter(None, (row.series, row.setting)))
+    return f"  {place}: MTA {shown(row.mta)} %, ASR {shown(row.asr)} % ({row.runs} runs)"
+
+
+def _with_notices(text: str, notices: tuple[str, ...]) -> str:
+    return "\n".join([text, *(f"notice: {notice}" for notice in notices)])
+
+
+def _near(folder: Path) -> Path:
+    """A path as it is named from here."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
+def _frame(rows: list[dict[str, Any]]) -> pandas.DataFrame:
+    try:
+        import pandas
+    except ImportError:
+        raise UserError("a data frame needs pandas, which is not installed: pip install pandas") from None
+    return pandas.DataFrame(rows)
