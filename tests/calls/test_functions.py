@@ -42,12 +42,12 @@ def here(tmp_path, monkeypatch):
 def test_what_cannot_be_is_refused_and_leaves_nothing(here):
     with pytest.raises(UserError, match="strategi is not a setting; did you mean strategy"):
         run(strategi="krum")
-    with pytest.raises(UserError, match="^strategy=<lambda>: <lambda> is no function"):
+    with pytest.raises(UserError, match=r"^strategy=<lambda>: <lambda> is no function"):
         study(strategy=lambda cohort: cohort)
     with pytest.raises(UserError, match="goes on when it is called again"):
         study(resume="x")
     with pytest.raises(
-        UserError, match="^--attack my_rule.py: my_rule takes and returns Cohort → Aggregate"
+        UserError, match=r"^--attack my_rule.py: my_rule takes and returns Cohort → Aggregate"
     ) as refused:
         run(attack=my_rule, malicious=1)
     assert "/" not in str(refused.value).partition("known")[0]  # the file is the call's own
@@ -97,7 +97,7 @@ def test_the_source_of_a_function_is_in_the_run_folder_and_its_settings_say_that
     (tmp_path / "python-session" / "my_rule.py").unlink()  # as when the call is over
     outside.forget()
     with pytest.raises(
-        UserError, match="^--strategy my_rule was a function of a Python session: such a run cannot be resumed"
+        UserError, match=r"^--strategy my_rule was a function of a Python session: such a run cannot be resumed"
     ):
         load_scenario(str(tmp_path / "run" / "config.toml"))
 
