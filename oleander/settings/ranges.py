@@ -10,6 +10,7 @@ from oleander.settings.sizes import sizes
 
 Count = Annotated[int, Ge(1), Le(1_000_000)]
 CountOrZero = Annotated[int, Ge(0), Le(1_000_000)]
+Side = Annotated[int, Ge(4), Le(512)]
 CohortSize = Annotated[int, Ge(1), Le(10_000)]
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 Share = Annotated[FiniteFloat, Ge(0.01)]
@@ -24,7 +25,7 @@ FilePath = Annotated[str, "a path"]
 """A file of the user's: made absolute in records, each machine's own on a network, and known by its content, not its name."""
 
 VOCABULARY = {
-    "Count": Count, "CountOrZero": CountOrZero, "CohortSize": CohortSize, "Rate": Rate, "Positive": Positive,
+    "Count": Count, "CountOrZero": CountOrZero, "CohortSize": CohortSize, "Side": Side, "Rate": Rate, "Positive": Positive,
     "NotNegative": NotNegative, "FilePath": FilePath, "bool": bool, "str": str,
 }  # fmt: skip
 """What a plug-in may declare a setting of its own to be, with ``Literal[…]`` and ``None``."""
