@@ -142,9 +142,9 @@ def test_a_file_that_is_no_model_is_refused_in_one_line(model, flags, case):
 def test_names_that_cannot_be(model, tmp_path):
     for name, words in (
         (str(tmp_path / "nowhere.py"), "there is no file"),
-        ("resnet18light+resnet18light", "unknown; known: resnet18light"),
+        ("resnet18light+resnet18light", "unknown; known: .*resnet18light"),
         (f"{model}+{model}", "there is no file"),
-        ("./models", "unknown; known: resnet18light"),
+        ("./models", "unknown; known: .*resnet18light"),
         ("none", "unknown"),
         ("", "unknown"),
     ):
@@ -234,7 +234,7 @@ def test_an_entry_point_is_a_model(tmp_path, monkeypatch, flags):
         assert experiment.model == "my_model" and "their_models.my_model" not in sys.modules
         assert prepare(experiment, Sources(print)).experiment.model == "my_model"
         assert isinstance(build("my_model", 5, GREY16)(torch.zeros(2, 1, 16, 16)), torch.Tensor)
-        with pytest.raises(UserError, match="unknown; known: resnet18light"):
+        with pytest.raises(UserError, match=r"unknown; known: .*resnet18light"):
             parse(["--model", "my_mode"])
     finally:
         for name in [name for name in sys.modules if name.startswith("their_models")]:
