@@ -18,7 +18,7 @@ from oleander.learning.parameters import FloatArray, Layout, ModelState, arrays_
 from oleander.learning.training import Finish, Fit, Tensors, train
 from oleander.learning.updates import Update
 from oleander.settings.config import Experiment
-from oleander.system.streams import generator
+from oleander.system.streams import generator, torch_generator, torch_seeded
 from oleander.transport.attackers import Told
 
 
@@ -44,7 +44,11 @@ class MaliciousClient(BenignClient):
         """As a benign client's; what it was sent is kept for the attack's steps."""
         self._sent, self._round = parameters, int(config["server-round"])
         self._rng = generator(self.experiment.seed, "attack", self._round, self.shard.client_id)
-        return super().fit(parameters, config)
+        drawn = torch_generator(self.experiment.seed, "attack", self._round, self.shard.client_id).initial_seed()
+        with torch_seeded(
+            drawn, next(self.model.parameters()).device
+        ):  # the attack's own steps may run models with dropout
+            return super().fit(parameters, config)
 
     @property
     def adapts(self) -> bool:

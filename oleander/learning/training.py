@@ -2,7 +2,8 @@
 
 The shard lies on the device as uint8 and is augmented there as a whole, with numbers drawn on the CPU, so that a GPU
 sees the same images. Order for an image: random crop and flip → trigger → normalise (``docs/definitions.md``).
-Nothing in a step waits for the device; bf16 is autocast's, over weights and an optimiser in fp32.
+Nothing in a step waits for the device; bf16 is autocast's, over weights and an optimiser in fp32. What the model draws by itself,
+its dropout, comes from a stream of the client's and the round's.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from torch.optim.sgd import sgd
 from oleander.datasets.data import Shard, to_pixels
 from oleander.learning.devices import autocast
 from oleander.settings.config import Experiment
-from oleander.system.streams import torch_generator
+from oleander.system.streams import torch_generator, torch_seeded
 
 CROP = 8
 """Images are padded by a part in so many of their side before they are cropped: 4 pixels of 32."""
@@ -76,25 +77,26 @@ def train(
     )
     model.train()
     inputs, total = None, torch.zeros((), device=device)
-    for _ in range(experiment.local_epochs):
-        if inputs is None or experiment.augment == "epoch":
-            moved = images if experiment.augment == "none" else augmented(images, augmentation)
-            inputs = shard.image.normalise(finish(to_pixels(moved)))  # (m, c, h, w)
-        total.zero_()
-        for batch in torch.randperm(len(labels), generator=order).to(device).split(experiment.batch_size):
-            model.zero_grad(set_to_none=True)
-            with autocast(experiment.precision, device):
-                loss = F.cross_entropy(model(inputs[batch]), labels[batch])
-            minimised = loss
-            for change in on_loss:
-                minimised = change(minimised, optimiser.parameters)
-            minimised.backward()
-            for mask in on_gradients:
-                _put(optimiser.gradients, mask(optimiser.gradients))
-            optimiser.step()
-            for move in on_weights:
-                _put(optimiser.parameters, move([weight.detach() for weight in optimiser.parameters]))
-            total += loss.detach() * len(batch)
+    with torch_seeded(_generator("model", key).initial_seed(), device):
+        for _ in range(experiment.local_epochs):
+            if inputs is None or experiment.augment == "epoch":
+                moved = images if experiment.augment == "none" else augmented(images, augmentation)
+                inputs = shard.image.normalise(finish(to_pixels(moved)))  # (m, c, h, w)
+            total.zero_()
+            for batch in torch.randperm(len(labels), generator=order).to(device).split(experiment.batch_size):
+                model.zero_grad(set_to_none=True)
+                with autocast(experiment.precision, device):
+                    loss = F.cross_entropy(model(inputs[batch]), labels[batch])
+                minimised = loss
+                for change in on_loss:
+                    minimised = change(minimised, optimiser.parameters)
+                minimised.backward()
+                for mask in on_gradients:
+                    _put(optimiser.gradients, mask(optimiser.gradients))
+                optimiser.step()
+                for move in on_weights:
+                    _put(optimiser.parameters, move([weight.detach() for weight in optimiser.parameters]))
+                total += loss.detach() * len(batch)
     return Fit(loss=float(total) / len(labels), images=experiment.local_epochs * len(labels))
 
 
