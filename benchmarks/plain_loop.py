@@ -55,7 +55,7 @@ def main() -> None:
     stamped = [part.to(device) for part in ((trigger(pixels[others]) - mean) / std).split(told.eval_batch)]
     clean = [(x.to(device), y.to(device)) for x, y in clean]
 
-    model = build(e.model, len(data.classes), data.image).to(device)
+    model = build(e.model, len(data.classes), data.image, e.norm).to(device)
     start = load_file(told.weights)
     model.load_state_dict({**model.state_dict(), **start})
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -90,7 +90,8 @@ def make_client(
     mine = with_own_copies(experiment, node_config, ATTACKING if attacks else HONEST)
     model_name(mine)  # of one from outside, this process may not know yet
     threads = experiment.client_threads or 1
-    model = _model(mine.model, identity(mine.model), len(dataset.classes), dataset.image, threads)
+    known = identity(mine.model, mine.norm)
+    model = _model(mine.model, mine.norm, known, len(dataset.classes), dataset.image, threads)
     shard = shard_of(client_id, dataset, experiment)
     if attacks:
         number = experiment.malicious_clients.index(client_id)
@@ -136,6 +137,6 @@ def _dataset(directory: str, stamp: str, source: str, data_dir: str, asked: tupl
 
 
 @functools.lru_cache(maxsize=1)
-def _model(name: str, _identity: str, classes: int, image: ImageSpace, threads: int) -> nn.Module:
+def _model(name: str, norm: str, _identity: str, classes: int, image: ImageSpace, threads: int) -> nn.Module:
     device = prepare_device(threads)
-    return build(name, classes, image).to(device).to(memory_format=torch.channels_last)
+    return build(name, classes, image, norm).to(device).to(memory_format=torch.channels_last)

@@ -53,7 +53,8 @@ def introduce(
         attacks = client_id in experiment.malicious_clients
         mine = with_own_copies(experiment, node_config, ATTACKING if attacks else HONEST)
         model_name(mine)
-        layout_of(mine.model, len(dataset.classes), dataset.image)  # what a model's file imports may not be here
+        classes = len(dataset.classes)
+        layout_of(mine.model, classes, dataset.image, mine.norm)  # what a model's file imports may not be here
         trigger = attack_of(mine, dataset.image).trigger if attacks else None
     except (UserError, OSError) as error:
         return known | {"problem": str(error)}

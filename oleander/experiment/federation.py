@@ -143,7 +143,7 @@ def server_of(setup: Setup, device: torch.device) -> Server:
 
     def model_of(state: ModelState) -> nn.Module:
         model = (
-            build(experiment.model, len(setup.dataset.classes), setup.dataset.image)
+            build(experiment.model, len(setup.dataset.classes), setup.dataset.image, experiment.norm)
             .to(device)
             .to(memory_format=torch.channels_last)
         )

@@ -20,7 +20,7 @@ from oleander.experiment.records import check_free
 from oleander.experiment.resume import Standing, standing_of
 from oleander.learning.devices import default_device, fastest_precision, gpu_count
 from oleander.learning.evaluation import Victims, probe_hash
-from oleander.learning.own_model import check_own
+from oleander.learning.own_model import check_own, check_smallest_batch
 from oleander.learning.parameters import Layout
 from oleander.learning.weights import Start, layout_of, shipped_checkpoint, starting_model
 from oleander.models import identity
@@ -89,10 +89,13 @@ class Sources:
     def start(self, experiment: Experiment, dataset: Dataset, layout: Layout) -> Start:
         """The starting model of these settings."""
         seed = experiment.seed if experiment.weights in ("auto", "fresh") else 0
-        key = identity(experiment.model), experiment.weights, dataset.fingerprint, dataset.image, seed
+        model = identity(experiment.model, experiment.norm)
+        key = model, experiment.weights, dataset.fingerprint, dataset.image, seed
         if key not in self._starts:
             self._starts = {
-                key: starting_model(experiment.model, experiment.weights, dataset, layout, experiment.seed)
+                key: starting_model(
+                    experiment.model, experiment.weights, dataset, layout, experiment.seed, experiment.norm
+                )
             }  # the last is enough
         return self._starts[key]
 
@@ -127,12 +130,14 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
             f"Malicious clients that poison no image, since none of theirs is one that --attack {experiment.attack} takes at "
             f"--poison-rate {experiment.poison_rate:g}: {', '.join(map(str, innocent))}"
         )
-    if any("root" in step.asks for step in (*pipeline.steps, *repairs)):
+    asks = {ask for step in (*pipeline.steps, *repairs) for ask in step.asks}
+    if "root" in asks:
         root_shard(dataset, experiment)  # enough images are left
     trigger_sha256 = probe_hash(dataset, attack.trigger)
     if experiment.model not in built_in(MODELS):
-        check_own(experiment.model, len(dataset.classes), dataset.image)
-    layout = layout_of(experiment.model, len(dataset.classes), dataset.image)
+        check_own(experiment.model, len(dataset.classes), dataset.image, experiment.norm)
+    check_batches(experiment, dataset, [len(rows) for rows in shards], asks)
+    layout = layout_of(experiment.model, len(dataset.classes), dataset.image, experiment.norm)
     standing = standing_of(stopped, layout) if stopped else None
     if standing:
         for what, then, now in (
@@ -204,9 +209,25 @@ def poison_nothing(
     return found
 
 
+def check_batches(experiment: Experiment, dataset: Dataset, sizes: list[int], asks: set[str]) -> None:
+    """Refuse a model that cannot train on the smallest batch of the shards, or of the server's own images where it trains on them.
+
+    Raises:
+        UserError: names the settings.
+    """
+    e = experiment
+    images = {f"--samples-per-client {e.samples_per_client}": sizes}
+    images |= {f"--root-samples {e.root_samples}": [e.root_samples]} if "root" in asks else {}
+    for setting, counts in images.items():
+        smallest = min(count % e.batch_size or e.batch_size for count in counts)
+        together = f"{setting} with --batch-size {e.batch_size}"
+        check_smallest_batch(e.model, len(dataset.classes), dataset.image, e.norm, smallest, together)
+
+
 def with_files(setup: Setup) -> Experiment:
     """The settings with the path of each file that comes with this project, for a copy of the code that has none of them."""
-    experiment, shipped = setup.experiment, shipped_checkpoint(setup.experiment.model, setup.dataset)
+    experiment = setup.experiment
+    shipped = shipped_checkpoint(experiment.model, setup.dataset, experiment.norm)
     weights = experiment.weights if experiment.weights != "auto" else str(shipped or "fresh")
     own = {"blend_image": str(CAT)} if not experiment.blend_image else {}
     return experiment.changed(weights=weights, **own)

@@ -58,7 +58,8 @@ class Recorder:
         self.attackers = attackers or Attackers(setup.experiment, setup.attack)
         self.cores = cores
         self.setup, self.strategy, self.folder, self.listener, self.device = setup, strategy, folder, listener, device
-        self.model = build(setup.experiment.model, len(setup.dataset.classes), setup.dataset.image).to(device)
+        e, dataset = setup.experiment, setup.dataset
+        self.model = build(e.model, len(dataset.classes), dataset.image, e.norm).to(device)
         self.records: list[RoundRecord] = list(setup.standing.records) if setup.standing else []
         self.earlier = len(self.records)
         self._scoring = ThreadPoolExecutor(1)
@@ -114,7 +115,7 @@ class Recorder:
             experiment.target,
             experiment.precision,
             self.device,
-            identity(experiment.model),
+            identity(experiment.model, experiment.norm),
             victims,
         )
         known = None if experiment.no_cache else recall_scores(key, self.listener.say)

@@ -51,46 +51,57 @@ class Start:
     """Whether the model is fresh for want of a checkpoint, and not because that was asked for."""
 
 
-def starting_model(model: str, weights: str, dataset: Dataset, layout: Layout, seed: int) -> Start:
-    """The starting model of ``--weights``, for ``--model`` and its layout.
+def starting_model(model: str, weights: str, dataset: Dataset, layout: Layout, seed: int, norm: str = "batch") -> Start:
+    """The starting model of ``--weights``, for ``--model`` with ``--norm``, and its layout.
 
     Raises:
         UserError: a file that is not there, not a model, or not this model.
     """
-    shipped = shipped_checkpoint(model, dataset)
+    shipped = shipped_checkpoint(model, dataset, norm)
     if weights == "auto" and shipped:
-        return Start(_from_file(shipped, model, layout), f"the shipped checkpoint {shipped.stem}")
+        return Start(_from_file(shipped, called(model, norm), layout), f"the shipped checkpoint {shipped.stem}")
     if weights in ("auto", "fresh"):
         why = (
             ""
             if weights == "fresh"
-            else f" (no checkpoint is shipped for {short(model)} on {dataset.name}; --weights FILE gives one)"
+            else f" (no checkpoint is shipped for {called(model, norm)} on {dataset.name}; --weights FILE gives one)"
         )
-        fresh = fresh_model(model, len(dataset.classes), dataset.image, seed)
+        fresh = fresh_model(model, len(dataset.classes), dataset.image, seed, norm)
         return Start(layout.flatten(arrays_of(fresh)), f"a fresh model{why}", for_want=bool(why))
     path = absolute(weights)
-    return Start(_from_file(path, model, layout), str(path))
+    return Start(_from_file(path, called(model, norm), layout), str(path))
 
 
-def shipped_checkpoint(model: str, dataset: Dataset) -> Path | None:
-    """The shipped checkpoint of a model on a dataset: its own, and CIFAR-10's for image folders of the same classes and space."""
+def called(model: str, norm: str) -> str:
+    """A model in words: by its name, and its norm where that is not the usual one."""
+    return short(model) + (" with group norm" if norm == "group" else "")
+
+
+def shipped_checkpoint(model: str, dataset: Dataset, norm: str = "batch") -> Path | None:
+    """The shipped checkpoint of a model on a dataset: its own, and CIFAR-10's for image folders of the same classes and space.
+
+    All of them are of models with batch norm.
+    """
     same = dataset.name.startswith("folder:") and dataset.classes == CLASSES
     name = "cifar10" if same else dataset.name
-    if SHIPPED.get(name) != (model, dataset.image):
+    if SHIPPED.get(name) != (model, dataset.image) or norm != "batch":
         return None
     shipped = CHECKPOINTS / f"{name}.safetensors"
     return shipped if shipped.is_file() else None
 
 
-def layout_of(model: str, classes: int, image: ImageSpace) -> Layout:
+def layout_of(model: str, classes: int, image: ImageSpace, norm: str = "batch") -> Layout:
     """The layout of a model for this many classes and these images."""
-    return _layout_of(model, identity(model), classes, image)
+    return _layout_of(model, identity(model), classes, image, norm)
 
 
 @functools.cache
-def _layout_of(model: str, _identity: str, classes: int, image: ImageSpace) -> Layout:
-    with torch.device("meta"):
-        return Layout.of(build(model, classes, image))
+def _layout_of(model: str, _identity: str, classes: int, image: ImageSpace, norm: str) -> Layout:
+    try:
+        with torch.device("meta"):
+            return Layout.of(build(model, classes, image, norm))
+    except (UserError, NotImplementedError):  # such as one that reads numbers while it is made: there are none on meta
+        return Layout.of(fresh_model(model, classes, image, 0, norm))
 
 
 def save_model(path: Path, layout: Layout, state: ModelState) -> str:
@@ -108,7 +119,7 @@ def _from_file(path: Path, model: str, layout: Layout) -> ModelState:
         if problems:
             more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
             said = "; ".join(shortened(plain(problem), 200) for problem in problems[:4])
-            raise UserError(f"--weights {path}: not a {short(model)} of this dataset: {said}{more}")
+            raise UserError(f"--weights {path}: not a {model} of this dataset: {said}{more}")
         return layout.flatten([tensors[name].detach().to(torch.float32).numpy() for name in layout.names])
 
 

@@ -9,44 +9,62 @@ The module takes normalised images (b, c, h, w) to logits (b, classes). For eval
 children is folded into it: so one that stands there takes what that convolution gives, and nothing else does. Buffers are batch
 norm's alone. ``tests/models/test_contract.py`` checks all of this for every file here, ``oleander.learning.own_model`` for one
 from outside.
+
+``--model torchvision:NAME`` takes a model from torchvision (``_torchvision.py``); ``--norm group`` puts group norm in the place of
+whatever batch norms a model has (``_norm.py``). What a model draws while it trains, for dropout say, may come from PyTorch's
+global generator, which training sets for each client and round (``oleander.learning.training``).
 """
 
-import torch
 from torch import nn
 
 from oleander.datasets.space import ImageSpace
+from oleander.models._norm import group_normed
+from oleander.models._torchvision import fitted
 from oleander.settings import outside
-from oleander.settings.declared import MODELS, built_in, knows_step
+from oleander.settings.declared import MODELS, TORCHVISION, built_in, knows_step
 from oleander.settings.registry import blamed, find, known
 from oleander.settings.steps import short
 from oleander.system.errors import UserError
+from oleander.system.streams import torch_seeded
 
 
-def build(name: str, classes: int, image: ImageSpace) -> nn.Module:
+def build(name: str, classes: int, image: ImageSpace, norm: str = "batch") -> nn.Module:
     """The model that ``--model`` names; its weights are drawn from PyTorch's global generator, to be overwritten.
 
+    Args:
+        name: value of ``--model``.
+        classes: how many logits it gives.
+        image: what it takes.
+        norm: value of ``--norm``.
+
     Raises:
-        UserError: an unknown name; or what goes wrong in a file of the user's, by its line.
+        UserError: an unknown name, a model without batch norm where that is to be replaced, or what goes wrong in a file of the
+            user's, by its line.
     """
-    if name in built_in(MODELS):
+    if name.startswith(TORCHVISION):
+        made = fitted(name, classes, image)
+    elif name in built_in(MODELS):
         made = find(MODELS)[name].function(classes, image)
     elif knows_step(MODELS, name):
         with blamed(MODELS, name):
             made = known(MODELS)[short(name)].function(classes, image)
     else:
-        raise UserError(f"--model {name}: unknown; known: {', '.join(built_in(MODELS))}")
+        raise UserError(f"--model {name}: unknown; known: {', '.join(built_in(MODELS))}, {TORCHVISION}NAME")
     if not isinstance(made, nn.Module):
         raise UserError(f"--model {name}: {short(name)} made a {type(made).__name__}, not an nn.Module")
+    if norm == "group":
+        made, replaced = group_normed(made)
+        if not replaced:
+            raise UserError(f"--norm group: --model {name} has no batch norm that it could stand for; known: batch")
     return made
 
 
-def identity(name: str) -> str:
-    """What tells a model from any other: its name, of one from outside also its file's SHA-256, wherever that lies."""
-    return "@".join([short(name), *outside.hashes(MODELS, name).values()])
+def identity(name: str, norm: str = "batch") -> str:
+    """What tells a model from any other: its name, of one from outside also its file's SHA-256, wherever that lies, and its norm."""
+    return "@".join([short(name), *outside.hashes(MODELS, name).values(), *(["group norm"] if norm == "group" else [])])
 
 
-def fresh_model(name: str, classes: int, image: ImageSpace, seed: int) -> nn.Module:
+def fresh_model(name: str, classes: int, image: ImageSpace, seed: int, norm: str = "batch") -> nn.Module:
     """The model with its own initialisation drawn from ``seed``, leaving the global generator alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build(name, classes, image)
+    with torch_seeded(seed):
+        return build(name, classes, image, norm)

@@ -40,19 +40,20 @@ class BasicBlock(nn.Module):
 class ResNet18Light(nn.Module):
     """Images (b, c, h, w), normalised → logits (b, num_classes)."""
 
-    def __init__(self, num_classes: int = 10, channels: int = 3) -> None:
+    def __init__(self, num_classes: int = 10, channels: int = 3, widths: tuple[int, ...] = WIDTHS) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, WIDTHS[0], 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(WIDTHS[0])
-        self.layer1 = _stage(WIDTHS[0], WIDTHS[0], stride=1)
-        self.layer2 = _stage(WIDTHS[0], WIDTHS[1], stride=2)
-        self.layer3 = _stage(WIDTHS[1], WIDTHS[2], stride=2)
-        self.layer4 = _stage(WIDTHS[2], WIDTHS[3], stride=2)
-        self.linear = nn.Linear(WIDTHS[3], num_classes)
+        self.conv1 = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.pool: nn.Module = nn.Identity()
+        self.layer1 = _stage(widths[0], widths[0], stride=1)
+        self.layer2 = _stage(widths[0], widths[1], stride=2)
+        self.layer3 = _stage(widths[1], widths[2], stride=2)
+        self.layer4 = _stage(widths[2], widths[3], stride=2)
+        self.linear = nn.Linear(widths[3], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (b, num_classes)."""
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        x = self.pool(F.relu(self.bn1(self.conv1(x)), inplace=True))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.linear(x.mean(dim=(2, 3)))
 

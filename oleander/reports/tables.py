@@ -12,7 +12,7 @@ from oleander.experiment.records import RoundRecord, RunFolder, Summary, read_ro
 from oleander.experiment.study import Runs, StudyResult
 from oleander.reports.listing import installed
 from oleander.settings.cli import known_scenarios, load_scenario_file
-from oleander.settings.declared import AUTO, DATASETS, FLAGS, MODELS, built_in, declaration, shown_source
+from oleander.settings.declared import AUTO, DATASETS, FLAGS, MODELS, TORCHVISION, built_in, declaration, shown_source
 from oleander.settings.registry import find
 from oleander.system import itself
 from oleander.system.console import percent
@@ -20,6 +20,9 @@ from repairs import known_repairs
 from strategies import kind_of, known_strategies
 
 AUTO_IS = "CIFAR-10 if it is on disk or can be downloaded, else toy."
+MODELS_BESIDE = {
+    f"{TORCHVISION}NAME": "A classification model of torchvision's (resnet50 …), untrained, fitted to the images."
+}
 
 
 def print_list(console: Console) -> None:
@@ -44,8 +47,9 @@ def print_list(console: Console) -> None:
         "\n[bold]Strategies[/]  --strategy NAME; filters, then one rule, then finishes, joined by + (clip+krum+noise)"
     )
     console.print(_two_columns(strategies | own["strategies"]))
-    console.print("\n[bold]Models[/]  --model NAME")
-    console.print(_two_columns({n: plugin.summary for n, plugin in find(MODELS).items()} | own[MODELS]))
+    console.print("\n[bold]Models[/]  --model NAME; --norm group for group norm in place of their batch norms")
+    models = {n: plugin.summary for n, plugin in find(MODELS).items()}
+    console.print(_two_columns(models | MODELS_BESIDE | own[MODELS]))
     console.print("\n[bold]Datasets[/]  --dataset NAME")
     images = {AUTO: AUTO_IS} | {shown_source(n): declaration(DATASETS, n).summary for n in built_in(DATASETS)}
     console.print(_two_columns(images | own[DATASETS]))

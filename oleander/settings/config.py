@@ -74,7 +74,9 @@ class Experiment:
     """Classes that each client of the pathological partition has, all of its images being of these."""
 
     model: str = "resnet18light"
-    """What is trained: a file of oleander/models/ (see --list), or one of your own (./my_model.py)."""
+    """What is trained: a file of oleander/models/ (see --list), torchvision:NAME, or a file of your own (./my_model.py)."""
+    norm: Literal["batch", "group"] = "batch"
+    """Batch norm as the model has it, or in the place of each one group norm, which has no statistics to be sent and averaged."""
     local_epochs: Count = 2
     """Passes over its shard that a selected client makes each round."""
     batch_size: Count = 64

@@ -27,6 +27,8 @@ ALONE = (MODELS, DATASETS)
 MACHINERY = ("strategies.flower", "strategies.contract")
 AUTO = "auto"
 """What --dataset names and no file is: it chooses one."""
+TORCHVISION = "torchvision:"
+"""Begins the models that --model takes from torchvision; they are no plug-ins."""
 KNOWLEDGE = {
     "strategies": ("memory", "rng", "layout", "root", "answers"),
     "attacks": ("image",),
@@ -257,6 +259,8 @@ def steps_of(package: str, value: str) -> list[str]:
     steps = [value] if package in ALONE else split(value)
     if package == DATASETS:
         steps = [] if value == AUTO else [source_in(value)[0] or value]
+    if package == MODELS and value.startswith(TORCHVISION):
+        steps = []
     return [step for step in steps if step not in ("", "none")]
 
 

@@ -23,6 +23,7 @@ from oleander.settings.declared import (
     FLAGS,
     KNOWLEDGE,
     MODELS,
+    TORCHVISION,
     Declaration,
     built_in,
     knows_step,
@@ -134,12 +135,24 @@ def model_name(experiment: Experiment) -> str:
         UserError: an unknown name (lists the known), or a file that cannot be a model.
     """
     asked = f"--model {experiment.model}"
+    if experiment.model.startswith(TORCHVISION):
+        if experiment.model.removeprefix(TORCHVISION) not in torchvision_models():
+            raise UserError(f"{asked}: unknown; torchvision has {', '.join(torchvision_models())}")
+        return experiment.model
     outside.use(MODELS, experiment.model, instead=True)
     outside.check_recorded(experiment.own, asked)
     if not knows_step(MODELS, experiment.model):
-        known = ", ".join(built_in(MODELS))
+        known = ", ".join((*built_in(MODELS), f"{TORCHVISION}NAME"))
         raise UserError(f"{asked}: unknown; known: {known}, or a file of your own (./NAME.py)")
     return short(experiment.model)
+
+
+@functools.cache
+def torchvision_models() -> tuple[str, ...]:
+    """The classification models that torchvision has, by name."""
+    from torchvision import models  # here, since it takes a second to load, and most models do without
+
+    return tuple(models.list_models(module=models))
 
 
 def dataset_name(experiment: Experiment) -> str:

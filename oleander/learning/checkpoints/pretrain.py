@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("dataset", help="as simulate.py's --dataset")
     parser.add_argument("out", type=Path, help="safetensors file to write")
     parser.add_argument("--model", default=SETTINGS.model, help="as simulate.py's --model")
+    parser.add_argument("--norm", default=SETTINGS.norm, choices=("batch", "group"), help="as simulate.py's --norm")
     parser.add_argument("--epochs", type=int, default=6, help="central epochs")
     parser.add_argument("--easier", type=int, default=2, help="federated rounds on the easier images, for toy")
     parser.add_argument("--rounds", type=int, default=3, help="federated rounds on the dataset itself")
@@ -54,7 +55,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     dataset = load_dataset(arguments.dataset, "data", notify=print)
     first = stored("toy-easier", f"{toy_drawing.VERSION:016d}", _draw_easier) if dataset.name == "toy" else dataset
-    model = fresh_model(arguments.model, len(dataset.classes), dataset.image, SETTINGS.seed)
+    model = fresh_model(arguments.model, len(dataset.classes), dataset.image, SETTINGS.seed, arguments.norm)
     model = model.to(default_device()).to(memory_format=torch.channels_last)
     everything = first.shard(0, np.arange(len(first.train_labels)))
     for epoch in range(1, arguments.epochs + 1):
