@@ -1,7 +1,8 @@
 """DBA: the trigger split among the attackers, each of whom trains on one part only.
 
 Xie, Huang, Chen, Li 2020, "DBA: Distributed Backdoor Attacks against Federated Learning" (ICLR 2020). Theirs are four bars
-at chosen places; ours cuts any trigger that is a picture (patch, blend) into vertical parts as equal as possible.
+at chosen places; ours cuts any trigger that is a picture (patch, blend) into vertical parts as equal as possible. Theirs are four
+attackers with a part each. Where there are more attackers than parts, as in a population, they take the parts in turn.
 """
 
 from dataclasses import replace
@@ -10,20 +11,25 @@ from attacks import Attack
 from attacks._overlay import Overlay
 from attacks.patch import patch
 from oleander.datasets.space import ImageSpace
+from oleander.settings.ranges import Count
 from oleander.system.errors import UserError
 
 
-def dba(attack: Attack, *, malicious: int, patch_size: int, image: ImageSpace) -> Attack:
+def dba(
+    attack: Attack, *, dba_parts: Count | None = None, malicious: int, patch_size: int, image: ImageSpace
+) -> Attack:
     """Split the trigger before it (blend+dba; alone: the patch) into µ vertical parts, one for each attacker (Xie et al. 2020).
 
     Args:
         attack: the steps before this one.
-        malicious: µ, the number of parts; with 0 only the test's whole trigger is left.
+        dba_parts: Parts that the trigger is split into; attackers take them in turn, by rising id (default: one for each attacker).
+        malicious: µ; with 0 only the test's whole trigger is left.
         patch_size: side of the square where dba stands alone, in pixels.
         image: what the dataset's images are.
 
     Raises:
-        UserError: more parts than the trigger has columns, or a trigger that is not a picture or does not stay as it is.
+        UserError: more parts than the trigger has columns or than there are attackers, or a trigger that is not a picture or does
+            not stay as it is.
     """
     if attack.trigger is None:
         attack = patch(attack, patch_size=patch_size, image=image)
@@ -32,11 +38,13 @@ def dba(attack: Attack, *, malicious: int, patch_size: int, image: ImageSpace) -
     if attack.shaped:
         raise UserError("--attack: dba splits a trigger that stays as it is, and the one before it adapts")
     columns = attack.trigger.columns()
-    if malicious > len(columns):
-        raise UserError(
-            f"--attack dba: {malicious} malicious clients, but the trigger has only {len(columns)} columns to split"
-        )
+    if (dba_parts or malicious) > len(columns):
+        what = f"--dba-parts {dba_parts}" if dba_parts else f"--attack dba: {malicious} malicious clients"
+        ways = "" if dba_parts else f" (--dba-parts {len(columns)} or fewer: several attackers to a part)"
+        raise UserError(f"{what}, but the trigger has only {len(columns)} columns to split{ways}")
     if not malicious:
         return attack
-    parts = tuple(attack.trigger.only(part) for part in columns.tensor_split(malicious))
-    return replace(attack, parts=parts)
+    if (dba_parts or 0) > malicious:
+        raise UserError(f"--dba-parts {dba_parts}: more than --malicious {malicious}, so that a part would be nobody's")
+    parts = [attack.trigger.only(part) for part in columns.tensor_split(dba_parts or malicious)]
+    return replace(attack, parts=tuple(parts[attacker % len(parts)] for attacker in range(malicious)))

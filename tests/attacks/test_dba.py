@@ -48,3 +48,23 @@ def test_a_trigger_that_adapts_is_not_split():
     adapting = replace(before, memory={"kept": np.zeros(1)}, shaped=lambda memory: before.trigger)
     with pytest.raises(UserError, match="--attack: dba splits a trigger that stays as it is"):
         dba(adapting, malicious=2, patch_size=6, image=CIFAR10)
+
+
+def test_more_attackers_than_parts_take_them_in_turn():
+    attack = attack_of(SETTINGS.changed(attack="dba", malicious=8, dba_parts=3))
+    assert [red_columns(attack.part(j)) for j in range(8)] == [red_columns(attack.part(j % 3)) for j in range(8)]
+    assert sorted(c for j in range(3) for c in red_columns(attack.part(j))) == list(range(26, 32))
+    assert attack_of(SETTINGS.changed(attack="dba", malicious=0, dba_parts=3)).parts == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"malicious": 7}, r"^--attack dba: 7 malicious clients, but the trigger has only 6 columns to split \(--dba-parts 6 or fewer"),
+        ({"malicious": 9, "dba_parts": 7}, r"^--dba-parts 7, but the trigger has only 6 columns to split$"),
+        ({"malicious": 2, "dba_parts": 3}, r"^--dba-parts 3: more than --malicious 2, so that a part would be nobody's$"),
+    ],
+)
+def test_parts_that_nobody_could_have_are_refused(changes, words):
+    with pytest.raises(UserError, match=words):
+        attack_of(SETTINGS.changed(attack="dba", **changes))
