@@ -69,6 +69,7 @@ def run_all(
     listener = StudyListener(console_on(chatter.out), [job.experiment for job in jobs], len(jobs) - len(todo))
     nodes = max(job.experiment.clients for job in todo)
     closed: list[Future[None]] = []
+    asked: dict[int, int] = {}  # which node is which client is the same for all runs on the engine
 
     def close(run: RunFolder, summary: Summary) -> None:
         finish(run, summary)
@@ -85,7 +86,7 @@ def run_all(
                 setup,
                 run,
                 listener,
-                roster=SimulatedRoster(setup.experiment, nodes),
+                roster=SimulatedRoster(setup.experiment, nodes, asked),
                 clients_are_here=not setup.experiment.ray_address,
                 began=began,
             )

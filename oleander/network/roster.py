@@ -22,6 +22,7 @@ from oleander.learning.evaluation import probe_hash
 from oleander.system.environment import versions
 from oleander.system.errors import RunError
 from oleander.transport.replies import BadReply, answered, error_of, guarded, shown
+from oleander.transport.roster import named
 
 LOOK_SECONDS = 0.25
 GREETING_SECONDS = 10.0
@@ -133,7 +134,7 @@ class NetworkRoster:
             missing = [client for client in range(experiment.clients) if client not in here]
             if waited > experiment.round_timeout:
                 raise RunError(
-                    f"the clients {missing} did not join within {experiment.round_timeout:g} s (--round-timeout, --min-clients)"
+                    f"the clients [{named(missing)}] did not join within {experiment.round_timeout:g} s (--round-timeout, --min-clients)"
                 )
             if sorted(here) != before or time.monotonic() - reminded > REMIND_SECONDS:
                 before, reminded = sorted(here), time.monotonic()
@@ -142,9 +143,9 @@ class NetworkRoster:
             time.sleep(LOOK_SECONDS)
 
     def _waiting(self, here: list[int], missing: list[int]) -> str:
-        there = f"here: {', '.join(map(str, here))}" if here else "nobody is here yet"
+        there = f"here: {named(here)}" if here else "nobody is here yet"
         return (
-            f"waiting for clients; {there}; missing: {', '.join(map(str, missing))}. "
+            f"waiting for clients; {there}; missing: {named(missing)}. "
             f"To start one: {self.how_to_start.format(client=missing[0])}"
         )
 

@@ -2,6 +2,7 @@
 
 import reprlib
 import time
+from collections.abc import Sequence
 from typing import Protocol
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
@@ -14,6 +15,8 @@ from oleander.transport.replies import BadReply, error_of, guarded, sender
 
 WAIT_QUIETLY_SECONDS = 10.0
 """How long missing clients are waited for without a word."""
+MOST_NAMED = 12
+"""Clients that a sentence names; of more it says how many."""
 
 
 class Roster(Protocol):
@@ -30,14 +33,24 @@ class Roster(Protocol):
         """The client that this node is; None if it is none."""
 
 
-class SimulatedRoster:
-    """The nodes of the simulation engine: all are there from the start, each is asked once which partition it is."""
+def named(clients: Sequence[int]) -> str:
+    """Clients in a sentence: the first of many, and how many there are."""
+    more = f", … ({len(clients):,} in all)" if len(clients) > MOST_NAMED else ""
+    return ", ".join(map(str, clients[:MOST_NAMED])) + more
 
-    def __init__(self, experiment: Experiment, nodes: int = 0) -> None:
-        """Of a run; where a study's runs share an engine, it may have ``nodes`` nodes, more than clients: the rest take no part."""
+
+class SimulatedRoster:
+    """The nodes of the simulation engine: all are there from the start and stay, each is asked once which partition it is."""
+
+    def __init__(self, experiment: Experiment, nodes: int = 0, known: dict[int, int] | None = None) -> None:
+        """Of a run; where a study's runs share an engine, it may have ``nodes`` nodes, more than clients: the rest take no part.
+
+        ``known`` is what rosters of runs on the same engine have asked: node id → client id, kept up by this one too.
+        """
         self.experiment = experiment
         self.count = max(nodes, experiment.clients)
-        self._partitions: dict[int, int] = {}  # node id → client id
+        self._partitions = {} if known is None else known  # node id → client id
+        self._all: dict[int, int] = {}  # client id → node id, once all are there
 
     def client_of(self, node: int) -> int | None:
         """As the protocol's."""
@@ -49,6 +62,8 @@ class SimulatedRoster:
         Raises:
             RunError: too few nodes within the round's time, a node that gives no partition, or two that give the same.
         """
+        if self._all:  # a round is no dearer where there are many clients that have no part in it
+            return self._all
         began = time.monotonic()
         said = False
         while True:
@@ -57,16 +72,18 @@ class SimulatedRoster:
             nodes = {self._partitions[node]: node for node in sorted(online & self._partitions.keys())}
             missing = [client for client in range(self.experiment.clients) if client not in nodes]
             if not missing:
+                self._all = nodes
                 return nodes
             waited = time.monotonic() - began
             if waited > WAIT_QUIETLY_SECONDS and not said:
-                print(f"waiting for the clients {missing} of {self.experiment.clients} to join", flush=True)
+                print(f"waiting for the clients [{named(missing)}] of {self.experiment.clients} to join", flush=True)
                 said = True
             if waited > self.experiment.round_timeout:
-                raise RunError(f"the clients {missing} did not join within {self.experiment.round_timeout:g} s")
+                raise RunError(f"the clients [{named(missing)}] did not join within {self.experiment.round_timeout:g} s")
             time.sleep(PULL_SECONDS)
 
     def _ask(self, grid: Grid, nodes: set[int]) -> None:
+        taken = set(self._partitions.values())
         queries = [Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY) for node in sorted(nodes)]
         for reply in grid.send_and_receive(queries, timeout=self.experiment.round_timeout) if queries else []:
             try:
@@ -74,8 +91,9 @@ class SimulatedRoster:
                     client = self._partition(reply)
             except BadReply as error:
                 raise RunError(f"a client did not say which it is: {error}") from None
-            if client in self._partitions.values():
+            if client in taken:
                 raise RunError(f"two nodes say they are client {client}")
+            taken.add(client)
             if (node := sender(reply)) is not None:
                 self._partitions[node] = client
 

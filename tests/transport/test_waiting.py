@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from flwr.app import Message, RecordDict
 
+from oleander.settings.config import Experiment
 from oleander.system.errors import RunError
 from oleander.transport import roster as _roster
 from oleander.transport.grid import StreamingGrid
+from oleander.transport.roster import SimulatedRoster, named
 from tests.played_network import Network, changed, run
 
 pytestmark = pytest.mark.usefixtures("task")
@@ -116,3 +118,50 @@ def test_what_has_come_when_the_time_is_up_is_still_taken():
     messages = [Message(RecordDict(), message_type="query", dst_node_id=node) for node in network.client_of]
     grid = StreamingGrid(network, restarts=False)
     assert len(list(grid.send_and_receive(messages, timeout=0.0))) == 3
+
+
+# ---- many clients ----------------------------------------------------------------------------------------------------
+
+
+class Counted(Network):
+    """Counts how often it is asked who is online."""
+
+    looks = 0
+
+    def get_node_ids(self):
+        self.looks += 1
+        return super().get_node_ids()
+
+
+def test_a_round_does_not_look_for_clients_that_have_no_part_in_it():
+    """In a simulation all are there and stay: looked for before the first round, and asked once."""
+    network = Counted(300)
+    _, outcomes = run(network, clients=300, clients_per_round=2, rounds=5, round_timeout=20)
+    assert len(outcomes) == 5 and network.looks == 1
+    assert sum(kind == "query" for kind, _ in network.asked) == 300
+
+
+def test_runs_on_one_engine_ask_its_nodes_once_and_each_has_its_own_clients():
+    network, known = Network(6), {}
+    for clients in (4, 6, 3):
+        experiment = Experiment(clients=clients, clients_per_round=2, round_timeout=1)
+        nodes = SimulatedRoster(experiment, 6, known).nodes(StreamingGrid(network, restarts=False))
+        assert {client: network.client_of[node] for client, node in nodes.items() if client < clients} == {
+            client: client for client in range(clients)
+        }
+    assert sorted(client for _, client in network.asked) == list(range(6))
+
+
+def test_two_nodes_with_one_number_end_the_run():
+    network = Network(40)
+    network.client_of[max(network.client_of)] = next(iter(network.client_of.values()))
+    with pytest.raises(RunError, match="two nodes say they are client 0"):
+        run(network, clients=40)
+
+
+def test_a_sentence_names_some_of_many_clients_and_says_how_many_there_are():
+    assert named([]) == "" and named([3, 4, 5]) == "3, 4, 5"
+    assert named(list(range(12))) == ", ".join(map(str, range(12)))
+    assert named(list(range(5, 10_000))) == "5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, … (9,995 in all)"
+    with pytest.raises(RunError, match=r"^the clients \[3, 4, 5, .*14, … \(997 in all\)\] did not join"):
+        run(Slow(1000, looks=10**6), clients=1000)
