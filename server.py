@@ -43,11 +43,12 @@ from flwr.serverapp import Grid, ServerApp
 from oleander.experiment.asked import asked, asked_run
 from oleander.experiment.records import LOG, RunFolder, is_finished, read_summary, taken_up, write_scenario
 from oleander.network.address import Address, check_free
-from oleander.settings.cli import Command, Flags
+from oleander.settings.cli import Command, Flags, is_asked
 from oleander.settings.ranges import Count
 from oleander.settings.run_config import experiment_of
 from oleander.system import itself
 from oleander.system.console import console_on, error_line, in_one_line, notice, say_error
+from oleander.system.environment import versions_in_words
 from oleander.system.errors import RunError, UserError
 from oleander.system.files import absolute
 from oleander.system.foreign import plain
@@ -102,12 +103,17 @@ def main(arguments: list[str]) -> int:
     try:
         if arguments[:1] == ["keys"]:
             return _make_keys(arguments[1:])
+        if is_asked("version", arguments):
+            print(versions_in_words())
+            return 0
         command, plan = asked(arguments, lambda text: notice(console_on(), text), ServerFlags)
         flags = command.flags
         assert isinstance(flags, ServerFlags)
-        if plan:
+        other = next((name for name in ("report", "dry_run") if getattr(flags, name)), None)
+        if plan or other:
+            what = f"--{other.replace('_', '-')}: " if other else ""
             raise UserError(
-                f"{itself.command('server')} runs one experiment at a time; {itself.command()} runs studies"
+                f"{what}{itself.command('server')} runs one experiment at a time; {itself.command()} runs studies and says the rest"
             )
         if flags.stock and flags.resume is not None:
             raise UserError("--stock with --resume: Flower's own programs cannot take a run up again")

@@ -64,12 +64,15 @@ from oleander.experiment.records import (
     read_summary,
     taken_up,
 )
+from oleander.settings import completion
 from oleander.settings.call import Call, command_of
-from oleander.settings.cli import Command
+from oleander.settings.cli import Command, is_asked, parse_command
 from oleander.settings.config import Experiment
 from oleander.settings.plan import Plan, plan_of
+from oleander.system import itself
+from oleander.system.cache import nothing_kept
 from oleander.system.console import NOTICES, console_on, notice, say_error
-from oleander.system.environment import called_as
+from oleander.system.environment import called_as, versions_in_words
 from oleander.system.errors import RunError, UserError
 
 __all__ = ["main", "run", "study"]
@@ -91,11 +94,19 @@ def main(arguments: list[str], client_app: ClientApp | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # a terminal without µ must not end a run
 
     def work() -> None:
-        if not arguments or any(word.partition("=")[0] == "--list" for word in arguments):
+        if is_asked("version", arguments):
+            print(versions_in_words())
+        elif any(word.partition("=")[0] == "--report" for word in arguments):
+            show_report(arguments)
+        elif arguments[:1] == [completion.FLAG]:
+            show_completion(arguments)
+        elif not arguments or any(word.partition("=")[0] == "--list" for word in arguments):
             show_list(console_on(), arguments)
         else:
-            command, plan = asked(arguments, lambda text: notice(console_on(), text))
-            _run_command(command, plan, client_app)
+            dry = is_asked("dry-run", arguments)
+            with nothing_kept() if dry else contextlib.nullcontext():
+                command, plan = asked(arguments, lambda text: notice(console_on(), text))
+                (_say_what_would_run if dry else _run_command)(command, plan, client_app)
 
     return _exit_code(work)
 
@@ -152,6 +163,48 @@ def show_list(console: Console, arguments: list[str]) -> None:
     if len(words) > 1 or (words and words[0].startswith("-")):
         raise UserError(f"--list {' '.join(words)}: wanted one name, or none")
     print_plugin(console, words[0]) if words else print_list(console)
+
+
+def show_report(arguments: list[str]) -> None:
+    """What ``--report DIR`` asks for.
+
+    Raises:
+        UserError: it is not alone, or the folder is no finished run's and no study's.
+    """
+    words = [word.removeprefix("--report=") for word in arguments if word != "--report"]
+    if len(words) != 1 or words[0].startswith("-"):
+        raise UserError(f"--report {' '.join(words)}: wanted one folder, of a run or of a study, and no other flag")
+    from oleander.reports.again import report_again
+
+    report_again(words[0], console_on())
+
+
+def show_completion(arguments: list[str]) -> None:
+    """The script by which a shell completes this command, and server's and client's.
+
+    Raises:
+        UserError: no shell that is known.
+    """
+    import server
+    from oleander.network import client
+
+    writers: dict[itself.Part, completion.Writer] = {
+        "simulate": parse_command,
+        "server": server.main,
+        "client": client.main,
+    }
+    print(completion.completion_script(arguments, writers))
+
+
+def _say_what_would_run(command: Command, plan: Plan | None, _app: ClientApp | None) -> None:
+    if command.flags.resume is not None:
+        raise UserError(f"--resume {command.flags.resume}: goes with none of --dry-run")
+    from oleander.reports.dry import dry_run
+
+    try:
+        dry_run(command.flags.experiment, plan, console_on(), lambda text: notice(console_on(), text))
+    except OSError as error:
+        raise UserError.of(error) from None
 
 
 def _run_command(command: Command, plan: Plan | None, client_app: ClientApp | None) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -155,3 +156,18 @@ def test_without_arguments_it_prints_what_there_is():
     printed = run().stdout
     for name in ("dba", "course", "blend", "scaling", "fedavg", "multi_krum", "median", "clip (filter)"):
         assert re.search(rf"^ +{re.escape(name)} ", printed, re.M), name
+
+
+def test_a_report_is_made_again_from_the_records(one_actor, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(one_actor[0], folder)
+    whole = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    shutil.rmtree(folder / "figures")
+    (folder / "report.html").unlink()
+    printed = run("--report", folder)
+    assert summary(folder)["model_sha256"] in printed.stdout and "round" in printed.stdout
+    now = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert now.keys() == whole.keys()
+    assert all(
+        now[name] == whole[name] for name in whole if name.suffix in (".json", ".jsonl", ".toml", ".safetensors")
+    )

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from oleander.datasets.space import ImageSpace
-from oleander.system.cache import Notify, cache_dir, sealed, stands, unsealed
+from oleander.system.cache import Notify, place_in_cache, sealed, stands, unsealed
 from oleander.system.errors import UserError
 from oleander.system.foreign import MIB, open_regular, parsed_json, read_bytes, reason
 
@@ -102,7 +102,7 @@ def stored(
             notify(f"the cached dataset {directory} is damaged ({reason(error)}); making it again")
     images = make()
     key = key if isinstance(key, str) else key()
-    directory = _place(name, key)
+    directory = _place(name, key, anew=True)
     try:
         _write_atomically(directory, name, key, images)
         return open_dataset(directory, wanted=(name, key))
@@ -113,8 +113,8 @@ def stored(
         ) from None
 
 
-def _place(name: str, key: str) -> Path:
-    return cache_dir() / f"{re.sub('[:/]', '-', name)}-{key[:16]}-v{FORMAT}"
+def _place(name: str, key: str, *, anew: bool = False) -> Path:
+    return place_in_cache(f"{re.sub('[:/]', '-', name)}-{key[:16]}-v{FORMAT}", anew=anew)
 
 
 def open_dataset(directory: Path, seen: str = "", wanted: tuple[str, str] | None = None) -> Dataset:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oleander.datasets.data import Images
+from oleander.system.cache import is_kept
 from oleander.system.errors import UserError
 from oleander.system.foreign import reason
 from oleander.system.proxies import for_a_download
@@ -101,6 +102,8 @@ def fetch(title: str, data_dir: Path, archives: Sequence[Archive], damage: str =
     """
     wanted = [archive for archive in archives if not archive.whole]
     tried = f"{title} is {f'damaged ({damage})' if damage else 'not there'} in {data_dir}{os.sep}"
+    if not is_kept():
+        raise UserError(f"{tried}, and a dry run downloads and unpacks nothing; {_ways(data_dir, archives)}")
     with for_a_download():
         for archive in wanted:
             _download(archive, tried, _ways(data_dir, wanted))

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from pydantic import ConfigDict, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
-from oleander.settings.cli import RESUMABLE, Command, load_record, load_scenario
+from oleander.settings.cli import BESIDES, RESUMABLE, Command, load_record, load_scenario
 from oleander.settings.config import Experiment
 from oleander.settings.declared import FLAGS, outside, outside_steps
 from oleander.settings.ranges import CountOrZero, Rate
@@ -361,7 +361,7 @@ def taken_up(command: Command) -> tuple[Experiment, RunFolder]:
     flags, path = command.flags, Path(command.flags.resume or "")
     if path.parts:
         path = absolute(str(path))
-    given = [*command.given, *(name for name in ("sweep", "repeats") if getattr(flags, name))]
+    given = [*command.given, *(name for name in BESIDES if name != "resume" and getattr(flags, name))]
     given += ["scenario"] * bool(command.scenario.source) + ["out"] * bool(flags.experiment.out)
     other = sorted(f"--{name.replace('_', '-')}" for name in given if name not in RESUMABLE)
     if other or not flags.resume:
@@ -409,8 +409,7 @@ def default_folder(experiment: Experiment, now: float) -> Path:
     Raises:
         UserError: it cannot be made.
     """
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
-    name = file_name(f"{experiment.scenario}-{shown(experiment.strategy)}") + f"-s{experiment.seed}-{stamp}"
+    name = run_name(experiment, time.strftime("%Y%m%d-%H%M%S", time.localtime(now)))
     parent, taken = Path("runs").resolve(), 1
     path = parent / name
     try:
@@ -424,6 +423,11 @@ def default_folder(experiment: Experiment, now: float) -> Path:
                 path = path.with_name(f"{name}-{taken}")
     except OSError as error:
         raise UserError(f"{path}: cannot make the run's folder: {error.strerror}; --out DIR names another") from None
+
+
+def run_name(experiment: Experiment, stamp: str) -> str:
+    """What the folder of a run is called, unless --out says otherwise."""
+    return file_name(f"{experiment.scenario}-{shown(experiment.strategy)}") + f"-s{experiment.seed}-{stamp}"
 
 
 def detection_rates(rounds: Sequence[RoundRecord]) -> tuple[float | None, float | None]:

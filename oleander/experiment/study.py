@@ -138,13 +138,7 @@ class StudyFolder:
             UserError: it holds something else, cannot be made, or another process writes to it.
         """
         self.path = path
-        check_safe(path)
-        if path.exists() and not path.is_dir():
-            raise UserError(f"--out {path}: is a file")
-        if path.is_dir() and not (path / STUDY).is_file() and not _is_blank(path):
-            raise UserError(
-                f"--out {path}: is not empty, and holds no study; name a new folder, so that nothing is overwritten"
-            )
+        check_study(path)
         self._lock = taken(path, "runs")
 
     def release(self) -> None:
@@ -194,6 +188,21 @@ class StudyFolder:
                      summary.seed, *scores, f"{summary.seconds['total']:.1f}", summary.model_sha256, f"runs/{job.folder.name}"]
                 )  # fmt: skip
         replace_file(self.path / RESULTS, text.getvalue().encode())
+
+
+def check_study(path: Path) -> None:
+    """Refuse a folder that a study cannot be written to, since it holds something else.
+
+    Raises:
+        UserError: it is a file, or holds what is no study.
+    """
+    check_safe(path)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"--out {path}: is a file")
+    if path.is_dir() and not (path / STUDY).is_file() and not _is_blank(path):
+        raise UserError(
+            f"--out {path}: is not empty, and holds no study; name a new folder, so that nothing is overwritten"
+        )
 
 
 def _is_blank(path: Path) -> bool:

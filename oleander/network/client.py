@@ -18,8 +18,10 @@ import tyro
 from oleander.network.address import Address, is_loopback, parse_address
 from oleander.network.stock import serve_stock
 from oleander.network.visit import ClientFlags, Patience, Told, credentials, say
+from oleander.settings.cli import is_asked
 from oleander.settings.steps import is_one_file, whole
 from oleander.system import itself
+from oleander.system.environment import versions_in_words
 from oleander.system.errors import RunError, UserError
 from oleander.system.files import absolute
 from oleander.system.processes import remove_scratch, scratch_folder
@@ -43,6 +45,9 @@ NODE_CONFIG = ("dataset", "data_dir", "blend_image")
 
 def main(arguments: list[str]) -> int:
     """Be a client; returns the exit code: 0 the run is finished, 1 it failed, 2 refused or cannot be as asked."""
+    if is_asked("version", arguments):
+        print(versions_in_words())
+        return 0
     try:
         flags = tyro.cli(
             ClientFlags, prog=itself.command("client"), args=arguments, config=(tyro.conf.FlagCreatePairsOff,)

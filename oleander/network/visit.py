@@ -44,6 +44,8 @@ class ClientFlags:
     """Seconds that the server may be away, before the run and during it."""
     stock: bool = False
     """Run Flower's own SuperNode; slow, but by its public interface alone."""
+    version: bool = False
+    """Say the versions of this program and of what its results depend on."""
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,12 @@ class Flags:
     resume: str | None = None
     """Folder of a stopped run that is to go on; it ends with the model that it would have had. Goes with no other flag
     but --actors, --client-cpus and --ray-address. (A stopped study goes on when it is run again.)"""
+    report: str | None = None
+    """Folder of a finished run, or of a study: its figures, page and table anew, from its records. Goes with no other flag."""
+    dry_run: bool = False
+    """Say what would be run, about how long it would take and how much memory; run nothing, and write nothing."""
+    version: bool = False
+    """Say the versions of this program and of what its results depend on."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,8 @@ class Command:
     """The settings that stand on the command line, those that its experiment has no use for among them."""
 
 
+BESIDES = ("sweep", "repeats", "resume", "report", "dry_run", "version")
+"""Flags that ask for something else than a run of one experiment."""
 RESUMABLE = ("actors", "client_cpus", "ray_address")
 """Settings that change no result, so that a run may go on with others."""
 
@@ -97,9 +105,9 @@ def parse(arguments: list[str], auto: str = "auto") -> Experiment:
     """
     command = parse_command(arguments, auto=auto)
     flags = command.flags
-    asked = [name for name in ("sweep", "repeats", "resume") if getattr(flags, name) not in ((), None)]
+    asked = [name for name in BESIDES if getattr(flags, name)]
     if command.scenario.study or asked:
-        what = f"--{asked[0]}" if asked else f"--scenario {command.scenario.source}"
+        what = f"--{asked[0].replace('_', '-')}" if asked else f"--scenario {command.scenario.source}"
         raise UserError(f"{what}: wanted a single run here; {itself.command()} runs studies and resumes runs")
     return flags.experiment
 
@@ -172,6 +180,12 @@ def _about(kind: type[Flags]) -> str:
     return f"{kind.__doc__}\n\n{ways[kind.part]}"
 
 
+def is_asked(flag: str, arguments: list[str]) -> bool:
+    """Whether a command line has this flag that is true or false, and does not say false; before it is parsed."""
+    words = [word.replace("_", "-") if word.startswith("--") else word for word in arguments]
+    return any(word.partition("=")[0] == f"--{flag}" for word in words) and _word_after(words, flag) != "false"
+
+
 def names_given(arguments: list[str]) -> set[str]:
     """Names of the settings that stand on a command line."""
     words = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in arguments if word.startswith("--")}
@@ -181,8 +195,8 @@ def names_given(arguments: list[str]) -> set[str]:
 def _word_after(arguments: list[str], name: str) -> str:
     """The value of a flag that is needed before the others are parsed; nothing without it, or where nothing follows."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument(f"--{name}", default="", nargs="?")
-    return finder.parse_known_args(arguments)[0].__dict__[name] or ""
+    finder.add_argument(f"--{name}", dest="word", default="", nargs="?")
+    return finder.parse_known_args(arguments)[0].word or ""
 
 
 def _swept(arguments: list[str], name: str) -> list[str]:

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,36 @@ Notify = Callable[[str], object]
 def cache_dir() -> Path:
     """The user's cache folder of this program (on Linux $XDG_CACHE_HOME/oleander or ~/.cache/oleander)."""
     return Path(platformdirs.user_cache_dir("oleander", appauthor=False))
+
+
+def place_in_cache(name: str, *, anew: bool = False) -> Path:
+    """Where in the cache a thing of this name is, or is put; where nothing is to be kept, it is put into a folder that does not stay.
+
+    Args:
+        name: of a folder or file.
+        anew: it is put there whatever is there.
+    """
+    path = cache_dir() / name
+    return _ASIDE[-1] / name if _ASIDE and (anew or not stands(path)) else path
+
+
+@contextlib.contextmanager
+def nothing_kept() -> Iterator[None]:
+    """While it lasts, nothing is written to the cache, and nothing is downloaded: what the cache has is used, the rest made anew."""
+    with tempfile.TemporaryDirectory(prefix="oleander-") as folder:
+        _ASIDE.append(Path(folder))
+        try:
+            yield
+        finally:
+            _ASIDE.pop()
+
+
+def is_kept() -> bool:
+    """Whether what is made or downloaded stays."""
+    return not _ASIDE
+
+
+_ASIDE: list[Path] = []
 
 
 def sealed(content: dict[str, Any]) -> dict[str, Any]:
@@ -62,6 +92,8 @@ def recall(kind: str, key: str, notify: Notify = log.warning) -> Any:
 
 def remember(kind: str, key: str, content: Any) -> None:
     """Keep something for later runs; a cache that cannot be written is reported and costs nothing but time."""
+    if not is_kept():
+        return
     file = _file(kind, key)
     text = json.dumps(sealed({"kind": kind, "key": key, "content": content}), allow_nan=False)
     try:

@@ -51,6 +51,13 @@ def versions() -> dict[str, str | None]:
     return {name: _version(name) for name in PACKAGES}
 
 
+def versions_in_words() -> str:
+    """For --version: this program's, and those of what its results depend on."""
+    others = {name: version for name, version in versions().items() if name != itself.NAME}
+    own = f"{itself.NAME} {itself.version() or 'of no known version'}"
+    return f"{own} (Python {platform.python_version()}, {', '.join(f'{n} {v or None}' for n, v in others.items())})"
+
+
 def differences(then: dict[str, Any], now: dict[str, Any], names: Sequence[str]) -> list[str]:
     """Which of these are not alike in two environments."""
     return [name for name in names if then.get(name) != now[name]]
