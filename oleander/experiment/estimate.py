@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import psutil
 import torch
 
@@ -69,8 +70,8 @@ def measured(setup: Setup) -> Measured:
     e, dataset = setup.experiment, setup.dataset
     device = prepare_device(e.client_threads or 1)
     model = build(e.model, len(dataset.classes), dataset.image).to(device).to(memory_format=torch.channels_last)
-    batch = min(e.batch_size, e.samples_per_client)
-    shard = dataset.shard(0, torch.arange(min(2 * batch, e.samples_per_client)).numpy())
+    largest = max(setup.shard_sizes)
+    shard = dataset.shard(0, np.arange(min(2 * min(e.batch_size, largest), largest)))
     once = e.changed(local_epochs=1)
     steps = math.ceil(len(shard.labels) / e.batch_size)
     training = _median_of(partial(train, model, shard, once, 1), device) / steps
