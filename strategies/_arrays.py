@@ -65,7 +65,7 @@ def aggregate(
         UserError: an unknown step or setting, one that no step uses, or a value out of its range.
         RuleError: arrays of the wrong shape, or updates that a step cannot aggregate; names what it needs and was not given.
     """
-    experiment = _settings(strategy, settings)
+    experiment = settings_of(strategy, settings)
     steps = pipeline_for(strategy_steps(experiment), experiment, f"strategy {strategy}")
     cohort, order = _cohort(updates, num_examples, start, client_ids, round)
     server = pipeline.Server(seed, layout, _root(root, cohort), answers)
@@ -92,7 +92,7 @@ def _check_rest(steps: pipeline.Pipeline, memory: Any, seed: Any, number: Any, l
         raise pipeline.RuleError(f"memory of {', '.join(map(str, sorted(strange)))}; of this strategy {said} remembers")
 
 
-def _settings(strategy: str, settings: Mapping[str, Any]) -> Experiment:
+def settings_of(strategy: str, settings: Mapping[str, Any]) -> Experiment:
     """The settings of these steps, checked; NumPy's numbers are numbers."""
     if not isinstance(strategy, str):
         raise UserError(f"strategy = {strategy!r}; wanted: names of steps, joined by +")

@@ -3,6 +3,8 @@
 Flower's node ids are random and replies come in any order; so clients are drawn, named and sorted by partition id, with a
 generator of our own, and the result depends on neither. A bad or missing reply ends the run or is left out of its round,
 as ``--on-bad-reply`` says; it is never passed over in silence.
+
+For Flower apps that are not ours there is ``RobustStrategy`` (``_robust.py``).
 """
 
 import time
@@ -25,7 +27,10 @@ from oleander.transport.grid import StreamingGrid
 from oleander.transport.replies import BadReply, read_reply, sender
 from oleander.transport.roster import Roster, SimulatedRoster
 from strategies import Pipeline, RuleError, Server
+from strategies._robust import RobustStrategy
 from strategies._sums import squared_norms
+
+__all__ = ["PipelineStrategy", "RobustStrategy"]
 
 LONGEST_ROUND = 1e8
 """Seconds, three years: for a ``--round-timeout`` without end."""

@@ -40,7 +40,7 @@ def here(tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_is_refused_and_leaves_nothing(here):
-    with pytest.raises(UserError, match="strategi is not a setting; did you mean strategy"):
+    with pytest.raises(UserError, match=r"strategi is not a setting; did you mean strategy"):
         run(strategi="krum")
     with pytest.raises(UserError, match=r"^strategy=<lambda>: <lambda> is no function"):
         study(strategy=lambda cohort: cohort)
@@ -183,7 +183,7 @@ except KeyboardInterrupt as interrupted:
     print(interrupted.__notes__[0])
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=200,
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=280,
         env=os.environ | {"OLEANDER_TEST": str(tmp_path)},
     )  # fmt: skip
     assert done.stdout.startswith("what is finished is in ") and not done.stderr
