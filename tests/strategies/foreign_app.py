@@ -40,7 +40,7 @@ def train(net: Net, partition_id: int, lr: float) -> float:
         loss = nn.functional.cross_entropy(net(x), y)
         loss.backward()
         optimiser.step()
-    return float(loss)
+    return loss.item()
 
 
 app = ClientApp()
