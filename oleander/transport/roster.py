@@ -79,7 +79,9 @@ class SimulatedRoster:
                 print(f"waiting for the clients [{named(missing)}] of {self.experiment.clients} to join", flush=True)
                 said = True
             if waited > self.experiment.round_timeout:
-                raise RunError(f"the clients [{named(missing)}] did not join within {self.experiment.round_timeout:g} s")
+                raise RunError(
+                    f"the clients [{named(missing)}] did not join within {self.experiment.round_timeout:g} s"
+                )
             time.sleep(PULL_SECONDS)
 
     def _ask(self, grid: Grid, nodes: set[int]) -> None:

@@ -60,9 +60,15 @@ def test_more_attackers_than_parts_take_them_in_turn():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"malicious": 7}, r"^--attack dba: 7 malicious clients, but the trigger has only 6 columns to split \(--dba-parts 6 or fewer"),
+        (
+            {"malicious": 7},
+            r"^--attack dba: 7 malicious clients, but the trigger has only 6 columns to split \(--dba-parts 6 or fewer",
+        ),
         ({"malicious": 9, "dba_parts": 7}, r"^--dba-parts 7, but the trigger has only 6 columns to split$"),
-        ({"malicious": 2, "dba_parts": 3}, r"^--dba-parts 3: more than --malicious 2, so that a part would be nobody's$"),
+        (
+            {"malicious": 2, "dba_parts": 3},
+            r"^--dba-parts 3: more than --malicious 2, so that a part would be nobody's$",
+        ),
     ],
 )
 def test_parts_that_nobody_could_have_are_refused(changes, words):
