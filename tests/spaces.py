@@ -12,7 +12,7 @@ from oleander.datasets.space import ImageSpace
 from oleander.learning import evaluation, remembered
 
 GREY16 = ImageSpace(1, 16, mean=(0.3,), std=(0.4,))
-GREY28 = ImageSpace(1, 28, mean=(0.2,), std=(0.3,))
+GREY28 = ImageSpace(1, 28, mean=(0.1307,), std=(0.3081,))
 RGB64 = ImageSpace(3, 64, mean=(0.1, 0.2, 0.3), std=(0.5, 0.4, 0.6))
 
 attack_of = partial(attacks.attack_of, image=CIFAR10)

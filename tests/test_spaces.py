@@ -11,27 +11,29 @@ from flwr.app import Context, RecordDict
 
 import oleander.models
 from attacks import attack_of
-from clients.app import fit
+from clients.app import _dataset_of, fit
 from oleander.datasets.cifar10 import CIFAR10
 from oleander.datasets.data import open_dataset, stored, to_pixels
 from oleander.datasets.folder import key_of, read_folder
+from oleander.datasets.sources import load_dataset
 from oleander.datasets.space import ImageSpace
 from oleander.datasets.toy import TOY
-from oleander.experiment.federation import federate
+from oleander.experiment.federation import client_config, federate
 from oleander.experiment.prepare import Sources, prepare
-from oleander.experiment.records import RunFolder, read_rounds, read_summary
+from oleander.experiment.records import RunFolder, read_rounds, read_summary, write_scenario
 from oleander.experiment.samples import write_samples
 from oleander.experiment.study import run_key
 from oleander.learning import weights
 from oleander.learning.training import augmented
 from oleander.reports.plots import draw_figures, read_samples
 from oleander.reports.webpage import write_run_page
-from oleander.settings.config import Experiment
+from oleander.settings.cli import check_used, parse
+from oleander.settings.config import Experiment, checked
 from oleander.settings.declared import forget
 from oleander.settings.registry import find
 from oleander.system.errors import UserError
 from tests.played_network import Network, Quiet
-from tests.spaces import GREY16, RGB64
+from tests.spaces import GREY16, GREY28, RGB64
 
 TINY = '''
 """One convolution."""
@@ -51,7 +53,9 @@ def tiny(classes: int, image: ImageSpace) -> nn.Module:
     """One convolution."""
     return Tiny(classes, image.channels)
 '''
-SPACES = pytest.mark.parametrize("image", [GREY16, RGB64], ids=["grey16", "rgb64"])
+ALL = {"grey16": GREY16, "grey28": GREY28, "rgb32": CIFAR10, "rgb64": RGB64}
+ROOT = Path(__file__).parent.parent
+SPACES = pytest.mark.parametrize("image", ALL.values(), ids=ALL)
 
 
 @pytest.fixture
@@ -189,6 +193,66 @@ def test_folders_are_decoded_to_the_space_and_read_back_from_the_cache(image, im
     assert shard.image == image and to_pixels(shard.images).shape == (3, *image.shape)
 
 
+@SPACES
+def test_size_and_channels_of_a_folders_images_are_settings(image, image_folder, tmp_path):
+    asked = [
+        "--dataset",
+        f"folder:{image_folder}",
+        "--image-size",
+        str(image.side),
+        "--image-channels",
+        str(image.channels),
+    ]
+    flags = [
+        "--samples-per-client",
+        "8",
+        "--clients",
+        "3",
+        "--clients-per-round",
+        "2",
+        "--weights",
+        "fresh",
+        "--data-dir",
+    ]
+    setup = prepare(parse([*asked, *flags, str(tmp_path)]), Sources(lambda text: None))
+    assert setup.dataset.image.shape == image.shape and setup.dataset.train_images.shape[1:] == image.shape
+    write_scenario(tmp_path / "config.toml", setup.experiment)
+    again = prepare(parse(["--scenario", str(tmp_path / "config.toml")]), Sources(lambda text: None))
+    assert run_key(again) == run_key(setup) and again.dataset.directory == setup.dataset.directory
+    hello = client_config(setup) | {"dataset-directory": str(tmp_path / "not here")}  # a client of another machine
+    told = Experiment.from_json(str(hello["experiment"]))
+    assert _dataset_of({k: str(v) for k, v in hello.items()}, told, {}).fingerprint == setup.dataset.fingerprint
+
+
+def test_a_folder_without_them_is_what_it_was_and_its_runs_keep_their_keys(image_folder):
+    plain = prepared(CIFAR10, image_folder)
+    dataset = load_dataset(f"folder:{image_folder}", "data", print)
+    assert dataset.image == CIFAR10 and dataset.directory == plain.dataset.directory
+    same = plain.experiment.changed(dataset=f"folder:{image_folder}")
+    assert run_key(replace(plain, experiment=same)) == run_key(plain)
+    assert {"image_size", "image_channels"} <= set(dict(same.own))
+    assert run_key(replace(plain, experiment=same.changed(image_size=28))) != run_key(plain)
+
+
+def test_a_grey_picture_is_the_luminance_of_a_coloured_one(image_folder):
+    grey = load_dataset(f"folder:{image_folder}", "data", print, image_channels=1)
+    coloured = load_dataset(f"folder:{image_folder}", "data", print)
+    weights = np.array([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)
+    assert np.abs((coloured.test_images * weights).sum(axis=1) - grey.test_images[:, 0]).max() <= 1
+
+
+@pytest.mark.parametrize("dataset", ["auto", "digits", "mnist"])
+def test_images_of_one_size_have_no_such_setting(dataset):
+    for name, value in (("image_size", 28), ("image_channels", 1)):
+        with pytest.raises(
+            UserError, match=rf"--{name.replace('_', '-')} {value}: .* --dataset {dataset} does not use it"
+        ):
+            check_used({name: value}, [Experiment(dataset=dataset)])
+    for value in (3, 513, 0, -1, 28.5, "28"):
+        with pytest.raises(UserError, match=rf"image_size = .*{value}.* (must be|should be)"):
+            checked({"image_size": value}, "here")
+
+
 def test_a_shipped_checkpoint_fits_its_own_model_and_images_only(tiny, image_folder):
     dataset = replace(folder_as(image_folder), name="cifar10", classes=weights.CLASSES)
     assert weights.shipped_checkpoint("resnet18light", dataset).stem == "cifar10"
@@ -218,9 +282,8 @@ def test_a_space_that_no_image_has_is_refused(channels, side, mean, std):
 
 
 def test_cifar10s_numbers_stand_in_one_file():
-    root = Path(__file__).parent.parent
     holders = [
         path.name for room in ("oleander", "attacks", "clients", "strategies", "benchmarks")
-        for path in (root / room).rglob("*.py") if re.search(r"0\.4914|0\.2023", path.read_text())
+        for path in (ROOT / room).rglob("*.py") if re.search(r"0\.4914|0\.2023", path.read_text())
     ]  # fmt: skip
     assert holders == ["cifar10.py"]

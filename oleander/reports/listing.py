@@ -15,6 +15,7 @@ from attacks import KNOWS
 from oleander.settings import outside
 from oleander.settings.config import SHARED, shown_value
 from oleander.settings.declared import (
+    DATASETS,
     FLAGS,
     KNOWLEDGE,
     Declaration,
@@ -24,9 +25,11 @@ from oleander.settings.declared import (
     declared,
     file_of,
     function_in,
+    shown_source,
 )
 from oleander.settings.help import docs_of_settings
 from oleander.settings.kinds import kind_in
+from oleander.settings.protocol import protocol_in
 from oleander.settings.steps import is_file
 from oleander.system.errors import UserError
 from oleander.system.foreign import plain, shortened
@@ -86,8 +89,10 @@ def _from_file(name: str) -> Declaration:
 
 def _lines(found: Declaration) -> Iterator[Any]:
     flag = FLAGS[found.package]
-    kind = kind_in(found.source, found.package, found.name) or "plug-in"
-    yield Text.from_markup(f"[bold]{escape(found.name)}[/]  {kind}, --{flag} {escape(found.step or found.name)}")
+    ours = found.package == DATASETS and not found.step
+    kind = kind_in(found.source, found.package, found.name) or (flag if ours else "plug-in")
+    named = shown_source(found.name) if ours else found.step or found.name
+    yield Text.from_markup(f"[bold]{escape(found.name)}[/]  {kind}, --{flag} {escape(named)}")
     yield _indented(found.summary)
     about = ast.get_docstring(ast.parse(found.source)) or ""
     yield Text("")
@@ -104,6 +109,10 @@ def _lines(found: Declaration) -> Iterator[Any]:
         yield Text.from_markup("\n[bold]Settings that it uses[/]")
         for name in used:
             yield from _used(name)
+    if found.package == DATASETS and (protocol := protocol_in(found)):
+        yield Text.from_markup("\n[bold]Settings that it is shown with[/]  a scenario and flags go over them")
+        for name, value in protocol.items():
+            yield Text(f"  --{name.replace('_', '-')} {shown_value(value)}")
     if known := knows(found):
         yield Text.from_markup("\n[bold]What it knows besides[/]")
         yield _indented(", ".join(known))

@@ -19,7 +19,7 @@ from oleander.system.console import percent
 from repairs import known_repairs
 from strategies import kind_of, known_strategies
 
-AUTO_IS = "CIFAR-10 if it is on disk or can be downloaded, else toy."
+AUTO_IS = "CIFAR-10 if it is on disk or can be downloaded, else digits."
 MODELS_BESIDE = {
     f"{TORCHVISION}NAME": "A classification model of torchvision's (resnet50 …), untrained, fitted to the images."
 }

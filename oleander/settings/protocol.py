@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from oleander.settings.config import SETTINGS
-from oleander.settings.declared import DATASETS, declaration, names_in, source_in
+from oleander.settings.declared import DATASETS, Declaration, declaration, names_in, source_in
 from oleander.settings.steps import short
 from oleander.system.errors import UserError
 
@@ -50,7 +50,12 @@ def protocol_of(dataset: Any) -> dict[str, Any]:
     name = source_in(dataset)[0] or short(dataset)
     if name not in names_in(DATASETS):
         return {}
-    return dict(_protocol_in(declaration(DATASETS, name).source, f"--dataset {dataset}", tuple(SETTINGS)))
+    return protocol_in(declaration(DATASETS, name), f"--dataset {dataset}")
+
+
+def protocol_in(found: Declaration, asked: str = "") -> dict[str, Any]:
+    """The same of a dataset by what its file declares, which need not be in use; raises as ``protocol_of``."""
+    return dict(_protocol_in(found.source, asked or f"--dataset {found.step or found.name}", tuple(SETTINGS)))
 
 
 @functools.cache

@@ -64,3 +64,20 @@ def test_a_file_of_ones_own_is_shown_and_not_run(tmp_path):
     file.write_text("def my_rule(:\n")
     with pytest.raises(UserError, match=r"line 1"):
         listed(str(file))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mnist", ["dataset, --dataset mnist", "LeCun", "ten classes, 60,000 for training, 10,000", "--model cnn", "--augment none"]),
+        ("emnist", ["--emnist-split", "balanced or byclass or bymerge", "47 classes, 112,800 images for training, 18,800"]),
+        ("svhn", ["Netzer", "73,257 for training, 26,032"]), ("cifar100", ["a hundred classes", "--augment epoch"]),
+        ("gtsrb", ["43 classes, 26,640 photographs for training, 12,630"]), ("tiny_imagenet", ["200 classes", "100,000"]),
+        ("folder", ["dataset, --dataset folder:DIR", "--image-size", "a whole number, ≥ 4, ≤ 512", "--image-channels", "1 or 3"]),
+        ("hf", ["dataset, --dataset hf:NAME", "pip install 'oleander[hf]'", "--image-size folder's"]), ("toy", ["--dataset toy"]),
+    ],
+)  # fmt: skip
+def test_a_dataset_is_shown_with_its_source_its_size_and_its_protocol(name, words):
+    text = " ".join(listed(name).split())
+    assert all(word in text for word in words), text
+    assert ("Settings that it is shown with" in text) == (name not in ("folder", "hf", "toy"))
