@@ -102,14 +102,16 @@ def _numbered(names: list[str], at: int) -> str:
 
 TRIAL = Layout(("body.weight", "linear.weight", "linear.bias", "norm.running_mean"), ((2,), (2, 2), (2,), (2,)),
                (True, True, True, False))  # fmt: skip
+BARE = Layout(TRIAL.names[:-1], TRIAL.shapes[:-1], TRIAL.is_weight[:-1])
+"""The same without statistics, as a model with group norm is."""
 
 
-def trial_server(delta: FloatArray) -> Server:
-    """A made-up server that has everything; training on its images comes to this change (d,) of ``TRIAL``'s weights."""
+def trial_server(delta: FloatArray, layout: Layout = TRIAL) -> Server:
+    """A made-up server that has everything; training on its images comes to this change (d,) of the weights."""
     shard = Shard(-1, np.zeros((1, 1, 2, 2), np.uint8), np.zeros(1, np.int64), ImageSpace(1, 2, (0.0,), (1.0,)))
-    own = Update(-1, delta, delta[: TRIAL.statistic_count], 1)
+    own = Update(-1, delta, delta[: layout.statistic_count], 1)
     return Server(
-        0, TRIAL, Root(shard, lambda _start, _shard, _round: own), lambda _, pixels: torch.zeros(len(pixels), 2)
+        0, layout, Root(shard, lambda _start, _shard, _round: own), lambda _, pixels: torch.zeros(len(pixels), 2)
     )
 
 

@@ -1,17 +1,18 @@
 """Made-up rounds on which the contract's checks try a filter, a rule or a finish, alone and with all that it may ask for."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from oleander.learning.parameters import ModelState
+from oleander.learning.parameters import Layout, ModelState
 from oleander.learning.updates import Cohort, Memory
 from oleander.settings.config import Experiment
 from oleander.settings.registry import Plugin, bind
-from strategies import TRIAL, kind_of, trial_server
+from strategies import BARE, TRIAL, kind_of, trial_server
 from strategies._pipeline import Passed, Pipeline, Server, Step
 from strategies.fedavg import fedavg
 
@@ -36,8 +37,14 @@ def cohort_of(number: int, clients: Iterable[int]) -> Cohort:
     return Cohort(number, ids, deltas, statistics, examples, ModelState(start[:d], start[d:]))
 
 
-def server() -> Server:
-    return trial_server(np.linspace(0.1, 1, TRIAL.weight_count, dtype=np.float32))
+def without_statistics(cohort: Cohort) -> Cohort:
+    """The same updates of a model that has none."""
+    start = ModelState(cohort.start.weights, cohort.start.statistics[:0])
+    return replace(cohort, statistics=cohort.statistics[:, :0], start=start)
+
+
+def server(layout: Layout = TRIAL) -> Server:
+    return trial_server(np.linspace(0.1, 1, layout.weight_count, dtype=np.float32), layout)
 
 
 def step_of(plugin: Plugin) -> Step:
@@ -53,7 +60,7 @@ def run_alone(plugin: Plugin, cohort: Cohort, memory: dict[str, Memory] | None =
         rule=step if kind == "rule" else mean,
         finishes=(step,) if kind == "finish" else (),
     )
-    return pipeline.run(cohort, memory or {}, server())
+    return pipeline.run(cohort, memory or {}, server(TRIAL if cohort.statistics.size else BARE))
 
 
 def five_rounds(plugin: Plugin) -> list[Passed]:

@@ -32,6 +32,7 @@ from strategies._made_up import (
     server,
     step_of,
     through_a_file,
+    without_statistics,
 )
 from strategies._pipeline import Passed
 from strategies.fedavg import fedavg
@@ -200,6 +201,16 @@ def check_zero_update(plugin: Plugin) -> None:
             _need(bool(np.isfinite(what).all()), f"{len(zeros)} updates of zeros: not finite")
 
 
+def check_no_statistics(plugin: Plugin) -> None:
+    """Two rounds of a model without statistics, as one with group norm is, come to weights, and to no statistics."""
+    memory: dict[str, Memory] = {}
+    for number in (1, 2):
+        passed = run_alone(plugin, without_statistics(cohort_of(number, range(CLIENTS))), memory)
+        memory = passed.memory
+        _need(passed.aggregate.statistics.shape == (0,), "makes statistics where the model has none")
+        _need(bool(np.isfinite(passed.aggregate.delta).all()), "without statistics: numbers that are not finite")
+
+
 def check_deterministic(plugin: Plugin) -> None:
     """The same again comes out the same, bit for bit."""
     one, two = (five_rounds(plugin) for _ in range(2))
@@ -218,7 +229,7 @@ def check_resume(plugin: Plugin) -> None:
 CHECKS: dict[str, Callable[[Plugin], None]] = {
     "kind": check_kind, "asks": check_asks, "declared": check_declared, "source": check_source, "shapes": check_shapes,
     "inputs_left": check_inputs_left, "rows": check_rows, "unanimous": check_unanimous, "zero_update": check_zero_update,
-    "deterministic": check_deterministic, "resume": check_resume,
+    "no_statistics": check_no_statistics, "deterministic": check_deterministic, "resume": check_resume,
 }  # fmt: skip
 
 

@@ -137,6 +137,7 @@ WRONG = [
     ("unanimous", FILTER + "return replace(cohort, deltas=np.clip(cohort.deltas, -9, 9))"),
     ("unanimous", FINISH + "return replace(aggregate, statistics=aggregate.statistics / 2)"),
     ("zero_update", FILTER + "return replace(cohort, deltas=cohort.deltas / np.linalg.norm(cohort.deltas, axis=1)[:, None])"),
+    ("no_statistics", PLAIN + "assert cohort.statistics.max(axis=1).min() > -99; return fedavg(cohort)"),
     ("deterministic", FILTER + "CALLS[0] += 1; return replace(cohort, deltas=cohort.deltas * np.float32(CALLS[0]))"),
     ("resume", KEEPING + "CALLS[0] = 1 + CALLS[0] * len(memory); "
      "return replace(cohort, deltas=cohort.deltas * np.float32(CALLS[0])), {'x': np.ones(1)}"),
