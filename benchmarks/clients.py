@@ -22,7 +22,7 @@ def main() -> None:
         __doc__, sizes=(["6x5", "100x10", "100x50", "1000x10", "1000x50", "10000x100"], "clients x clients a round"),
         rounds=(20, "rounds"), strategy=("fedavg", "as simulate.py's"), samples=(5, "images a client"),
         work=("nothing", "what clients do: nothing, or train"), model=("resnet18light", "as simulate.py's"),
-        dataset=(str(ROOT / "benchmarks" / "random_images.py"), "as simulate.py's; default: random images of CIFAR-10's number and size"),
+        dataset=(str(ROOT / "benchmarks" / "random_images.py"), "images; default: random ones of CIFAR-10's number and size"),
     )  # fmt: skip
     flags = ["--rounds", str(told.rounds), "--strategy", told.strategy, "--samples-per-client", str(told.samples),
              "--model", told.model, "--dataset", told.dataset, "--weights", "fresh", "--partition", "iid"]  # fmt: skip

@@ -32,6 +32,7 @@ from oleander.settings.registry import model_name
 from oleander.system.errors import UserError
 from oleander.system.foreign import reason
 from oleander.transport.attackers import MEMORY, Told, memory_record, told_in
+from oleander.transport.roster import CLIENT, PLAYS
 
 app = ClientApp()
 
@@ -57,7 +58,7 @@ def fit(message: Message, context: Context) -> Message:
     """Train this node's client for one round."""
     config = dict(message.content["config"])
     told = told_in(message.content)
-    client = make_client(int(context.node_config["partition-id"]), config, context.node_config, told)
+    client = make_client(_client_id(message, context.node_config), config, context.node_config, told)
     layout = Layout.of(client.model)
     start = layout.unflatten(ModelState(*message.content["arrays"].to_numpy_ndarrays()))
     local, num_examples, metrics = client.fit(start, config)
@@ -98,6 +99,13 @@ def make_client(
         attack = attack_of(mine, dataset.image)
         return MaliciousClient(shard, model, experiment, attack, told_by_attackers, number)
     return BenignClient(shard, model, experiment)
+
+
+def _client_id(message: Message, node_config: NodeConfig) -> int:
+    """Which client this node is. In a simulation the server says so, anew in each round; on a network nobody is told who he is."""
+    if PLAYS in message.content and "mailbox" not in node_config:
+        return int(message.content[PLAYS][CLIENT])
+    return int(node_config["partition-id"])
 
 
 def _experiment(told: dict[str, str], node_config: NodeConfig) -> Experiment:

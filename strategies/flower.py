@@ -25,7 +25,7 @@ from oleander.system.streams import generator
 from oleander.transport.adversary import Adversary, Nobody
 from oleander.transport.grid import StreamingGrid
 from oleander.transport.replies import BadReply, read_reply, sender
-from oleander.transport.roster import Roster, SimulatedRoster
+from oleander.transport.roster import Roster, SimulatedRoster, plays
 from strategies import Pipeline, RuleError, Server
 from strategies._robust import RobustStrategy
 from strategies._sums import squared_norms
@@ -128,10 +128,10 @@ class PipelineStrategy(Strategy):
     ) -> Iterable[Message]:
         """Draw the round's clients and address the global model to them."""
         server_round += self.rounds_done
-        nodes = self.roster.nodes(grid)
         rng = generator(self.experiment.seed, "selection", server_round)
         drawn = rng.choice(self.experiment.clients, size=self.experiment.clients_per_round, replace=False)
         self._chosen = sorted(int(client) for client in drawn)
+        nodes = self.roster.nodes(grid, self._chosen)
         content = RecordDict({"arrays": arrays, "config": ConfigRecord({**self.config, "server-round": server_round})})
         ttl = max(
             DEFAULT_TTL, min(self.experiment.round_timeout, LONGEST_ROUND)
@@ -139,7 +139,7 @@ class PipelineStrategy(Strategy):
         told = self.adversary.told(server_round, self._chosen)
         messages = [
             Message(
-                content=RecordDict({**content, **told[client]}) if client in told else content,
+                content=RecordDict({**content, **told.get(client, {}), **self._part(client)}),
                 message_type=MessageType.TRAIN,
                 dst_node_id=nodes[client],
                 ttl=ttl,
@@ -152,6 +152,10 @@ class PipelineStrategy(Strategy):
         self.watcher.round_began(server_round, self._chosen)
         self.watcher.waiting_for(len(messages))
         return messages
+
+    def _part(self, client: int) -> Mapping[str, ConfigRecord]:
+        """What tells a node who it is: a simulation's may be any client, others are who they are."""
+        return plays(client) if isinstance(self.roster, SimulatedRoster) else {}
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord, MetricRecord]:
         """Check the replies as they come, aggregate them, and move the global model."""

@@ -45,7 +45,7 @@ def identify(message: Message, context: Context) -> Message:
 @app.train()
 def fit(message: Message, context: Context) -> Message:
     faults = dict(pair.split("=") for pair in os.environ["FAULTS"].split(",") if pair)
-    fault = faults.get(str(context.node_config["partition-id"]))
+    fault = faults.get(str(honest._client_id(message, context.node_config)))
     if message.content["config"]["server-round"] != 1:
         fault = None
     if fault == "hang":

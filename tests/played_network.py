@@ -8,7 +8,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, Re
 
 from oleander.learning.parameters import Layout, ModelState
 from oleander.settings.config import Experiment
-from oleander.transport.roster import SimulatedRoster
+from oleander.transport.roster import CLIENT, PLAYS, SimulatedRoster
 from strategies import pipeline_of
 from strategies.flower import PipelineStrategy
 
@@ -56,7 +56,7 @@ class Network:
 
     def _answer(self, message):
         message.metadata.__dict__["_message_id"] = f"m{next(self.counter)}"
-        client = self.client_of[message.metadata.dst_node_id]
+        client = self._plays(message)
         self.asked.append((message.metadata.message_type, client))
         if message.metadata.message_type == "query":
             reply = Message(RecordDict({"identity": ConfigRecord({"partition-id": client})}), reply_to=message)
@@ -65,6 +65,11 @@ class Network:
         if reply is not None:
             self.replies[message.metadata.message_id] = reply
         return message.metadata.message_id
+
+    def _plays(self, message):
+        """Who the node is: whom the message says, else who it always is."""
+        told = message.content.get(PLAYS)
+        return told[CLIENT] if told else self.client_of[message.metadata.dst_node_id]
 
     def _train(self, message, client):
         arrays = message.content["arrays"].to_numpy_ndarrays()
@@ -97,13 +102,13 @@ def failing(reason):
     return lambda message, _content: Message(Error(code=2, reason=reason), reply_to=message)
 
 
-def run(network, start=0.0, nodes=0, after=None, done=0, **settings):
+def run(network, start=0.0, after=None, done=0, **settings):
     settings = {"clients": 6, "clients_per_round": 5, "rounds": 3, "round_timeout": 0.3} | settings
     experiment = Experiment(**settings)
     state = after or ModelState(np.full(6, start, dtype=np.float32), np.zeros(4, dtype=np.float32))
     sizes = [SIZE] * experiment.clients
     strategy = PipelineStrategy(
-        experiment, pipeline_of(experiment), LAYOUT, state, sizes, {}, Quiet(), SimulatedRoster(experiment, nodes), done
+        experiment, pipeline_of(experiment), LAYOUT, state, sizes, {}, Quiet(), SimulatedRoster(experiment), done
     )
     outcomes = []
     strategy.start(

@@ -46,7 +46,7 @@ CLUSTER_SECONDS = 5.0
 
 def run_on_ray(
     ray: Ray,
-    clients: int,
+    nodes: int,
     client_app: ClientApp,
     serve: Callable[[Grid], None],
     failed: Callable[[BaseException], None],
@@ -55,7 +55,7 @@ def run_on_ray(
 
     Args:
         ray: the Ray that is running, from ``running_ray``.
-        clients: how many clients the network has.
+        nodes: how many clients may train in a round; each node is another client in each round.
         client_app: what each client runs; importable where the actors are.
         serve: the server; runs in a thread of this process.
         failed: called in that thread when ``serve`` raises, and in another when Ray dies; it must end the process, since the
@@ -86,7 +86,7 @@ def run_on_ray(
     ray.watch.start(failed)
     backend = {"client_resources": ray.resources, "init_args": {}}
     try:
-        run_simulation(server_app, client_app, clients, backend_config=backend)
+        run_simulation(server_app, client_app, nodes, backend_config=backend)
     except Exception as error:
         raise RunError(f"Flower's simulation engine failed: {error}; the run folder's log.txt says more") from error
     finally:

@@ -23,7 +23,6 @@ from oleander.system.errors import RunError, UserError
 from oleander.system.files import appending
 from oleander.system.foreign import plain
 from oleander.system.processes import Chatter, end_now, is_ending, last_word
-from oleander.transport.roster import SimulatedRoster
 
 Finish = Callable[[RunFolder, Summary], None]
 """What is done with a run whose rounds are over: figures, page, summary."""
@@ -49,7 +48,7 @@ def run_one(
         finished.append(closing.submit(close, federate(grid, setup, folder, listener, clients_are_here=here)))
 
     with listener.progress, ThreadPoolExecutor(1) as closing:  # draws the figures while the engine winds down
-        _on_engine(ray, setup.experiment.clients, client_app, serve, listener.progress, folder.path, chatter)
+        _on_engine(ray, setup.experiment.clients_per_round, client_app, serve, listener.progress, folder.path, chatter)
         finished[0].result()
 
 
@@ -67,9 +66,8 @@ def run_all(
         (job.experiment for job in todo), key=lambda experiment: (actor_count(experiment), experiment.clients)
     )
     listener = StudyListener(console_on(chatter.out), [job.experiment for job in jobs], len(jobs) - len(todo))
-    nodes = max(job.experiment.clients for job in todo)
+    nodes = max(job.experiment.clients_per_round for job in todo)
     closed: list[Future[None]] = []
-    asked: dict[int, int] = {}  # which node is which client is the same for all runs on the engine
 
     def close(run: RunFolder, summary: Summary) -> None:
         finish(run, summary)
@@ -86,7 +84,6 @@ def run_all(
                 setup,
                 run,
                 listener,
-                roster=SimulatedRoster(setup.experiment, nodes, asked),
                 clients_are_here=not setup.experiment.ray_address,
                 began=began,
             )
@@ -102,7 +99,7 @@ def run_all(
 
 
 def _on_engine(
-    ray: Ray, clients: int, client_app: ClientApp | None, serve: Callable[[Grid], None],
+    ray: Ray, nodes: int, client_app: ClientApp | None, serve: Callable[[Grid], None],
     progress: Progress, folder: Path, chatter: Chatter,
 ) -> None:  # fmt: skip
     def failed(error: BaseException) -> None:
@@ -114,7 +111,7 @@ def _on_engine(
         end_now(error.exit_code if isinstance(error, UserError) else RunError.exit_code)
 
     with last_word(f"{plain(f'error: {GONE}; finished rounds are in {folder}')}\n"):
-        run_on_ray(ray, clients, client_app or app, serve, failed)
+        run_on_ray(ray, nodes, client_app or app, serve, failed)
 
 
 @contextlib.contextmanager

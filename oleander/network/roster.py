@@ -7,7 +7,7 @@ is another client's, its images or trigger are not what the server expects of th
 import json
 import reprlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -114,8 +114,8 @@ class NetworkRoster:
         """The client that this node is; None if it is none."""
         return self._known.get(node)
 
-    def nodes(self, grid: Grid) -> dict[int, int]:
-        """Client id → node id of those that are there, once there are enough of them.
+    def nodes(self, grid: Grid, drawn: Sequence[int] = ()) -> dict[int, int]:
+        """Client id → node id of those that are there, once there are enough of them, whoever is ``drawn``.
 
         Raises:
             RunError: not enough come within the round's time.
@@ -134,7 +134,8 @@ class NetworkRoster:
             missing = [client for client in range(experiment.clients) if client not in here]
             if waited > experiment.round_timeout:
                 raise RunError(
-                    f"the clients [{named(missing)}] did not join within {experiment.round_timeout:g} s (--round-timeout, --min-clients)"
+                    f"the clients [{named(missing)}] did not join within {experiment.round_timeout:g} s "
+                    "(--round-timeout, --min-clients)"
                 )
             if sorted(here) != before or time.monotonic() - reminded > REMIND_SECONDS:
                 before, reminded = sorted(here), time.monotonic()

@@ -1,29 +1,29 @@
 """Which node is which client. Flower's node ids are random, and new in every run."""
 
-import reprlib
 import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
 from oleander.settings.config import Experiment
 from oleander.system.errors import RunError
 from oleander.transport.grid import PULL_SECONDS
-from oleander.transport.replies import BadReply, error_of, guarded, sender
 
 WAIT_QUIETLY_SECONDS = 10.0
 """How long missing clients are waited for without a word."""
 MOST_NAMED = 12
 """Clients that a sentence names; of more it says how many."""
+PLAYS, CLIENT = "plays", "client-id"
+"""Name of the record in a message that tells a simulation's node which client it is in this round, and of what stands in it."""
 
 
 class Roster(Protocol):
     """Knows the clients of a run."""
 
-    def nodes(self, grid: Grid) -> dict[int, int]:
-        """Client id → node id of the clients that a round can begin with.
+    def nodes(self, grid: Grid, drawn: Sequence[int] = ()) -> dict[int, int]:
+        """Client id → node id of the clients that a round can begin with; ``drawn`` are the clients of this round.
 
         Raises:
             RunError: not enough of them come in time.
@@ -40,70 +40,49 @@ def named(clients: Sequence[int]) -> str:
 
 
 class SimulatedRoster:
-    """The nodes of the simulation engine: all are there from the start and stay, each is asked once which partition it is."""
+    """The nodes of the simulation engine, any of which can be any client: each round's clients are dealt to them anew.
 
-    def __init__(self, experiment: Experiment, nodes: int = 0, known: dict[int, int] | None = None) -> None:
-        """Of a run; where a study's runs share an engine, it may have ``nodes`` nodes, more than clients: the rest take no part.
+    So an engine needs as many nodes as clients train in a round, however many there are: Flower looks through all its nodes,
+    and all messages for each, again and again.
+    """
 
-        ``known`` is what rosters of runs on the same engine have asked: node id → client id, kept up by this one too.
-        """
+    def __init__(self, experiment: Experiment) -> None:
+        """Of a run; the engine may have more nodes than a round has clients."""
         self.experiment = experiment
-        self.count = max(nodes, experiment.clients)
-        self._partitions = {} if known is None else known  # node id → client id
-        self._all: dict[int, int] = {}  # client id → node id, once all are there
+        self._nodes: list[int] = []
+        self._clients: dict[int, int] = {}  # node id → client id, in this round
 
     def client_of(self, node: int) -> int | None:
         """As the protocol's."""
-        return self._partitions.get(node)
+        return self._clients.get(node)
 
-    def nodes(self, grid: Grid) -> dict[int, int]:
-        """All clients' nodes.
+    def nodes(self, grid: Grid, drawn: Sequence[int] = ()) -> dict[int, int]:
+        """The nodes that the round's clients are.
 
         Raises:
-            RunError: too few nodes within the round's time, a node that gives no partition, or two that give the same.
+            RunError: too few nodes within the round's time.
         """
-        if self._all:  # a round is no dearer where there are many clients that have no part in it
-            return self._all
+        if len(self._nodes) < len(drawn):  # they never leave
+            self._nodes = self._joined(grid, len(drawn))
+        self._clients = dict(zip(self._nodes, drawn, strict=False))
+        return {client: node for node, client in self._clients.items()}
+
+    def _joined(self, grid: Grid, wanted: int) -> list[int]:
         began = time.monotonic()
         said = False
-        while True:
-            online = set(grid.get_node_ids())
-            self._ask(grid, online - self._partitions.keys())
-            nodes = {self._partitions[node]: node for node in sorted(online & self._partitions.keys())}
-            missing = [client for client in range(self.experiment.clients) if client not in nodes]
-            if not missing:
-                self._all = nodes
-                return nodes
+        while len(nodes := sorted(grid.get_node_ids())) < wanted:
             waited = time.monotonic() - began
             if waited > WAIT_QUIETLY_SECONDS and not said:
-                print(f"waiting for the clients [{named(missing)}] of {self.experiment.clients} to join", flush=True)
+                print(f"waiting for the simulation's nodes: {len(nodes)} of {wanted} are there", flush=True)
                 said = True
             if waited > self.experiment.round_timeout:
                 raise RunError(
-                    f"the clients [{named(missing)}] did not join within {self.experiment.round_timeout:g} s"
+                    f"{len(nodes)} of the {wanted} nodes that a round needs joined within {self.experiment.round_timeout:g} s"
                 )
             time.sleep(PULL_SECONDS)
+        return nodes
 
-    def _ask(self, grid: Grid, nodes: set[int]) -> None:
-        taken = set(self._partitions.values())
-        queries = [Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY) for node in sorted(nodes)]
-        for reply in grid.send_and_receive(queries, timeout=self.experiment.round_timeout) if queries else []:
-            try:
-                with guarded():
-                    client = self._partition(reply)
-            except BadReply as error:
-                raise RunError(f"a client did not say which it is: {error}") from None
-            if client in taken:
-                raise RunError(f"two nodes say they are client {client}")
-            taken.add(client)
-            if (node := sender(reply)) is not None:
-                self._partitions[node] = client
 
-    def _partition(self, reply: Message) -> int:
-        if reply.has_error():
-            raise BadReply(error_of(reply))
-        identity = reply.content.get("identity")
-        client = identity.get("partition-id") if isinstance(identity, ConfigRecord) else None
-        if isinstance(client, bool) or not isinstance(client, int) or not 0 <= client < self.count:
-            raise BadReply(f"it says it is client {reprlib.repr(client)}; clients are 0 to {self.count - 1}")
-        return client
+def plays(client: int) -> dict[str, ConfigRecord]:
+    """What a simulation's node is sent so that it is this client."""
+    return {PLAYS: ConfigRecord({CLIENT: client})}

@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from oleander.learning.parameters import ModelState
 from oleander.network.roster import NetworkRoster, read_identity
 from oleander.settings.config import Experiment
-from oleander.system.errors import RunError
 from oleander.transport.grid import StreamingGrid
 from oleander.transport.replies import MOST_LOSS, BadReply, read_reply
 from oleander.transport.roster import SimulatedRoster
@@ -148,7 +147,7 @@ class Played:
 class Three(SimulatedRoster):
     def __init__(self, experiment):
         super().__init__(experiment)
-        self._partitions = {5: 0, 6: 1, 7: 2}
+        self._clients = {5: 0, 6: 1, 7: 2}
 
 
 def played_round(reply, **settings):
@@ -227,21 +226,6 @@ def test_a_server_refuses_it_by_name_and_says_goodbye_whatever_is_answered(setup
     roster.dismiss(grid, "over", 0, patience=0.0)
 
 
-@given(reply=replies(INTRODUCED))
-@cases(150)
-def test_a_simulations_node_that_does_not_say_who_it_is_ends_the_run_in_words(reply):
-    experiment = Experiment(clients=3, clients_per_round=3, round_timeout=0.01)
-    try:
-        nodes = SimulatedRoster(experiment).nodes(
-            StreamingGrid(Played(reply, lambda n: introduced(n, n - 5)), restarts=False)
-        )
-        assert nodes == {0: 5, 1: 6, 2: 7}
-        count("hellos, a simulation's", False)
-    except RunError as error:
-        assert str(error).isprintable() and len(str(error)) < 480
-        count("hellos, a simulation's", True)
-
-
 @given(value=odd)
 @cases(100)
 def test_odd_metrics_are_refused_or_left_alone(value):
@@ -257,7 +241,7 @@ def test_odd_metrics_are_refused_or_left_alone(value):
 
 
 def test_there_were_two_thousand_cases():
-    kinds = ("replies", "rounds", "hellos, read", "hellos, a server's", "hellos, a simulation's")
+    kinds = ("replies", "rounds", "hellos, read", "hellos, a server's")
     print(CASES)
     if not all(kind in CASES for kind in kinds):
         pytest.skip("not all tests of this file ran in this process")
