@@ -56,6 +56,7 @@ def key_of(setup: Setup) -> tuple[object, ...]:
     e, dataset = setup.experiment, setup.dataset
     return (
         e.model,
+        e.norm,
         dataset.fingerprint,
         e.batch_size,
         e.client_threads,
@@ -69,7 +70,7 @@ def measured(setup: Setup) -> Measured:
     """Train and score a little, as the run will: some seconds."""
     e, dataset = setup.experiment, setup.dataset
     device = prepare_device(e.client_threads or 1)
-    model = build(e.model, len(dataset.classes), dataset.image).to(device).to(memory_format=torch.channels_last)
+    model = build(e.model, len(dataset.classes), dataset.image, e.norm).to(device).to(memory_format=torch.channels_last)
     largest = max(setup.shard_sizes)
     shard = dataset.shard(0, np.arange(min(2 * min(e.batch_size, largest), largest)))
     once = e.changed(local_epochs=1)

@@ -46,8 +46,7 @@ def test_a_classifier_answers_as_the_plain_model_does(name, image, norm):
         torch.testing.assert_close(classifier(model, "fp32", image)(pixels), plain, rtol=1e-3, atol=1e-3)
 
 
-@NAMES
-@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize(("name", "norm"), [(name, "batch") for name in names_in(MODELS)] + [("cnn", "group")])
 def test_in_bf16_a_classifier_answers_in_float32_and_much_the_same(name, norm):
     model, pixels = moved(name, GREY16, norm), torch.rand(2, *GREY16.shape)
     with torch.inference_mode():

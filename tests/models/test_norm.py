@@ -1,5 +1,8 @@
 """--norm group: what is put in the place of batch norms, and what is refused."""
 
+import ast
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +17,8 @@ from oleander.settings.declared import names_in
 from oleander.settings.registry import MODELS, model_name
 from oleander.system.errors import UserError
 from tests.spaces import CIFAR10, GREY16
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -104,3 +109,15 @@ def test_a_batch_of_one_image_that_batch_norm_cannot_take_is_refused_before_anyt
     check_smallest_batch(name, 3, GREY16, "group", 1, asked)
     with pytest.raises(UserError, match=f"{asked}: a batch is of one image.*--norm group"):
         check_smallest_batch(name, 3, GREY16, "batch", 1, asked)
+
+
+ARGUMENTS = {"build": 4, "layout_of": 4, "fresh_model": 5, "starting_model": 6, "shipped_checkpoint": 3, "identity": 2}
+"""Functions that take a norm, and how many arguments they have with it."""
+
+
+def test_the_engine_nowhere_forgets_the_norm_of_a_run():
+    for path in (*ROOT.glob("oleander/**/*.py"), *ROOT.glob("clients/*.py")):
+        for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+            name = getattr(call.func, "id", "")
+            if name in ARGUMENTS and (name, path.name) != ("identity", "weights.py"):  # there the norm stands beside it
+                assert len(call.args) + len(call.keywords) == ARGUMENTS[name], f"{path}:{call.lineno}"
