@@ -1,6 +1,8 @@
 """What ``pip install`` brings: a wheel with every file that the source tree has in its rooms, and a command of one name."""
 
 import ast
+import io
+import os
 import re
 import shutil
 import subprocess
@@ -10,7 +12,9 @@ import zipfile
 from email import message_from_bytes
 
 import pytest
+from flwr.cli.build import build_fab_from_disk
 
+from oleander.network.superlink import app_folder
 from oleander.system import itself
 from tests.programs import ROOT
 from tests.test_layers import OURS
@@ -77,3 +81,53 @@ def test_it_has_the_command_and_the_one_version(wheel):
         message_from_bytes(about["METADATA"])["License-Expression"],
     )
     assert "LICENSE" in about
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """A function that runs the command from the unpacked wheel, in an empty folder."""
+    folder, empty = tmp_path_factory.mktemp("site-packages"), tmp_path_factory.mktemp("empty")
+    wheel.extractall(folder)
+    start = "import sys; sys.argv[0] = 'oleander'; from oleander.__main__ import main; sys.exit(main())"
+
+    def run(*words):
+        command = [sys.executable, "-P", "-c", start, *words]
+        return subprocess.run(
+            command,
+            cwd=empty,
+            env=os.environ | {"PYTHONPATH": str(folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    yield run
+    assert not list(empty.iterdir())
+
+
+def test_what_is_installed_finds_its_scenarios_in_an_empty_folder_and_is_called_by_its_name(installed):
+    refused = installed("--scenario", "dbaa")
+    assert (
+        refused.returncode == 2 and "did you mean dba?" in refused.stderr and "fig1_malicious_count" in refused.stderr
+    )
+    listed = " ".join(installed().stdout.split())
+    assert "oleander --scenario NAME" in listed and "simulate.py" not in listed
+    helped = " ".join(installed("--help").stdout.split())
+    assert "usage: oleander [-h]" in helped and "oleander server runs it over a real network" in helped
+
+
+def test_the_words_server_and_client_lead_to_their_commands(installed):
+    assert "usage: oleander client [-h]" in installed("client", "--help").stdout
+    assert "usage: oleander server keys" in installed("server", "keys", "--help").stdout
+    refused = installed("server", "--scenario", "dba", "--host", "0.0.0.0")
+    assert refused.returncode == 2 and "oleander server keys --clients N" in " ".join(refused.stderr.split())
+
+
+def test_the_app_of_an_installed_server_leads_flower_to_what_is_installed(monkeypatch, tmp_path):
+    monkeypatch.setattr(itself, "project", dict)
+    folder = app_folder(tmp_path)
+    about = tomllib.loads((folder / "pyproject.toml").read_text())
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert about["tool"]["flwr"]["app"]["config"].keys() == ours["tool"]["flwr"]["app"]["config"].keys()
+    with zipfile.ZipFile(io.BytesIO(build_fab_from_disk(folder))) as app:
+        assert {"pyproject.toml", "server_app.py", "client_app.py"} <= set(app.namelist())

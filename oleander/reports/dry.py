@@ -23,6 +23,8 @@ from oleander.settings.steps import short_value
 from oleander.settings.sweeps import varied
 from oleander.system.errors import UserError
 
+NO_DISKS = (("/", "proc"), ("/", "sys"))
+"""Folders of the kernel's own, in which nobody makes one, though the system says that root may."""
 MOST_SHOWN = 200
 """Runs of a study that are named one by one."""
 
@@ -83,7 +85,7 @@ def check_writable(folder: Path) -> None:
     there = folder.absolute()
     while not there.exists() and there != there.parent:
         there = there.parent
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK) or there.as_posix().startswith("/proc"):
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK) or there.parts[:2] in NO_DISKS:
         why = "cannot be written to" if there.is_dir() else "is a file"
         raise UserError(f"--out {folder}: cannot make the folder: {there} {why}")
 
