@@ -69,7 +69,7 @@ def aggregate(
     steps = pipeline_for(strategy_steps(experiment), experiment, f"strategy {strategy}")
     cohort, order = _cohort(updates, num_examples, start, client_ids, round)
     server = pipeline.Server(seed, layout, _root(root, cohort), answers)
-    _check_rest(steps, memory, seed, round, layout)
+    check_rest(steps, memory, seed, round, layout)
     if layout is not None and layout.weight_count != cohort.deltas.shape[1]:
         raise pipeline.RuleError(f"layout has {layout.weight_count} weights, updates have {cohort.deltas.shape[1]}")
     passed = steps.run(cohort, memory or {}, server)
@@ -78,7 +78,7 @@ def aggregate(
     return Aggregated(passed.aggregate.delta, influence, passed.memory)
 
 
-def _check_rest(steps: pipeline.Pipeline, memory: Any, seed: Any, number: Any, layout: Any) -> None:
+def check_rest(steps: pipeline.Pipeline, memory: Any, seed: Any, number: Any, layout: Any) -> None:
     """Refuse what is not an array and not what it should be."""
     for name, value, least in (("seed", seed, 0), ("round", number, 1)):
         if not isinstance(value, int | np.integer) or not least <= value < 2**63:

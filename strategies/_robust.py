@@ -28,7 +28,7 @@ from oleander.settings.registry import strategy_steps
 from oleander.system.errors import RunError, UserError
 from oleander.transport.replies import BadReply, error_of, guarded, sender, unpacked
 from strategies import Pipeline, RuleError, Server, pipeline_for
-from strategies._arrays import MOST_EXAMPLES, settings_of
+from strategies._arrays import MOST_EXAMPLES, check_rest, settings_of
 
 STATISTICS = ("*running_mean", "*running_var")
 """Names of batch norm's statistics in a PyTorch state dict."""
@@ -68,6 +68,7 @@ class RobustStrategy(FedAvg):
 
         Raises:
             UserError: an unknown step or setting, a value out of its range, or a step that needs what a server here does not have.
+            RuleError: a seed or a memory that is none of this strategy's.
         """
         flowers = {name: value for name, value in settings.items() if name in FLOWERS}
         super().__init__(**flowers)
@@ -75,6 +76,7 @@ class RobustStrategy(FedAvg):
         experiment = settings_of(strategy, own)
         self.pipeline: Pipeline = pipeline_for(strategy_steps(experiment), experiment, f"strategy {strategy}")
         _check_given(self.pipeline, root, on_bad_reply, statistics)
+        check_rest(self.pipeline, memory, seed, 1, None)
         self.seed, self.on_bad_reply, self.weigh_equally, self.settings = seed, on_bad_reply, weigh_equally, own
         self.statistics = tuple(statistics)
         self.memory = dict(memory or {})

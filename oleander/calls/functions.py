@@ -14,7 +14,7 @@ from oleander.settings.call import Call, call_of, command_of
 from oleander.settings.cli import Command
 from oleander.settings.plan import Plan, plan_of
 from oleander.settings.session import FOLDER
-from oleander.system.errors import UserError
+from oleander.system.errors import RunError, UserError
 from oleander.system.files import absolute
 
 Step = str | Callable[..., Any]
@@ -53,7 +53,7 @@ def run(
     with scratch() as folder:
         if out is not None:
             settings["out"] = out
-        call, command = _checked("run", folder, scenario, settings, resume=resume)
+        call, command, _ = _checked("run", folder, scenario, settings, resume=resume)
         made = None
         if resume is not None:
             path = absolute(str(resume))
@@ -93,8 +93,7 @@ def study(
     with scratch() as folder:
         if out is not None:
             settings["out"] = out
-        call, command = _checked("study", folder, scenario, settings, sweep=sweep, repeats=repeats)
-        plan = plan_of(command)
+        call, _, plan = _checked("study", folder, scenario, settings, sweep=sweep, repeats=repeats)
         assert plan is not None
         path = study_folder(plan)
         with _noted(path, folder, again="the same call goes on"):
@@ -107,17 +106,25 @@ def study_folder(plan: Plan) -> Path:
     return absolute(plan.out) if plan.out else Path("runs").resolve() / plan.kind
 
 
-def _checked(name: str, folder: Path, scenario: Any, settings: dict[str, Any], **more: Any) -> tuple[Call, Command]:
-    """The call, and the command that it is; each setting is checked."""
+def _checked(
+    name: str, folder: Path, scenario: Any, settings: dict[str, Any], **more: Any
+) -> tuple[Call, Command, Plan | None]:
+    """The call, the command that it is, and a study's plan; each setting is checked."""
     try:
         with _CHECKING:
             call = call_of(name, folder, scenario, settings, **more)
             command = command_of(call)
-            if name == "study":
-                plan_of(command)
+            plan = plan_of(command) if name == "study" else None
     except UserError as error:  # a file of a function's is the call's own, and says nothing to anybody
         raise UserError(str(error).replace(f"{folder / FOLDER}/", "")) from None
-    return call, command
+    experiment = command.flags.experiment
+    trained = f"{experiment.attack} {experiment.model} {experiment.dataset}"
+    if experiment.ray_address and FOLDER in trained:
+        raise UserError(
+            f"--ray-address {experiment.ray_address}: other machines have no function of this Python session, which clients "
+            "would run; write it to a file that each of them has"
+        )
+    return call, command, plan
 
 
 def _of_the_session(folder: Path) -> list[str]:
@@ -131,17 +138,17 @@ def _of_the_session(folder: Path) -> list[str]:
 
 @contextmanager
 def _tidied(made: Path | None) -> Iterator[None]:
-    """A folder that was made for a run goes again where the run did not begin."""
+    """A folder that was made for a run goes again where the run did not begin; a failure's log stays."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         if made is not None:
             with suppress(OSError):
-                if not contents(made):
+                if not contents(made) and not isinstance(error, RunError):
                     for name in (LOG, LOCK):
                         (made / name).unlink(missing_ok=True)
-                    made.rmdir()
-                    made.parent.rmdir()  # where there is no other run
+                made.rmdir()  # where it is empty
+                made.parent.rmdir()
         raise
 
 

@@ -11,6 +11,7 @@ import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
+from attacks import Attack
 from oleander.calls import functions
 from oleander.calls.results import run_in, study_in
 from oleander.experiment.records import RunFolder, session_files, write_scenario
@@ -64,6 +65,30 @@ def test_a_run_that_did_not_begin_leaves_no_folder(error, here, monkeypatch):
     with pytest.raises(type(error)) as raised:
         run()
     assert not list(here.iterdir()) and not getattr(raised.value, "__notes__", [])
+
+
+def test_the_log_of_a_run_that_failed_before_its_first_round_stays(here, monkeypatch):
+    def fail(call, folder, verbose):
+        (Path(call.settings["out"]) / "log.txt").write_text("why")
+        raise RunError("Ray did not start; the run folder's log.txt says more")
+
+    monkeypatch.setattr(functions, "carry_out", fail)
+    with pytest.raises(RunError):
+        run()
+    (log,) = here.glob("runs/*/log.txt")
+    assert log.read_text() == "why"
+
+
+def my_push(attack: Attack) -> Attack:
+    """Does nothing."""
+    return attack
+
+
+def test_clients_of_other_machines_get_no_function_of_this_session(here):
+    with pytest.raises(
+        UserError, match=r"^--ray-address 127.0.0.1:1: other machines have no function of this Python session"
+    ):
+        run(scenario="blend", attack=["blend", my_push], ray_address="127.0.0.1:1")
 
 
 def test_an_interruption_says_where_the_finished_rounds_are_and_what_goes_on(here, monkeypatch):

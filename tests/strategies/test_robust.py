@@ -264,6 +264,14 @@ def test_what_cannot_be_is_refused_when_it_is_made(arguments, words):
         RobustStrategy(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"), [({"seed": -1}, "seed = -1"), ({"memory": {"krum": {}}}, "memory of krum")]
+)
+def test_a_seed_or_a_memory_that_is_none_is_refused_too(arguments, words):
+    with pytest.raises(RuleError, match=words):
+        RobustStrategy("clip", **arguments)
+
+
 def test_too_few_replies_for_the_rule_end_the_run_with_the_numbers():
     with pytest.raises(RuleError, match="round 1: Krum needs"):
         one_round(RobustStrategy("krum", min_train_nodes=2, fraction_train=0.34), initial())

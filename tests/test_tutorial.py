@@ -1,0 +1,53 @@
+"""docs/tutorial.ipynb: as it is committed, and as it runs in a kernel."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tests.programs import ROOT
+
+TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
+FOUND = """
+assert clean.mta > 0.9 and clean.asr < 0.1
+assert blend.mta > 0.9 and blend.asr > 0.8  # the backdoor is open
+assert dba.asr > 0.8
+assert krum.mta > 0.9 and krum.asr < 0.1  # and shut
+assert own.mta > 0.9 and own.asr < 0.1
+assert [row.runs for row in compared.table] == [3, 3, 3]
+import asyncio, os, signal, sys, threading
+assert asyncio.get_event_loop().is_running() and threading.current_thread() is threading.main_thread()
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+assert not {"ray", "flwr"} & set(sys.modules) and "RAY_AUTH_TOKEN" not in os.environ
+"""
+"""What the tutorial says, and that the kernel is as it was."""
+
+
+def test_what_is_committed_was_run_in_order_is_small_and_names_no_machine():
+    notebook = nbformat.read(TUTORIAL, 4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not any(
+        output.output_type in ("error", "stream") for cell in code for output in cell.outputs
+    )  # nothing is printed
+    pictures = [output for cell in code for output in cell.outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) == 5 and TUTORIAL.stat().st_size < 500_000
+    shown = [o["data"] for cell in code for o in cell.outputs]
+    text = [cell.source for cell in notebook.cells] + [
+        str(v) for data in shown for k, v in data.items() if "image" not in k
+    ]
+    assert not re.search(r"/(home|root|tmp|work|Users)/", "\n".join(text))
+
+
+@pytest.mark.network
+@pytest.mark.timeout(900)
+def test_it_runs_in_a_kernel_and_shows_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(TUTORIAL, 4)
+    notebook.cells.append(nbformat.v4.new_code_cell(FOUND))
+    NotebookClient(notebook, timeout=800, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    pictures = [o for cell in notebook.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+    assert len(pictures) == 5  # shown though nobody has imported pyplot
