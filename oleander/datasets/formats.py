@@ -5,6 +5,7 @@ Whatever is in them is data: pickles are looked into after their MD5 sums were f
 
 import gzip
 import io
+import logging
 import os
 import zipfile
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from oleander.datasets.pictures import fitted, picture_in
 from oleander.datasets.space import ImageSpace
 from oleander.system.foreign import GIB, MIB, read_bytes, refusing
 
+log = logging.getLogger("oleander")
 MOST_BYTES = GIB
 """Of an IDX file: EMNIST's largest has 547 MB."""
 MOST_TEXT = 64 * MIB
@@ -160,6 +162,18 @@ class Tree:
                 return picture_in(self.read(names[i], MOST_TEXT))
 
         return decoded(len(names), picture, image)
+
+
+def say_if_fewer(title: str, root: Path, found: tuple[int, int], published: tuple[int, int]) -> None:
+    """Warn of a folder that holds a part of what was published: it is used as it is, and somebody may not know."""
+    if found != published:
+        log.warning(
+            "%s in %s has %d and %d images for training and testing; published are %d and %d",
+            title,
+            root,
+            *found,
+            *published,
+        )
 
 
 def decoded(count: int, picture: Callable[[int], Image.Image], image: ImageSpace) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from oleander.datasets.data import Images
 from oleander.datasets.downloads import Archive, read_or_fetched
-from oleander.datasets.formats import Tree
+from oleander.datasets.formats import Tree, say_if_fewer
 from oleander.datasets.listing import files_key
 from oleander.datasets.space import ImageSpace
 
@@ -28,6 +28,7 @@ ARCHIVES = {
     "GTSRB_Final_Test_GT.zip": "fe31e9c9270bbcd7b84b7f21a9d9d9e5",
 }
 """File → MD5, as torchvision's GTSRB has them."""
+COUNTS = 26_640, 12_630
 TRAIN, TEST, LABELS = "GTSRB/Training", "GTSRB/Final_Test/Images", "GT-final_test.csv"
 CLASSES = (
     "speed limit 20", "speed limit 30", "speed limit 50", "speed limit 60", "speed limit 70", "speed limit 80",
@@ -65,6 +66,7 @@ def gtsrb(data_dir: Path) -> Images:
         by_name = {f"{TEST}/{row['Filename']}": int(row["ClassId"]) for row in rows}
         if not train or not test or set(test) != by_name.keys():
             raise ValueError(f"{len(train)} pictures in {TRAIN}, {len(test)} in {TEST}, {len(by_name)} in {LABELS}")
+        say_if_fewer("GTSRB", root, (len(train), len(test)), COUNTS)
         labels = [int(Path(name).parent.name) for name in train], [by_name[name] for name in test]
         return Images(
             tree.pictures(train, SPACE), np.array(labels[0]), tree.pictures(test, SPACE), np.array(labels[1]), CLASSES, SPACE

@@ -10,7 +10,7 @@ import numpy as np
 
 from oleander.datasets.data import Images
 from oleander.datasets.downloads import Archive, read_or_fetched
-from oleander.datasets.formats import Tree
+from oleander.datasets.formats import Tree, say_if_fewer
 from oleander.datasets.listing import files_key
 from oleander.datasets.space import ImageSpace
 
@@ -24,6 +24,7 @@ PROTOCOL = {
     "patch_size": 12,
 }
 """200 classes want more of everything than ten."""
+COUNTS = 100_000, 10_000
 FOLDER = "tiny-imagenet-200"
 URL = f"http://cs231n.stanford.edu/{FOLDER}.zip"
 MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
@@ -57,6 +58,7 @@ def tiny_imagenet(data_dir: Path) -> Images:
             raise ValueError(
                 f"{len(train)} pictures in train, {len(test)} in val, {len(by_name)} in val_annotations.txt"
             )
+        say_if_fewer("Tiny ImageNet", data_dir / FOLDER, (len(train), len(test)), COUNTS)
         labels = np.array([number[name.split("/")[2]] for name in train]), np.array([by_name[name] for name in test])
         return Images(
             tree.pictures(train, SPACE), labels[0], tree.pictures(test, SPACE), labels[1], _names(tree, ids), SPACE

@@ -42,11 +42,11 @@ class Experiment:
     """One line on what the scenario is, for --list and the records."""
 
     dataset: str = "auto"
-    """cifar10, digits, toy, folder:DIR (DIR/train/<class>/*, DIR/test/<class>/*), a file of your own (./my_data.py; see --list), or
-    auto: cifar10 if on disk or downloadable, else digits. It brings the settings with it that it is shown with, where it has some
+    """cifar10, digits, toy, mnist … (see --list), folder:DIR (DIR/train/<class>/*, DIR/test/<class>/*), hf:NAME (of the Hugging Face
+    Hub), a file of your own (./my_data.py), or auto: cifar10 if on disk or downloadable, else digits. It brings the settings with it that it is shown with, where it has some
     (see --list NAME); a scenario and flags go over them."""
     data_dir: str = "data"
-    """Folder that CIFAR-10 is downloaded to."""
+    """Folder that datasets are downloaded to, and looked for in."""
     weights: str = "auto"
     """Starting model: a safetensors or PyTorch file, fresh, or auto: the shipped checkpoint of the dataset, else fresh."""
     seed: Seed = 0

@@ -1,4 +1,4 @@
-"""Server and clients talk to each other and to nobody else: the environment's proxies are for the download of CIFAR-10 alone.
+"""Server and clients talk to each other and to nobody else: the environment's proxies are for downloads of datasets alone.
 
 Proxies, authorities and key logs in the environment reach every HTTP client of a process (httpx, requests, gRPC, urllib), and
 some raise at what they find there (``ALL_PROXY=socks://…``). So they are put aside before anything reads them, in one variable

@@ -66,6 +66,19 @@ def test_a_folder_that_was_unpacked_to_half_does_not_count_beside_the_whole_arch
     assert load_dataset(name, str(tmp_path), refuse).fingerprint == whole.fingerprint
 
 
+@pytest.mark.parametrize(("name", "make"), [("gtsrb", signs), ("tiny_imagenet", photographs)])
+def test_of_a_part_of_what_was_published_it_is_said(name, make, tmp_path, monkeypatch, caplog):
+    make(tmp_path, monkeypatch, False)
+    found = load_dataset(name, str(tmp_path), refuse)
+    counts = len(found.train_labels), len(found.test_labels)
+    assert f"has {counts[0]} and {counts[1]} images" in caplog.text and "published are" in caplog.text
+    caplog.clear()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    monkeypatch.setattr(gtsrb if make is signs else tiny_imagenet, "COUNTS", counts)
+    load_dataset(name, str(tmp_path), refuse)
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("label", ["../../secret.ppm", "/etc/passwd", "99999.ppm"])
 def test_a_list_names_no_file_but_those_that_are_there(label, tmp_path, monkeypatch):
     signs(tmp_path, monkeypatch, False)
