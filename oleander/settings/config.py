@@ -43,8 +43,8 @@ class Experiment:
 
     dataset: str = "auto"
     """cifar10, digits, toy, mnist … (see --list), folder:DIR (DIR/train/<class>/*, DIR/test/<class>/*), hf:NAME (of the Hugging Face
-    Hub), a file of your own (./my_data.py), or auto: cifar10 if on disk or downloadable, else digits. It brings the settings with it that it is shown with, where it has some
-    (see --list NAME); a scenario and flags go over them."""
+    Hub), a file of your own (./my_data.py), or auto: cifar10 if on disk or downloadable, else digits. It brings the settings with it
+    that it is shown with, where it has some (see --list NAME); a scenario and flags go over them."""
     data_dir: str = "data"
     """Folder that datasets are downloaded to, and looked for in."""
     weights: str = "auto"
