@@ -43,9 +43,9 @@ class Played(Network):
         super().__init__(experiment.clients, dict.fromkeys(range(experiment.clients), self.answer))
 
     def answer(self, message, content):
-        client = self.client_of[message.metadata.dst_node_id]
+        client = self._plays(message)
         number, told = message.content["config"]["server-round"], told_in(message.content)
-        self.told.append((number, client, told if len(message.content) > 2 else None))
+        self.told.append((number, client, told if len(message.content) > 3 else None))
         reply = honest(message, content)
         if told.adapts:
             memory = memory_record(adapting(told.memory))
