@@ -83,10 +83,10 @@ def _scaling(experiment: Experiment) -> list[str]:
         return [
             "Clients have unequal numbers of images, by which averages are weighted: the scaled updates do not add up to one model."
         ]
-    if experiment.gamma is None:
-        return []
     usual = experiment.clients_per_round / experiment.malicious
-    if experiment.gamma == usual:
+    if experiment.gamma is None and usual < 1:
+        return [f"γ = n/µ = {usual:g}: more attackers than clients a round, so that scaling makes updates smaller; set gamma."]
+    if experiment.gamma in (None, usual):
         return []
     return [
         f"γ = {experiment.gamma:g}, not n/µ = {usual:g}: the scaled updates do not add up to exactly one replaced model."
