@@ -85,7 +85,9 @@ def _scaling(experiment: Experiment) -> list[str]:
         ]
     usual = experiment.clients_per_round / experiment.malicious
     if experiment.gamma is None and usual < 1:
-        return [f"γ = n/µ = {usual:g}: more attackers than clients a round, so that scaling makes updates smaller; set gamma."]
+        return [
+            f"γ = n/µ = {usual:g}: more attackers than clients a round, so that scaling makes updates smaller; set gamma."
+        ]
     if experiment.gamma in (None, usual):
         return []
     return [
