@@ -137,8 +137,8 @@ def _say_estimate(runs: list[_Run], left: list[_Run], sources: Sources, console:
         )
     else:
         console.print(
-            f"about {duration(seconds)} of training and scoring: an estimate, from a few steps and scorings that were measured here "
-            "just now; Ray's start, figures, and what attacks and defences do besides come on top"
+            f"about {duration(seconds)} of training and scoring: an estimate, from a few steps and scorings measured here, as "
+            "busy as this machine is; Ray's start, figures, and what attacks and defences do besides come on top"
         )
     graphics = f", and {size(gpu)} of the GPU's" if gpu else ""
     console.print(
