@@ -195,6 +195,7 @@ def test_an_interrupted_run_leaves_no_process_and_goes_on(here, image_folder, tm
 import sys, threading, time, os, signal, glob
 sys.path.insert(0, {str(ROOT)!r})
 from simulate import run
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
 def stop():
     while not any(open(f).read().count("\\n") > 1 for f in glob.glob("runs/*/rounds.jsonl")):
         time.sleep(0.1)

@@ -75,6 +75,7 @@ def test_what_it_left_running_with_its_output_open_is_not_waited_for(monkeypatch
 @pytest.mark.parametrize("deaf", [False, True])
 def test_an_interruption_ends_it_and_comes_through(deaf, monkeypatch, tmp_path):
     """``deaf``: it does not end when it is asked to."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
     monkeypatch.setattr(process, "INTERRUPT_SECONDS", 0.5)
     ignore = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); " if deaf else ""
     played(monkeypatch, f"{ignore}open(asked['notices'], 'w').write(str(os.getpid())); time.sleep(60)")
@@ -85,8 +86,11 @@ def test_an_interruption_ends_it_and_comes_through(deaf, monkeypatch, tmp_path):
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        process.carry_out(CALL, tmp_path, verbose=False)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            process.carry_out(CALL, tmp_path, verbose=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not psutil.pid_exists(int((tmp_path / "notices.json").read_text()))
 
 
@@ -107,7 +111,9 @@ def test_a_run_ends_when_its_caller_is_killed(tmp_path):
         "simulate.called()"
     )
     child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, cwd=process.ROOT, text=True)
-    child.stdin.write(json.dumps(vars(CALL) | {"notices": str(tmp_path / "notices")}) + "\n")
+    child.stdin.write(
+        json.dumps(vars(CALL) | {"settings": {"dataset": "toy"}, "notices": str(tmp_path / "notices")}) + "\n"
+    )
     child.stdin.flush()
     while not (tmp_path / "pid").exists():
         assert child.poll() is None
