@@ -16,7 +16,7 @@ import strategies
 from oleander.system.errors import RunError, UserError
 from strategies import RuleError
 from strategies.flower import RobustStrategy
-from tests.programs import ROOT
+from tests.programs import ROOT, short_folder
 from tests.strategies.foreign_app import Net, initial, train
 
 pytestmark = pytest.mark.usefixtures("task", "one_thread")
@@ -296,7 +296,8 @@ sys.modules["my_app"] = types.ModuleType("my_app")
 sys.modules["my_app.task"] = types.SimpleNamespace(Net=foreign_app.initial)
 exec(compile({example!r}, "README.md", "exec"))
 from flwr.simulation import run_simulation
-loopback = dict(_node_ip_address="127.0.0.1", include_dashboard=False, num_cpus=2, log_to_driver=False)
+loopback = dict(address="local", _temp_dir={temp!r}, _node_ip_address="127.0.0.1", include_dashboard=False)
+loopback |= dict(num_cpus=2, log_to_driver=False)
 run_simulation(app, foreign_app.app, 5, backend_config=dict(client_resources=dict(num_cpus=1), init_args=loopback))
 """
 
@@ -306,10 +307,8 @@ def test_the_example_of_the_readme_runs_in_flowers_simulation_and_comes_to_what_
     text = (ROOT / "README.md").read_text()
     (example,) = (b for b in re.findall(r"```python\n(.*?)```", text, re.S) if "RobustStrategy" in b)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(root=str(ROOT), example=example)], cwd=tmp_path, env=environment, check=True,
-        timeout=200,
-    )  # fmt: skip
+    script = SCRIPT.format(root=str(ROOT), example=example, temp=str(short_folder()))
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True, timeout=250)
     net = initial()
     for number in (1, 2, 3):
         before = flat(net.state_dict())
