@@ -89,7 +89,11 @@ WARNED = [
         "Clients have unequal numbers of images",
     ),
     ({}, {"attack": "blend+scaling", "partition": "writers", "malicious": 1}, "Clients have unequal numbers of images"),
-    ({}, {"attack": "blend+scaling", "clients": 100, "malicious": 20, "clients_per_round": 10}, "γ = n/µ = 0.5: more attackers"),
+    (
+        {},
+        {"attack": "blend+scaling", "clients": 100, "malicious": 20, "clients_per_round": 10},
+        "γ = n/µ = 0.5: more attackers",
+    ),
     ({}, {"attack": "patch+alie", "alie_knows": "all", "malicious": 2}, "attackers of alie knew every client's update"),
 ]
 
