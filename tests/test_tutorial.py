@@ -17,9 +17,9 @@ from tests.programs import ROOT
 TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
 FOUND = """
 assert clean.mta > 0.9 and clean.asr < 0.1
-assert blend.mta > 0.9 and blend.asr > 0.8  # the backdoor is open
+assert blend.mta > 0.9 and blend.asr > 0.8
 assert dba.asr > 0.8
-assert krum.mta > 0.9 and krum.asr < 0.1  # and shut
+assert krum.mta > 0.9 and krum.asr < 0.1
 assert own.mta > 0.9 and own.asr < 0.1
 assert [row.runs for row in compared.table] == [3, 3, 3]
 import asyncio, os, signal, sys, threading
