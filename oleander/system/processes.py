@@ -55,12 +55,12 @@ def end_now(code: int) -> None:
     _last_word(
         ""
     )  # this end has one of its own; and once its raylet is gone, Ray may end this process in the midst of it
-    for process in frozen:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
     for folder in list(_SCRATCH):
         remove_scratch(folder)
     say_the_rest(END_SECONDS, _TERMINAL)
+    for process in frozen:  # at the very end: Ray's own code ends this process with an exit code of its own when its raylet is gone
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     os._exit(code)
 
 

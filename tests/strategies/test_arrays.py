@@ -281,7 +281,7 @@ def test_neither_flower_nor_ray_is_imported():
 
 def test_the_readmes_example_runs(capsys):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    example = readme.partition("### From Python")[2].partition("```python\n")[2].partition("```")[0]
+    example = readme.partition("Any strategy works on plain arrays")[2].partition("```python\n")[2].partition("```")[0]
     names: dict = {}
     exec(example, names)
     assert capsys.readouterr().out == f"(1000,) {names['found'].influence.argmax()}\n"
