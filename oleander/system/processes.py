@@ -58,7 +58,9 @@ def end_now(code: int) -> None:
     for folder in list(_SCRATCH):
         remove_scratch(folder)
     say_the_rest(END_SECONDS, _TERMINAL)
-    for process in frozen:  # at the very end: Ray's own code ends this process with an exit code of its own when its raylet is gone
+    for process in (
+        frozen
+    ):  # at the very end: Ray's own code ends this process with an exit code of its own when its raylet is gone
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     os._exit(code)

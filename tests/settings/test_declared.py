@@ -45,7 +45,10 @@ def test_an_experiment_holds_what_it_uses_and_no_more():
     assert {name for name, _ in experiment.own} == {
         "blend_alpha", "blend_image", "blend_space", "gamma", "scale_statistics", "clip_norm",
     }  # fmt: skip
-    assert dict(Experiment(attack="dba").own) == {"dba_parts": None, "patch_size": 6}  # declared by patch, which dba stands on
+    assert dict(Experiment(attack="dba").own) == {
+        "dba_parts": None,
+        "patch_size": 6,
+    }  # declared by patch, which dba stands on
     assert experiment.changed(gamma=7.0).gamma == 7.0 and experiment.gamma is None and experiment.patch_size == 6
     assert experiment.changed(gamma=7.0, attack="blend").own == Experiment(attack="blend", strategy="clip").own
     assert experiment.changed(gamma=7.0) != experiment and Experiment().changed(gamma=7.0) == Experiment()
