@@ -79,6 +79,7 @@ def test_what_cannot_be_is_a_line_of_the_log_and_the_run_has_failed(flwr, keys, 
     assert status(flwr) == "finished:failed"
 
 
-def test_flower_itself_refuses_a_key_that_is_no_setting(flwr):
+def test_flower_itself_refuses_a_key_that_is_no_setting(flwr, tmp_path):
     done = flwr("run", str(ROOT), "here", "-c", "scenario='dba' round=3")
-    assert done.returncode and "round" in done.stdout + done.stderr
+    assert done.returncode, done.stdout + done.stderr
+    assert "'round'" in (tmp_path / "superlink.txt").read_text()  # its words go into the SuperLink's log
