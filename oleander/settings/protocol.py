@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from oleander.settings.config import SETTINGS
-from oleander.settings.declared import DATASETS, Declaration, declaration, names_in, source_in
+from oleander.settings.declared import AUTO, DATASETS, Declaration, declaration, names_in, source_in
 from oleander.settings.steps import short
 from oleander.system.errors import UserError
 
@@ -33,10 +33,9 @@ def whole(said: Mapping[str, Any], auto: str = "auto") -> dict[str, Any]:
     Raises:
         UserError: a protocol of the user's own that is none.
     """
-    settings = SETTINGS | dict(said)
-    if settings["dataset"] == "auto":
-        settings["dataset"] = auto
-    return SETTINGS | protocol_of(settings["dataset"]) | dict(said) | {"dataset": settings["dataset"]}
+    dataset = said.get("dataset", AUTO)
+    dataset = auto if dataset == AUTO else dataset
+    return SETTINGS | protocol_of(dataset) | dict(said) | {"dataset": dataset}
 
 
 def protocol_of(dataset: Any) -> dict[str, Any]:
