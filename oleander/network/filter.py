@@ -33,6 +33,7 @@ from oleander.network.internals import (
 )
 from oleander.network.orders import Orders, Teller
 from oleander.network.parting import GONE, HEADER, Parting
+from oleander.network.turns import Turns
 
 SMALL = 256 * 1024
 """Bytes that any request but a part of a reply may have."""
@@ -48,6 +49,8 @@ SAID_IN_ANSWER_TO = {
 """Requests that a farewell may be the answer to."""
 ROOM = 8
 """Parts of replies that one key may be sending at a time; without keys all share what there is."""
+GONE_AWAY = 499
+"""The status for a request whose connection went before its turn came; nobody hears it."""
 
 
 class RefusedError(Exception):
@@ -71,6 +74,7 @@ class Filter:
         """Node → bytes that it has sent of its last reply."""
         room = ROOM if orders.keys else max(ROOM, orders.connections // 4)
         self.room: dict[bytes, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(room))
+        self.turns = Turns()
         self.asking, self.asked, self.well = asyncio.Lock(), float("-inf"), 0
         self.client = httpx.AsyncClient(
             base_url=orders.upstream, timeout=None, trust_env=False,  # no proxy between the two
@@ -114,19 +118,25 @@ class Filter:
         self.note_signer(request, key)
         if path.endswith("/push-object"):
             async with self.room[key]:
-                body = await self.body(request, min(self.orders.limit, PART))
-                if farewell := self.farewell(request, body, key):
-                    return farewell
-                self.check_part(body)
-                return await self.passed_on(request, body)
-        body = await self.body(request, SMALL)
+                return await self.in_turn(request, await self.body(request, min(self.orders.limit, PART)), key)
+        return await self.in_turn(request, await self.body(request, SMALL), key)
+
+    async def in_turn(self, request: Request, body: bytes, key: bytes) -> Response:
+        """The SuperLink's answer to this body, when the asker's turn comes; without keys, askers are addresses."""
         if farewell := self.farewell(request, body, key):
             return farewell
-        if path.endswith("/push-messages"):
-            body = self.check_reply(body)
-        response = await self.passed_on(request, body)
-        if response.status_code == 200:
-            self.note_answer(request, body, bytes(response.body), key)
+        path = request.url.path
+        async with self.turns.of(key or (request.client.host if request.client else "")):
+            guest: Guest | None = getattr(request.state, "guest", None)
+            if guest and guest.gone:
+                return Response(status_code=GONE_AWAY)
+            if path.endswith("/push-object"):
+                self.check_part(body)
+            if path.endswith("/push-messages"):
+                body = self.check_reply(body)
+            response = await self.passed_on(request, body)
+            if response.status_code == 200:
+                self.note_answer(request, body, bytes(response.body), key)
         return response
 
     def farewell(self, request: Request, body: bytes, key: bytes) -> Response | None:
