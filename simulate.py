@@ -238,9 +238,8 @@ def simulate(experiment: Experiment, client_app: ClientApp | None = None, stoppe
         try:
             ray_up = engine.enter_context(running_ray(experiment))
         finally:
-            refused = preparing.exception()
-        if refused is not None:
-            raise refused
+            if (refused := preparing.exception()) is not None:
+                raise refused  # also where Ray did not start: what cannot be is said first
         from oleander.experiment.runner import run_one, told_of_failure
         from oleander.reports.tables import finish_run, print_results
 

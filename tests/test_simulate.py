@@ -1,5 +1,6 @@
 """The main job as a user runs it: a process of its own, Flower's engine, Ray, and what it leaves behind."""
 
+import contextlib
 import json
 import os
 import re
@@ -15,7 +16,8 @@ from oleander.experiment.prepare import Sources, prepare
 from oleander.experiment.records import RunFolder, read_rounds
 from oleander.settings.cli import parse
 from oleander.system.cache import sealed, unsealed
-from oleander.system.errors import UserError
+from oleander.system.errors import RunError, UserError
+from simulate import simulate
 from tests.programs import ROOT, TINY, run, summary
 
 
@@ -171,3 +173,21 @@ def test_a_report_is_made_again_from_the_records(one_actor, tmp_path):
     assert all(
         now[name] == whole[name] for name in whole if name.suffix in (".json", ".jsonl", ".toml", ".safetensors")
     )
+
+
+def test_a_refusal_is_said_also_where_ray_does_not_start(monkeypatch):
+    @contextlib.contextmanager
+    def no_ray(experiment):
+        raise RunError("Ray did not start: for a test")
+        yield
+
+    def refused(work, chatter):
+        raise UserError("what was asked for cannot be")
+
+    monkeypatch.setattr("simulate.running_ray", no_ray)
+    monkeypatch.setattr("simulate._prepared", refused)
+    with pytest.raises(UserError, match="cannot be"):
+        simulate(parse(["--scenario", "dba"]))
+    monkeypatch.setattr("simulate._prepared", lambda work, chatter: None)
+    with pytest.raises(RunError, match="did not start"):
+        simulate(parse(["--scenario", "dba"]))
