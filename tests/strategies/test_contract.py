@@ -40,7 +40,7 @@ def test_the_walk_finds_each_kind():
 
 
 @pytest.mark.parametrize("name", KNOWN)
-@given(deltas=st.integers(5, 9).flatmap(lambda n: hnp.arrays(np.float32, (n, 8), elements=FINITE)), alike=st.booleans())
+@given(deltas=st.integers(7, 9).flatmap(lambda n: hnp.arrays(np.float32, (n, 8), elements=FINITE)), alike=st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_whatever_numbers_come_the_aggregate_is_one_and_what_was_handed_in_is_left(name, deltas, alike):
     cohort = random_cohort(len(deltas), d=8, s=2)
