@@ -45,7 +45,7 @@ def test_a_step_changes_something_and_leaves_its_inputs_alone(name):
         assert stamped.shape == images.shape and stamped.dtype == images.dtype
         assert float(stamped.min()) >= 0 and float(stamped.max()) <= 1
         assert not torch.equal(stamped, images)
-    known = {"start": [torch.zeros(30)], "rng": np.random.default_rng(0), "train": lambda _: update(seed=1)}
+    known = {"start": [torch.zeros(30)], "rng": np.random.default_rng(7), "train": lambda _: update(seed=1)}
     tampered = attack.tamper(sent, known.get)
     assert not attack.tampers or not np.array_equal(tampered.delta, sent.delta)
     assert tampered.delta.shape == delta.shape and tampered.delta.dtype == np.float32
