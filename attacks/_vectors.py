@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oleander.learning.parameters import FloatArray
+from oleander.system.errors import UserError
 
 BLOCK = 2**16
 """Columns at a time, so that no float64 copy of all updates is made."""
@@ -34,3 +35,20 @@ def products(rows: FloatArray, centre: NDArray[np.float64]) -> NDArray[np.float6
         away = rows[:, part] - centre[part]  # (n, b) float64
         total += away @ away.T
     return total
+
+
+def check_seen(attack: str, knows: str, clients: int, malicious: int) -> None:
+    """Refuse an attack on two updates or more whose attackers can never see so many.
+
+    Raises:
+        UserError: names the numbers.
+    """
+    if knows == "own" and malicious == 1:
+        raise UserError(
+            f"--attack {attack}: malicious = 1; with --{attack.replace('_', '-')}-knows own it takes 2 or more, whose updates differ"
+        )
+    if knows == "all" and clients - malicious < 2 and malicious:
+        raise UserError(
+            f"--attack {attack}: {malicious} of {clients} clients are malicious, and it takes 2 honest ones or more, whose "
+            "updates differ"
+        )
