@@ -7,7 +7,8 @@ from typing import Any
 
 from oleander.experiment.records import RoundRecord, Summary
 from oleander.settings.config import Experiment
-from oleander.settings.declared import in_use
+from oleander.settings.declared import declaration, in_use, knows_step, steps_of
+from oleander.settings.kinds import is_omniscient
 from oleander.settings.steps import short, split
 from strategies import known_strategies
 
@@ -96,14 +97,21 @@ def _scaling(experiment: Experiment) -> list[str]:
 
 
 def _omniscient(experiment: Experiment) -> list[str]:
-    """A setting NAME_knows of the attack's that is all: its attackers see what no real attacker does."""
+    """Attackers that see what no real one does: a setting NAME_knows that is all, or a step that is omniscient without one."""
     if not experiment.malicious:
         return []
     used = in_use(experiment.attack, "")
-    return [
-        f"The attackers of {used[name].plugin} knew every client's update ({name} = all): no real attacker does."
-        for name in used
-        if name.endswith("_knows") and getattr(experiment, name) == "all"
+    asked = {used[name].plugin: name for name in used if name.endswith("_knows")}
+    found = [
+        f"The attackers of {plugin} knew every client's update ({name} = all): no real attacker does."
+        for plugin, name in asked.items()
+        if getattr(experiment, name) == "all"
+    ]
+    steps = [short(step) for step in steps_of("attacks", experiment.attack) if knows_step("attacks", step)]
+    return found + [
+        f"The attackers of {step} knew every client's update: no real attacker does."
+        for step in steps
+        if step not in asked and is_omniscient(declaration("attacks", step).source)
     ]
 
 

@@ -47,6 +47,12 @@ def kind_in(source: str, package: str, name: str) -> str | None:
     return None if remembers and package != "strategies" else KINDS[package].get((takes, gives))
 
 
+def is_omniscient(source: str) -> bool:
+    """Whether an attack's text sets ``Attack.omniscient``: its attackers see everybody's updates."""
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    return any(keyword.arg == "omniscient" for call in calls for keyword in call.keywords)
+
+
 def _parsed(annotation: ast.expr | None) -> ast.expr | None:
     """An annotation; one that is written as a string, as what stands in it."""
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):

@@ -95,6 +95,12 @@ WARNED = [
         "γ = n/µ = 0.5: more attackers",
     ),
     ({}, {"attack": "patch+alie", "alie_knows": "all", "malicious": 2}, "attackers of alie knew every client's update"),
+    ({}, {"attack": "patch+mimic", "malicious": 2}, "attackers of mimic knew every client's update: no real attacker"),
+    (
+        {},
+        {"attack": "min_sum", "malicious": 2},
+        "attackers of min_sum knew every client's update (min_sum_knows = all)",
+    ),
 ]
 
 

@@ -44,3 +44,20 @@ def test_a_rule_of_ones_own_that_assumed_too_little_is_named_however_its_folder_
     for strategy in ("my_rule", f"clip+{file}"):
         text = said(Experiment(strategy=str(file), malicious=2, assumed_malicious=1), strategy, attacked)
         assert "my_rule assumed f = 1, but up to 2 attackers" in text
+
+
+def test_attackers_who_see_only_their_own_updates_or_are_not_there_are_not_said_to_know_all(tmp_path):
+    for attack in ("sign_flip", "alie", "gaussian"):
+        assert "knew every" not in said(Experiment(attack=attack, malicious=3))
+    for attack in ("ipm", "min_max", "min_sum"):
+        own = Experiment(attack=attack, malicious=3).changed(**{f"{attack}_knows": "own"})
+        assert "knew every" not in said(own) and "knew every" in said(own.changed(**{f"{attack}_knows": "all"}))
+    assert "knew every" in said(Experiment(attack="mimic", malicious=1))
+    assert "knew every" not in said(Experiment(attack="mimic", malicious=0))
+
+
+def test_an_attack_of_ones_own_that_sees_everybody_is_named(tmp_path):
+    file = tmp_path / "my_attack.py"
+    file.write_text(ATTACK + "\n\nSEES = replace(Attack(), omniscient=())\n")
+    outside.use("attacks", str(file))
+    assert "attackers of my_attack knew every" in said(Experiment(attack=str(file), malicious=1))
