@@ -3,9 +3,8 @@
 import ast
 import difflib
 from collections.abc import Iterator
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
-from annotated_types import Ge, Gt, Le, Lt
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.padding import Padding
@@ -30,6 +29,7 @@ from oleander.settings.declared import (
 from oleander.settings.help import docs_of_settings
 from oleander.settings.kinds import kind_in
 from oleander.settings.protocol import protocol_in
+from oleander.settings.ranges import range_words
 from oleander.settings.steps import is_file
 from oleander.system.errors import UserError
 from oleander.system.foreign import plain, shortened
@@ -128,22 +128,6 @@ def knows(found: Declaration) -> list[str]:
                  if isinstance(argument, ast.arg)}  # fmt: skip
         names += [name for name in KNOWS if name in asked]
     return names
-
-
-def range_words(kind: Any) -> str:
-    """A setting's type in words: ``a number, > 0``, ``median or a number, > 0``."""
-    if kind is None or kind is type(None):
-        return "none"
-    if get_origin(kind) is Literal:
-        return " or ".join(map(str, get_args(kind)))
-    bounds = getattr(kind, "__metadata__", None)
-    if bounds is not None:
-        signs = {Ge: ("ge", "≥"), Gt: ("gt", ">"), Le: ("le", "≤"), Lt: ("lt", "<")}
-        told = [f"{signs[type(b)][1]} {getattr(b, signs[type(b)][0]):,}" for b in bounds if type(b) in signs]
-        told += [b for b in bounds if isinstance(b, str)]
-        return ", ".join([range_words(kind.__origin__), *told])
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    return words[kind] if kind in words else " or ".join(map(range_words, get_args(kind)))
 
 
 def _setting(setting: Setting) -> Iterator[Any]:

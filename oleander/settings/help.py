@@ -107,6 +107,11 @@ def _summary(plugin: str) -> str:
     return next(declaration(package, plugin).summary for package in PACKAGES if plugin in names_in(package))
 
 
+def docs_of(kind: type) -> dict[str, str]:
+    """Name → what each field of a dataclass is, by the docstring below it."""
+    return _docs(kind)
+
+
 def docs_of_settings() -> dict[str, str]:
     """Name → what a shared setting is."""
     return _docs(Experiment)
