@@ -1,12 +1,12 @@
 """A3FL: a trigger optimised each round against the global model and against one that has unlearned it.
 
-Zhang, Jia, Chen, Lin, Wu 2023, "A3FL: Adversarially Adaptive Backdoor Attacks to Federated Learning" (NeurIPS). As in the authors'
-code the trigger is a square two pixels from the top left corner, grey at first, moved by the sign of its gradient. The round's first
-attacker does it on its own images, for all: it trains on the new one at once, the others know it from the next round on, and the
-round's ASR is the new one's. What differs from their code: pixels are clamped to [0, 1] (theirs, normalised, to ±2); a step is a
-batch (theirs are 200 passes); G′ is there from the first step, and unlearns for one pass of their SGD (theirs for five, and each
-pass anew); the similarity is the cosine of both models' weights, as we remember the paper (theirs: of gradients of the convolutions,
-which for G are those of the trigger's own loss); its weight λ is 1 (theirs 0.01).
+Zhang, Jia, Chen, Lin, Wu 2023, "A3FL: Adversarially Adaptive Backdoor Attacks to Federated Learning" (NeurIPS; OpenReview
+S6ajVZy6FA). As in the authors' code the trigger is a square two pixels from the top left corner, grey at first, moved by the sign
+of its gradient. The round's first attacker does it on its own images, for all: it trains on the new one at once, the others know it
+from the next round on, and the round's ASR is the new one's. What differs from their code: pixels are clamped to [0, 1] (theirs,
+normalised, to ±2); a step is a batch (theirs are 200 passes); G′ is there from the first step, and unlearns for one pass of their
+SGD (theirs for five, and each pass anew); the similarity is the cosine of both models' weights, as we remember the paper (theirs:
+of gradients of the convolutions, which for G are those of the trigger's own loss); its weight λ is 1 (theirs 0.01).
 """
 
 import copy

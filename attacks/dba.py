@@ -1,8 +1,9 @@
 """DBA: the trigger split among the attackers, each of whom trains on one part only.
 
-Xie, Huang, Chen, Li 2020, "DBA: Distributed Backdoor Attacks against Federated Learning" (ICLR 2020). Theirs are four bars
-at chosen places; ours cuts any trigger that is a picture (patch, blend) into vertical parts as equal as possible. Theirs are four
-attackers with a part each. Where there are more attackers than parts, as in a population, they take the parts in turn.
+Xie, Huang, Chen, Li 2020, "DBA: Distributed Backdoor Attacks against Federated Learning" (ICLR 2020; OpenReview rkgyS0VFvr). Theirs
+are four bars at chosen places; ours cuts any trigger that is a picture (patch, blend) into vertical parts as equal as possible.
+Theirs are four attackers with a part each. Where there are more attackers than parts, as in a population, they take the parts in
+turn.
 """
 
 from dataclasses import replace

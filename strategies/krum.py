@@ -1,7 +1,7 @@
 """Krum: the one update that has the closest neighbours.
 
 Blanchard, El Mhamdi, Guerraoui, Stainer 2017, "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent"
-(NeurIPS). On whole updates, with the n − f − 2 nearest *others* and squared distances, as in the paper.
+(NeurIPS; arXiv 1703.02757). On whole updates, with the n − f − 2 nearest *others* and squared distances, as in the paper.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Multi-Krum: the plain mean of the m updates with the best Krum scores.
 
-Blanchard, El Mhamdi, Guerraoui, Stainer 2017 (NeurIPS), section 4. m = n − f unless told otherwise.
+Blanchard, El Mhamdi, Guerraoui, Stainer 2017 (NeurIPS; arXiv 1703.02757), section 4. m = n − f unless told otherwise.
 """
 
 import numpy as np
