@@ -1,1 +1,1 @@
-"""The engine: every room imports only rooms above it in README's file map. What users add to lies beside it."""
+"""The engine: every room imports only rooms above it in CONTRIBUTING's map of the code. What users add to lies beside it."""

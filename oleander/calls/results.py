@@ -36,7 +36,7 @@ class Run:
     """A finished run."""
 
     folder: Path
-    """With all its files; README says what they hold."""
+    """With all its files; docs/reference/files.md says what they hold."""
     mta: float
     """Main task accuracy of the final model, a share from 0 to 1."""
     asr: float | None

@@ -279,9 +279,9 @@ def test_neither_flower_nor_ray_is_imported():
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_the_readmes_example_runs(capsys):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    example = readme.partition("Any strategy works on plain arrays")[2].partition("```python\n")[2].partition("```")[0]
+def test_the_example_of_the_docs_runs(capsys):
+    page = (ROOT / "docs" / "howto" / "python.md").read_text(encoding="utf-8")
+    example = page.partition("## Strategies on plain arrays")[2].partition("```python\n")[2].partition("```")[0]
     names: dict = {}
     exec(example, names)
     assert capsys.readouterr().out == f"(1000,) {names['found'].influence.argmax()}\n"

@@ -1,4 +1,4 @@
-"""``RobustStrategy`` in a foreign Flower app: Flower's grid is played, but for the test that runs README's example."""
+"""``RobustStrategy`` in a foreign Flower app: Flower's grid is played, but for the test that runs the documentation's example."""
 
 import json
 import logging
@@ -294,7 +294,7 @@ sys.path.insert(0, {root!r})
 from tests.strategies import foreign_app
 sys.modules["my_app"] = types.ModuleType("my_app")
 sys.modules["my_app.task"] = types.SimpleNamespace(Net=foreign_app.initial)
-exec(compile({example!r}, "README.md", "exec"))
+exec(compile({example!r}, "flower-app.md", "exec"))
 from flwr.simulation import run_simulation
 loopback = dict(address="local", _temp_dir={temp!r}, _node_ip_address="127.0.0.1", include_dashboard=False)
 loopback |= dict(num_cpus=2, log_to_driver=False)
@@ -303,8 +303,8 @@ run_simulation(app, foreign_app.app, 5, backend_config=dict(client_resources=dic
 
 
 @pytest.mark.network
-def test_the_example_of_the_readme_runs_in_flowers_simulation_and_comes_to_what_aggregate_does(tmp_path):
-    text = (ROOT / "README.md").read_text()
+def test_the_example_of_the_docs_runs_in_flowers_simulation_and_comes_to_what_aggregate_does(tmp_path):
+    text = (ROOT / "docs" / "howto" / "flower-app.md").read_text()
     (example,) = (b for b in re.findall(r"```python\n(.*?)```", text, re.S) if "RobustStrategy" in b)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     script = SCRIPT.format(root=str(ROOT), example=example, temp=str(short_folder()))
