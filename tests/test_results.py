@@ -4,11 +4,11 @@ import csv
 import re
 from pathlib import Path
 
-from oleander.experiment.intervals import interval
+from oleander.experiment.intervals import student
 
 DOCS = Path(__file__).parent.parent / "docs"
 TEXT = " ".join((DOCS / "results.md").read_text(encoding="utf-8").split())
-MEASURED = {"mta", "asr", "baseline_mta", "baseline_asr", "true_positive_rate", "false_positive_rate", "seconds",
+MEASURED = {"mta", "asr", "robust_accuracy", "baseline_mta", "baseline_asr", "true_positive_rate", "false_positive_rate", "seconds",
             "model_sha256", "folder", "seed"}  # fmt: skip
 
 
@@ -36,9 +36,9 @@ def test_every_mean_and_interval_is_that_of_some_settings_runs():
             continue
         for group in settings_of(str(file.relative_to(DOCS / "results").with_suffix(""))):
             for score in ("mta", "asr"):
-                found = interval(shares(score, group))
-                if found.half_width is not None:
-                    known |= {f"{found.mean:.1f} ± {found.half_width:.{digits}f}" for digits in (0, 1)}
+                found = student(shares(score, group))
+                if found.n > 1:
+                    known |= {f"{found.mean:.1f} ± {found.span[1] - found.mean:.{digits}f}" for digits in (0, 1)}
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     said = set(re.findall(r"\d+\.\d ± \d+(?:\.\d)?", TEXT + readme))
     assert len(said) > 100 and said - known == set()
@@ -49,7 +49,7 @@ def test_what_is_said_of_single_seeds_is_so():
     for figure in ("fig3_dba", "fig4_scaling"):
         *first, last = (f"{asr:.0f}" for asr in shares("asr", by_figure[figure]))
         assert f"{', '.join(first)} and {last} %" in TEXT
-    clipped = interval(shares("mta", by_figure["fig5_clipping"]))
+    clipped = student(shares("mta", by_figure["fig5_clipping"]))
     start = float(by_figure["fig5_clipping"][0]["baseline_mta"]) * 100
     assert clipped.low < start < clipped.high  # so it must not be said to be above
     assert f"({start:.1f} %; the interval, {clipped.low:.1f} to {clipped.high:.1f}, covers it)" in TEXT

@@ -84,7 +84,7 @@ class Row:
     setting: str
     runs: int
     mta: Interval
-    """``mean`` and ``half_width``, ± of the 95 % interval; None of a single run."""
+    """``mean``, the runs' ``values``, and from five on ``low`` and ``high`` of the 95 % interval, else None."""
     asr: Interval | None
     """None where no trigger is measured."""
 
@@ -93,7 +93,9 @@ class Table(list[Row]):
     """A study's rows."""
 
     def frame(self) -> pandas.DataFrame:
-        """A row a setting, as a pandas data frame; ``mta ±`` and ``asr ±`` are halves of the 95 % interval.
+        """A row a setting, as a pandas data frame: means, ``mta low`` and ``mta high`` of the 95 % interval, and the range.
+
+        The interval's ends are None below five seeds and where all are alike.
 
         Raises:
             UserError: pandas is not installed.
@@ -109,7 +111,7 @@ class Study:
     runs: tuple[Run, ...]
     """Each once, in the order of the charts."""
     table: Table
-    """A row a setting: means ± 95 % over the seeds; ``table.frame()`` is a pandas data frame."""
+    """A row a setting: means over the seeds with their intervals; ``table.frame()`` is a pandas data frame."""
     notices: tuple[str, ...] = ()
     """As a run's."""
 
@@ -156,19 +158,18 @@ def study_in(folder: Path, notices: tuple[str, ...] = ()) -> Study:
 
 
 def _flat(row: Row) -> dict[str, Any]:
-    asr = row.asr
-    return {
-        "chart": row.chart, "series": row.series, "setting": row.setting, "runs": row.runs,
-        "mta": row.mta.mean, "mta ±": row.mta.half_width,
-        "asr": asr.mean if asr else None, "asr ±": asr.half_width if asr else None,
-    }  # fmt: skip
+    flat: dict[str, Any] = {"chart": row.chart, "series": row.series, "setting": row.setting, "runs": row.runs}
+    for name, score in (("mta", row.mta), ("asr", row.asr)):
+        flat[name] = score and score.mean
+        flat |= {f"{name} {part}": score and getattr(score, part) for part in ("low", "high", "least", "greatest")}
+    return flat
 
 
 def _line(row: Row) -> str:
     from oleander.experiment.intervals import shown
 
     place = ", ".join(filter(None, (row.series, row.setting)))
-    return f"  {place}: MTA {shown(row.mta)} %, ASR {shown(row.asr)} % ({row.runs} runs)"
+    return f"  {place}: MTA {shown(row.mta)}, ASR {shown(row.asr)}, in % ({row.runs} runs)"
 
 
 def _with_notices(text: str, notices: tuple[str, ...]) -> str:

@@ -96,6 +96,10 @@ class Runs:
         values = [value for s in self.summaries if s.repaired and (value := getattr(s.repaired, score)) is not None]
         return interval(values) if values else None
 
+    def scores(self) -> list[Interval | None]:
+        """MTA and ASR; nothing where no run is finished."""
+        return [self.mta(), self.asr()] if self.summaries else []
+
     def baseline_asr(self) -> float | None:
         """Mean over the seeds' starting models: what the trigger does without an attack."""
         values = [summary.baseline_asr for summary in self.summaries if summary.baseline_asr is not None]
@@ -181,10 +185,11 @@ class StudyFolder:
         for job in jobs:
             if is_finished(job.folder):
                 summary = read_summary(job.folder)
-                scores = [_cell(getattr(summary, name)) for name in _SCORES]
-                scores += [_cell(getattr(summary.repaired, name, None)) for name in _REPAIRED]
+                scores = [cell_text(getattr(summary, name)) for name in _SCORES]
+                scores += [cell_text(getattr(summary.repaired, name, None)) for name in _REPAIRED]
+                settings = [cell_text(short_value(name, getattr(job.experiment, name))) for name in differing]
                 writer.writerow(
-                    [_cell(job.experiment.scenario), *(_cell(short_value(name, getattr(job.experiment, name))) for name in differing),
+                    [cell_text(job.experiment.scenario), *settings,
                      summary.seed, *scores, f"{summary.seconds['total']:.1f}", summary.model_sha256, f"runs/{job.folder.name}"]
                 )  # fmt: skip
         replace_file(self.path / RESULTS, text.getvalue().encode())
@@ -310,7 +315,7 @@ def _runs(cell: dict[str, Any], folder: Path) -> Runs:
     return Runs(cell["x"], cell["series"], Published(**cell["published"]), folders, tuple(map(read_summary, folders)))
 
 
-def _cell(value: Any) -> Any:
+def cell_text(value: Any) -> Any:
     """A value in results.csv; a text that a spreadsheet would take for a formula has an apostrophe before it."""
     if not isinstance(value, str):
         return "" if value is None else value

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from oleander.experiment.intervals import Interval, interval
+from oleander.experiment.intervals import Interval, ends_are, interval
 from oleander.experiment.records import read_rounds, settings_of
 from oleander.experiment.study import Runs, StudyResult
 from oleander.reports.plots import (
@@ -144,20 +144,20 @@ def _draw(
     if joined:
         axes.plot([place for place, *_ in known], [mean.mean for _, mean, _ in known], color=colour, lw=1.2, alpha=0.5)
     for place, mean, values in known:
-        if mean.half_width is not None:
+        if mean.n > 1:
             beside = [place + BESIDE] * len(values)
             axes.plot(beside, values, ".", ms=6, color=colour, alpha=0.45, mew=0, clip_on=False, zorder=2)  # type: ignore[arg-type]
-        half = [[mean.half_width]] * 2 if mean.half_width is not None else None
+        ends = None if mean.n == 1 else [[mean.mean - mean.span[0]], [mean.span[1] - mean.mean]]
         axes.errorbar(
             [place],
             [mean.mean],
-            yerr=half,
+            yerr=ends,
             fmt=mark,
             color=colour,
             ms=6.5,
             capsize=4,
             lw=1.6,
-            clip_on=half is not None,
+            clip_on=ends is not None,
             zorder=3,
         )
 
@@ -196,7 +196,14 @@ def _small_print(cells: Sequence[Runs]) -> list[Line2D]:
     if seeds > 1:
         handles.append(
             Line2D(
-                [], [], color="#777777", marker="|", lw=0, ms=9, mew=1.6, label=f"mean, 95 % interval ({seeds} seeds)"
+                [],
+                [],
+                color="#777777",
+                marker="|",
+                lw=0,
+                ms=9,
+                mew=1.6,
+                label=f"mean, {ends_are(seeds)} ({seeds} seeds)",
             )
         )
     if any(cell.published.given for cell in cells):
@@ -224,7 +231,7 @@ def _norms(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
             values = [[norm for norm in norms if norm is not None] or [0.0] for norms in norms_of]
             write_mixed(axes, [at for at, norms in enumerate(norms_of) if set(norms) == {None}], len(clients))
             colours = [MALICIOUS if c in malicious else BENIGN for c in clients]
-            axes.bar(range(len(clients)), [interval(v).mean for v in values], color=colours, width=0.72)
+            axes.bar(range(len(clients)), [float(np.mean(v)) for v in values], color=colours, width=0.72)
             if len(last) > 1:
                 for place, norms in enumerate(values):
                     axes.scatter([place] * len(norms), norms, s=9, color=INK, alpha=0.55, linewidths=0, zorder=3)
@@ -275,7 +282,7 @@ def _rounds(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     ]
     if (seeds := max(len(cell.folders) for cell in cells)) > 1:
         handles.append(Line2D([], [], color="#777777", lw=0.8, alpha=0.7, label=f"single runs ({seeds} seeds)"))
-        handles.append(Patch(color="#777777", alpha=0.2, label="95 % interval of the mean"))
+        handles.append(Patch(color="#777777", alpha=0.2, label=ends_are(seeds)))
     figure.legend(handles=handles, loc="outside lower center", ncol=len(handles), fontsize=8.5)
     return figure
 
@@ -289,7 +296,7 @@ def _draw_course(axes: Axes, runs: Sequence[dict[int, float]], colour: str, mark
     if len(runs) > 1:
         for run in runs:
             axes.plot(list(run), list(run.values()), color=colour, lw=0.8, alpha=0.45)
-        axes.fill_between(scored, [m.low for m in means], [m.high for m in means], color=colour, alpha=0.13, lw=0)
+        axes.fill_between(scored, *zip(*(m.span for m in means), strict=True), color=colour, alpha=0.13, lw=0)
     axes.plot(scored, [m.mean for m in means], f"{mark}-", color=colour, lw=2, ms=3.5)
 
 

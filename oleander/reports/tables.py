@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from attacks import known_attacks
-from oleander.experiment.intervals import shown
+from oleander.experiment.intervals import shown, signs_of
 from oleander.experiment.records import RoundRecord, RunFolder, Summary, read_rounds
 from oleander.experiment.study import Runs, StudyResult
 from oleander.reports.listing import installed
@@ -98,7 +98,7 @@ def print_results(console: Console, folder: Path, summary: Summary, clients_show
 
 
 def print_study(console: Console, folder: Path, study: StudyResult) -> None:
-    """A table for each chart: mean and 95 % interval of MTA and ASR over the seeds, beside what was published."""
+    """A table for each chart: MTA and ASR over the seeds, beside what was published."""
     for chart in study.charts:
         published = any(cell.published.given for cell in chart.cells)
         table = Table(
@@ -117,9 +117,9 @@ def print_study(console: Console, folder: Path, study: StudyResult) -> None:
             table.add_row(*place, str(len(cell.summaries)), *_scores_of(cell, mended), *said)
         console.print()
         console.print(table)
-    if study.repeats > 1:
-        console.print(f"mean ± half of the 95 % interval (Student's t) over {study.repeats} seeds")
-    else:
+    for line in signs_of(score for chart in study.charts for cell in chart.cells for score in cell.scores()):
+        console.print(line)
+    if study.repeats == 1:
         console.print("one seed: one draw, not a finding; --repeats 5 gives intervals")
     console.print(f"augment {escape(study.augment())}")
     console.print(f"results in [bold]{escape(str(folder))}[/]")

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from oleander.experiment.intervals import shown
+from oleander.experiment.intervals import shown, signs_of
 from oleander.experiment.records import (
     CONFIG,
     RoundRecord,
@@ -175,6 +175,7 @@ def _chart(chart: Chart[Runs], drawn: Sequence[Path]) -> dict[str, Any]:
         "figures": [figure(file.read_text(encoding="utf-8")) for file in drawn if file.name in names],
         "published": any(cell.published.given for cell in chart.cells),
         "repaired": any(cell.repaired("mta") for cell in chart.cells),
+        "signs": signs_of(score for cell in chart.cells for score in cell.scores()),
     }
 
 
