@@ -19,18 +19,17 @@ from attacks import Attack, PoisonedShard, check_alone
 from oleander.datasets.data import Dataset, Shard
 from oleander.datasets.space import ImageSpace
 from oleander.learning.evaluation import Victims
-from oleander.settings.ranges import CountOrZero
+from oleander.settings.ranges import Class
 from oleander.system.errors import UserError
 
 
-def label_flip(
-    attack: Attack, *, label_flip_source: CountOrZero | None = None, target: int, image: ImageSpace
-) -> Attack:
+def label_flip(attack: Attack, *, label_flip_source: Class | None = None, target: int, image: ImageSpace) -> Attack:
     """Relabel poison_rate of the images: class y to classes - 1 - y, or a source to the target (Tolpegin et al. 2020).
 
     Args:
         attack: the steps before this one.
-        label_flip_source: Class that is relabelled to the target (default: every class y, to classes - 1 - y, and there is no ASR).
+        label_flip_source: Class, by number or name, that is relabelled to the target (default: every class y, to classes - 1 - y,
+            and there is no ASR).
         target: class that the source becomes.
         image: what the dataset's images are.
 
@@ -42,7 +41,7 @@ def label_flip(
             "--attack: label_flip stamps nothing, and a step before it has a trigger; leave one of them out"
         )
     check_alone(attack, "label_flip")
-    source = label_flip_source
+    source = None if label_flip_source is None else int(label_flip_source)  # a name was made a number before
     if source == target:
         raise UserError(f"--label-flip-source {source}: it is the --target too, and nothing would be relabelled")
 

@@ -81,7 +81,7 @@ def measured(setup: Setup) -> Measured:
     images, labels = dataset.test_images[:count], dataset.test_labels[:count]
     classify = classifier(model, e.precision, dataset.image)
     scoring = _median_of(
-        lambda: evaluate(classify, images, labels, setup.attack.trigger, e.target, device), device
+        lambda: evaluate(classify, images, labels, setup.attack.trigger, setup.target, device), device
     ) / count  # fmt: skip
     own, all_of_it = _memory()
     gpu = int(torch.cuda.max_memory_reserved(device)) if device.type == "cuda" else 0

@@ -66,7 +66,7 @@ def federate(
     about = environment(str(device), gpu_name(), cpu_count())
     done = 0
     if setup.standing is None:
-        folder.write_settings(experiment, about)
+        folder.write_settings(experiment, about, setup.target_class)
         write_samples(folder.path, setup)
     else:
         done = setup.standing.round

@@ -24,6 +24,7 @@ from oleander.learning.own_model import check_own, check_smallest_batch
 from oleander.learning.parameters import Layout
 from oleander.learning.weights import Start, layout_of, shipped_checkpoint, starting_model
 from oleander.models import identity
+from oleander.settings.classes import class_number, confusable
 from oleander.settings.config import SETTINGS, Experiment
 from oleander.settings.declared import MODELS, built_in, declared
 from oleander.settings.registry import attack_steps, blamed, dataset_name, model_name
@@ -63,6 +64,16 @@ class Setup:
     """Where a run stands that stopped and goes on; ``start`` is then the model that it goes on from."""
     victims: Victims | None = None
     """What the ASR is measured on; None: all stamped test images that are not of the target class."""
+
+    @property
+    def target(self) -> int:
+        """Number of the class that the backdoor leads to."""
+        return int(self.experiment.target)
+
+    @property
+    def target_class(self) -> str:
+        """Its name."""
+        return self.dataset.classes[self.target]
 
     @property
     def reply_bytes(self) -> int:
@@ -115,11 +126,7 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
     check_settings(experiment, new=stopped is None)
     pipeline, repairs = pipeline_of(experiment), repairs_of(experiment)
     dataset = sources.dataset(experiment.dataset, experiment.data_dir, settings_for(experiment))
-    if experiment.target >= len(dataset.classes):
-        raise UserError(
-            f"--target {experiment.target}: {dataset.name} has {len(dataset.classes)} classes, "
-            f"0 ({dataset.classes[0]}) to {len(dataset.classes) - 1} ({dataset.classes[-1]})"
-        )
+    experiment = with_numbers(experiment, dataset, sources.notify)
     attack = attack_of(experiment, dataset.image)
     shards = partition(dataset, experiment)
     victims = attack.victims(dataset) if attack.victims else None
@@ -184,6 +191,23 @@ def check_settings(experiment: Experiment, *, new: bool = True) -> None:
     check_files(experiment)
     pipeline_of(experiment)
     repairs_of(experiment)
+
+
+def with_numbers(experiment: Experiment, dataset: Dataset, notify: Callable[[str], None]) -> Experiment:
+    """The same, with each class that a setting names by its number: one class, one record, however it was named.
+
+    Raises:
+        UserError: the dataset has no such class.
+    """
+    numbers = {}
+    for name in ("target", *(name for name, _ in experiment.own if name in declared() and declared()[name].is_class)):
+        value = getattr(experiment, name)
+        if value is not None:
+            asked = f"--{name.replace('_', '-')} {value}"
+            numbers[name] = class_number(asked, value, dataset.classes, dataset.name)
+            if text := confusable(asked, value, dataset.classes):
+                notify(text)
+    return experiment.changed(**numbers)
 
 
 def poison_nothing(

@@ -112,7 +112,7 @@ class Recorder:
             state,
             dataset,
             attack.trigger,
-            experiment.target,
+            self.setup.target,
             experiment.precision,
             self.device,
             identity(experiment.model, experiment.norm),
@@ -133,7 +133,7 @@ class Recorder:
         wanted = experiment.evaluate_asr == "every" or at_an_end
         trigger, victims = (attack.trigger, self.setup.victims) if wanted else (None, None)
         images, labels = dataset.test_images, dataset.test_labels
-        return evaluate(classify, images, labels, trigger, experiment.target, self.device, self.cores, victims)
+        return evaluate(classify, images, labels, trigger, self.setup.target, self.device, self.cores, victims)
 
     def scores_of(self, state: ModelState) -> Scores:
         """The scores of a model that no round came to, on the same images."""
@@ -197,6 +197,7 @@ class Recorder:
             seconds=self._seconds(began),
             repair=shown(experiment.repair),
             repaired=repaired,
+            target_class=self.setup.target_class,
         )
 
     def _seconds(self, began: float) -> dict[str, float]:

@@ -26,7 +26,7 @@ from oleander.system import itself
 from oleander.system.environment import differences
 from oleander.system.errors import UserError
 from oleander.system.files import absolute, appending, check_own, file_name, own_folder, replace_file
-from oleander.system.foreign import MIB, parsed_json, read_bytes, reason, refusing
+from oleander.system.foreign import MIB, parsed_json, plain, read_bytes, reason, refusing
 
 CONFIG, ENVIRONMENT, ROUNDS, SUMMARY, LOG = (
     "config.toml", "environment.json", "rounds.jsonl", "summary.json", "log.txt",
@@ -121,6 +121,8 @@ class Summary:
     repair: str = "none"
     repaired: Repaired | None = None
     """None where nothing was to be repaired."""
+    target_class: str = ""
+    """Name of the class that the backdoor leads to; nothing in records from before it was kept."""
 
 
 @with_config(ConfigDict(strict=True, extra="allow"))
@@ -185,9 +187,9 @@ class RunFolder:
         """Let other processes write to the folder."""
         free(self.path, self._lock)
 
-    def write_settings(self, experiment: Experiment, environment: dict[str, Any]) -> None:
+    def write_settings(self, experiment: Experiment, environment: dict[str, Any], target_class: str = "") -> None:
         """Write config.toml, a complete scenario, environment.json, and the source of what was a function of a Python session."""
-        write_scenario(self.path / CONFIG, experiment)
+        write_scenario(self.path / CONFIG, experiment, target_class)
         for file, source in session_files(experiment).items():
             replace_file(own_folder(self.path / FOLDER) / file, source.encode())
         self._write(ENVIRONMENT, json.dumps(environment, indent=1))
@@ -228,12 +230,13 @@ def session_files(experiment: Experiment) -> dict[str, str]:
     return {f"{plugin.name}.py": plugin.source for plugin in used}
 
 
-def write_scenario(file: Path, experiment: Experiment) -> None:
-    """All settings but ``out`` as a scenario file."""
+def write_scenario(file: Path, experiment: Experiment, target_class: str = "") -> None:
+    """All settings but ``out`` as a scenario file; a comment says what the target is called."""
     settings = {k: v for k, v in experiment.settings().items() if v is not None and k != "out"}
     header = f"# Running this again gives the same result: {itself.command()} --scenario config.toml\n"
     for name in session_files(experiment):
         header = f"# Cannot be run again as it is: {name} was a function of a Python session; its source is {FOLDER}/{name}\n"
+    header += f"# The target, {experiment.target}, is the class {plain(target_class)}\n" if target_class else ""
     replace_file(file, (header + tomli_w.dumps(settings)).encode())
 
 

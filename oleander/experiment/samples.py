@@ -21,7 +21,7 @@ def write_samples(folder: Path, setup: Setup) -> None:
     """Write samples.npz: clean images (k, c, h, w) uint8, what each attacker trains on (µ, k, c, h, w), the whole trigger."""
     dataset, attack = setup.dataset, setup.attack
     labels = np.asarray(dataset.test_labels)
-    others = [label for label in range(len(dataset.classes)) if label != setup.experiment.target]
+    others = [label for label in range(len(dataset.classes)) if label != setup.target]
     rows = [int(np.flatnonzero(labels == label)[0]) for label in others if (labels == label).any()][:COLUMNS]
     clean = np.array(dataset.test_images[rows])  # (k, c, h, w)
     arrays: dict[str, Any] = {"clean": clean, "classes": np.array([dataset.classes[labels[row]] for row in rows])}

@@ -16,6 +16,7 @@ from oleander.settings.declared import AUTO, DATASETS, FLAGS, MODELS, TORCHVISIO
 from oleander.settings.registry import find
 from oleander.system import itself
 from oleander.system.console import percent
+from oleander.system.foreign import plain
 from repairs import known_repairs
 from strategies import kind_of, known_strategies
 
@@ -121,6 +122,10 @@ def print_study(console: Console, folder: Path, study: StudyResult) -> None:
         console.print(line)
     if study.repeats == 1:
         console.print("one seed: one draw, not a finding; --repeats 5 gives intervals")
+    if goals := sorted(
+        {goal for chart in study.charts for cell in chart.cells for goal in map(_goal, cell.summaries)} - {""}
+    ):
+        console.print(f"backdoor{' and'.join(goals)}")
     console.print(f"augment {escape(study.augment())}")
     console.print(f"results in [bold]{escape(str(folder))}[/]")
 
@@ -135,9 +140,15 @@ def _scores_of(cell: Runs, mended: bool) -> list[str]:
 def _title(summary: Summary) -> str:
     attackers = f"{len(summary.malicious)} malicious" if summary.malicious else "no malicious client"
     return (
-        f"{escape(summary.scenario)}: attack {escape(summary.attack)} ({attackers}), strategy {escape(summary.strategy)}, "
-        f"dataset {escape(summary.dataset)}, augment {escape(summary.augment)}, seed {summary.seed}"
+        f"{escape(summary.scenario)}: attack {escape(summary.attack)}{_goal(summary)} ({attackers}), "
+        f"strategy {escape(summary.strategy)}, dataset {escape(summary.dataset)}, "
+        f"augment {escape(summary.augment)}, seed {summary.seed}"
     )
+
+
+def _goal(summary: Summary) -> str:
+    """The class that the backdoor leads to, where one is measured."""
+    return f" → {escape(plain(summary.target_class))}" if summary.target_class and summary.asr is not None else ""
 
 
 def _closing_lines(summary: Summary) -> list[str]:

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from oleander.settings.declared import FLAGS, declared, has_outside_steps, has_unknown_steps, in_use, is_built_in
 from oleander.settings.ranges import (
+    Class,
     CohortSize,
     Count,
     CountOrZero,
@@ -102,8 +103,8 @@ class Experiment:
     poison_rate: Rate = 0.5
     """Share (0 to 1) of a malicious client's shard that is stamped and relabelled to the target; with label_flip and sig: of those of
     its images that they take."""
-    target: CountOrZero = 0
-    """Class that the backdoor leads to (0 is airplane in CIFAR-10 and toy)."""
+    target: Class = 0
+    """Class that the backdoor leads to: its number (0 is airplane in CIFAR-10 and toy), or its name. Records hold the number."""
     attack_rounds: Schedule | None = None
     """Rounds in which malicious clients attack; in others they train as honest ones do (default: all rounds). A number N: the rounds
     1 to N. Or ranges, joined by commas: 3-10, 10-40/5 (10, 15 … 40), 1-3,7 (there 7 is round 7 alone; 7-7 without others)."""

@@ -11,11 +11,11 @@ import functools
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Any, Literal, Union, get_args
 
 import docstring_parser
 
-from oleander.settings.ranges import VOCABULARY, FilePath
+from oleander.settings.ranges import VOCABULARY, ClassName, FilePath
 from oleander.settings.steps import is_file, is_one_file, short, split, whole
 
 MODELS, DATASETS = "oleander.models", "oleander.datasets"
@@ -55,6 +55,11 @@ class Setting:
     def is_path(self) -> bool:
         """Whether it names a file of the user's."""
         return self.type is FilePath
+
+    @property
+    def is_class(self) -> bool:
+        """Whether it names a class of the dataset."""
+        return ClassName in get_args(self.type)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, FiniteFloat
 
+from oleander.settings.classes import class_word
 from oleander.settings.schedule import schedule
 from oleander.settings.sizes import sizes
 
@@ -21,12 +22,15 @@ Schedule = CountOrZero | Annotated[str, AfterValidator(schedule)]
 """Rounds: a number, up to which, or ranges."""
 Sizes = Count | Annotated[str, AfterValidator(sizes)]
 """Images of a client: a number, or a range of which each client draws its own."""
+ClassName = Annotated[str, AfterValidator(class_word)]
+Class = CountOrZero | ClassName
+"""A class of the dataset: its number, or its name, which a run takes for the number (``oleander.settings.classes``)."""
 FilePath = Annotated[str, "a path"]
 """A file of the user's: made absolute in records, each machine's own on a network, and known by its content, not its name."""
 
 VOCABULARY = {
-    "Count": Count, "CountOrZero": CountOrZero, "CohortSize": CohortSize, "Side": Side, "Rate": Rate, "Positive": Positive,
-    "NotNegative": NotNegative, "FilePath": FilePath, "bool": bool, "str": str,
+    "Count": Count, "CountOrZero": CountOrZero, "Class": Class, "CohortSize": CohortSize, "Side": Side,
+    "Rate": Rate, "Positive": Positive, "NotNegative": NotNegative, "FilePath": FilePath, "bool": bool, "str": str,
 }  # fmt: skip
 """What a plug-in may declare a setting of its own to be, with ``Literal[…]`` and ``None``."""
 

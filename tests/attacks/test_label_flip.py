@@ -170,14 +170,16 @@ def test_what_cannot_be_is_refused_by_name_before_anything_starts(image_folder):
     for changes, words in (
         ({"label_flip_source": 0}, r"^--label-flip-source 0: it is the --target too"),
         ({"label_flip_source": 2, "target": 2}, r"^--label-flip-source 2: it is the --target too"),
-        ({"label_flip_source": 3}, r"^--label-flip-source 3: folder:\S+ has 3 classes, 0 to 2$"),
+        ({"label_flip_source": 3}, r"^--label-flip-source 3: folder:\S+ has 3 classes, 0 \(ant\) to 2 \(cow\)$"),
+        ({"label_flip_source": "ent"}, r"^--label-flip-source ent: .* no such class \(did you mean ant\?\)"),
+        ({"label_flip_source": "ant"}, r"^--label-flip-source 0: it is the --target too"),
         ({"attack": "blend+label_flip"}, r"^--attack: label_flip stamps nothing, and a step before it has a trigger"),
         ({"attack": "label_flip+patch"}, r"^--attack: patch poisons images in its own way, and so does a step before"),
         ({"attack": "label_flip+dba"}, r"^--attack: patch poisons images in its own way"),
     ):
         with pytest.raises(UserError, match=words):
             prepared(image_folder, **changes)
-    for bad in (-1, 1.5, "cat"):
+    for bad in (-1, 1.5, ""):
         with pytest.raises(UserError, match="label_flip_source = "):
             validated({"attack": "label_flip", "label_flip_source": bad}, "test")
 
