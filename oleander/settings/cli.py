@@ -18,6 +18,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from oleander.settings import outside
 from oleander.settings.config import SETTINGS, SHARED, Experiment, checked, shown_value, validated
 from oleander.settings.declared import FLAGS, PACKAGES, declared, has_outside_steps, is_built_in, names_in, users_of
+from oleander.settings.described import true_words
 from oleander.settings.help import flags_class, settings_in
 from oleander.settings.protocol import whole
 from oleander.settings.ranges import Count
@@ -162,6 +163,8 @@ def as_a_whole(scenario: Scenario, flags: Flags, given: dict[str, Any]) -> Comma
     strategy_steps(flags.experiment)
     model_name(flags.experiment)
     dataset_name(flags.experiment)
+    told = true_words(flags.experiment.description, given, [flags.experiment.dataset])
+    flags = dataclasses.replace(flags, experiment=flags.experiment.changed(description=told))
     command = Command(scenario, flags, given)
     if not (scenario.study or flags.sweep or flags.repeats or flags.resume is not None):  # plan_of asks it of all runs
         check_rounds([flags.experiment], given)

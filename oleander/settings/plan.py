@@ -30,7 +30,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -46,11 +46,13 @@ from oleander.settings.cli import (
     load_scenario_file,
 )
 from oleander.settings.config import SETTINGS, Experiment, shown_value, validated
+from oleander.settings.described import UNSPOKEN, true_words
 from oleander.settings.protocol import protocol_of, whole
 from oleander.settings.ranges import Rate
 from oleander.settings.session import without_folders
 from oleander.settings.steps import short_value, shown
 from oleander.settings.sweeps import NOT_SWEPT, Axis, axis_of, check_axes, words
+from oleander.settings.titles import title
 from oleander.system.errors import UserError
 from oleander.system.files import file_name
 
@@ -168,14 +170,24 @@ def plan_of(command: Command) -> Plan | None:
     repeats = flags.repeats or max(_repeats(part) for part in (scenario, *parts))
     charts = tuple(_chart(part, given, swept, repeats) for part in parts)
     varied_here = {axis.name: axis.values for axis in swept}
-    check_used(given | varied_here, [cell.experiments[0] for chart in charts for cell in chart.cells])
+    check_used(given | varied_here, _runs_of(charts))
     name = scenario.experiment.scenario
     for chart in charts:
         if not re.fullmatch(r"[\w+-][\w.+-]{0,99}", chart.name) or [c.name for c in charts].count(chart.name) > 1:
             raise UserError(
                 f"{scenario.source}: scenario = {chart.name!r}: wanted up to 100 letters, digits and . + - _, once in a study"
             )
-    return Plan(name, scenario.experiment.description, repeats, flags.experiment.out, charts, _kind(name, swept, given))
+    own_words = true_words(
+        scenario.experiment.description, {*given, *varied_here}, {e.dataset for e in _runs_of(charts)}
+    )
+    return Plan(
+        name, own_words or title(_runs_of(charts)), repeats, flags.experiment.out, charts, _kind(name, swept, given)
+    )
+
+
+def _runs_of(charts: Sequence[Chart[Cell]]) -> list[Experiment]:
+    """One run of each setting."""
+    return [cell.experiments[0] for chart in charts for cell in chart.cells]
 
 
 def _included(scenario: Scenario) -> list[Scenario]:
@@ -235,14 +247,19 @@ def _chart(scenario: Scenario, given: dict[str, Any], swept: list[Axis], repeats
         raise UserError(f"{scenario.experiment.scenario}: {runs} runs; at most {MOST_RUNS}")
     if others or not given.keys() <= set(SAME_SETTING) or protocol_of(scenario.experiment.changed(**given).dataset):
         points = [(dataclasses.replace(point, published=Published()), changes) for point, changes in points]
-    cells = tuple(_cells(points, others, scenario.said | given, repeats, scenario))
     given_here = {*given, *(axis.name for axis in swept)}
+    base = scenario.said | given
+    if scenario.study.keys() - {"repeats"} or given_here - UNSPOKEN - {"description"}:
+        base = base | {"description": given.get("description", "")}  # the scenario's is of no single run
+    cells = tuple(_cells(points, others, base, repeats, scenario))
+    firsts = [cell.experiments[0] for cell in cells]
+    own_words = true_words(table.title or scenario.experiment.description, given_here, {e.dataset for e in firsts})
     if "malicious" not in _varied_in_file(scenario):
         check_attackers(scenario.experiment, [e for cell in cells for e in cell.experiments], given_here)
     check_rounds([e for cell in cells for e in cell.experiments], given_here)
     return Chart(
         name=scenario.experiment.scenario,
-        title=table.title or scenario.experiment.description or scenario.experiment.scenario,
+        title=own_words or title(firsts),
         x_title=table.x or (words(x_axis.name) if x_axis else ""),
         series_title=", ".join(words(axis.name) for axis in others),
         ordered=x_axis is not None and _rises(x_axis.values),

@@ -100,7 +100,8 @@ def chart(tmp_path, text, *arguments):
 
 def test_a_charts_titles_are_those_of_its_table_else_the_scenarios(tmp_path):
     bare = chart(tmp_path, 'scenario = "mine"\nrepeats = 2\n')
-    assert (bare.name, bare.title, bare.x_title, bare.series_title) == ("mine", "mine", "", "")
+    assert (bare.name, bare.x_title, bare.series_title) == ("mine", "", "")
+    assert bare.title == "No attack: FedAvg on auto (ResNet18Light)"
     assert (bare.ordered, bare.norms, bare.rounds) == (False, False, False)
     assert [(cell.x, cell.series) for cell in bare.cells] == [("none / fedavg", "")]
     assert not bare.cells[0].published.given

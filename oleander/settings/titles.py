@@ -1,0 +1,107 @@
+"""What a run or a study is called in plain English: made from its settings, so that no title says what was not run."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from oleander.settings.config import SHARED, Experiment, shown_value
+from oleander.settings.steps import short_value, split
+from oleander.settings.sweeps import varied, words
+from oleander.system.foreign import shortened
+
+NAMES = {
+    "a3fl": "A3FL", "alie": "ALIE", "dba": "DBA", "pgd": "PGD", "sig": "SIG", "patch": "BadNets patch", "blend": "Blend",
+    "fedavg": "FedAvg", "fedadam": "FedAdam", "fedavgm": "FedAvgM", "flame": "FLAME", "fltrust": "FLTrust",
+    "foolsgold": "FoolsGold", "krum": "Krum", "multi_krum": "Multi-Krum", "nnm": "NNM", "rlr": "RLR", "clip": "clipping",
+    "clamp": "clamping", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST",
+    "emnist": "EMNIST", "svhn": "SVHN", "gtsrb": "GTSRB", "tiny_imagenet": "Tiny ImageNet", "toy": "toy images",
+    "resnet18light": "ResNet18Light", "resnet18": "ResNet-18", "vgg11": "VGG-11", "mobilenet_v2": "MobileNetV2", "cnn": "CNN",
+}  # fmt: skip
+"""How papers write what the command line writes in small letters; any other name stands as it is."""
+LISTED = 3
+"""So many names are listed; of more, only how many they are is said."""
+LONGEST = 60
+"""Characters of one name."""
+SAID = ("attack", "malicious", "clients", "strategy", "dataset", "model")
+"""Settings that every title says."""
+
+
+def named(step: str) -> str:
+    """A plug-in's name as it is read."""
+    return NAMES.get(step, shortened(step, LONGEST).replace("_", " "))
+
+
+def steps(name: str, joined: str) -> str:
+    """The steps of a setting of an experiment as they are read: ``clipping + FedAvg``."""
+    return " + ".join(map(named, split(str(short_value(name, joined)))))
+
+
+def sentence(
+    attack: Sequence[str], malicious: Sequence[int], clients: Sequence[int], strategy: Sequence[str],
+    dataset: Sequence[str], model: Sequence[str] = (),
+) -> str:  # fmt: skip
+    """*Who does what against which defence, on what*; each part may have several values, where a study varies it.
+
+    Args:
+        attack: steps, as ``--attack`` has them.
+        malicious: how many clients attack.
+        clients: how many there are; none where that is not known.
+        strategy: steps, as ``--strategy`` has them.
+        dataset: names.
+        model: names; none where that is not known.
+    """
+    on = _list(dataset, _images, "datasets")
+    on += f" ({_list(model, lambda name: named(str(short_value('model', name))), 'models')})" if model else ""
+    rules = _list(strategy, lambda joined: steps("strategy", joined), "strategies")
+    what = _list(attack, lambda joined: "no attack" if joined == "none" else steps("attack", joined), "attacks")
+    if set(attack) == {"none"}:
+        return f"No attack: {rules} on {on}"
+    if set(malicious) == {0}:
+        return f"No attacker, only the trigger of {what} is measured: {rules} on {on}"
+    of = f" of {_numbers(clients)}" if clients else ""
+    one = set(clients or malicious) == {1}
+    who = f"{_numbers(malicious)}{of} {'client' if one else 'clients'}"
+    return f"{what[0].upper()}{what[1:]} by {who}, against {rules}, on {on}"
+
+
+def title(experiments: Sequence[Experiment]) -> str:
+    """The sentence of these runs, then what else they differ in but their seeds."""
+    said = sentence(*(_once(getattr(e, name) for e in experiments) for name in SAID))
+    for name in (name for name in varied(experiments) if name not in SAID):
+        values = _once(shown_value(short_value(name, getattr(e, name))) for e in experiments if _has(e, name))
+        if len(values) > 1:
+            told = _listed(values) if len(values) <= 2 * LISTED else f"varied ({len(values)} values)"
+            said += f"; {words(name)} {told}"
+    return said
+
+
+def _has(experiment: Experiment, name: str) -> bool:
+    """Whether a setting is one of this run's at all: what is a plug-in's own is of no run without it."""
+    return name in SHARED or name in dict(experiment.own)
+
+
+def _once(values: Iterable[str | int]) -> list[Any]:
+    return list(dict.fromkeys(values))
+
+
+def _images(dataset: str) -> str:
+    """A dataset's name; of a folder its own name, not where it is."""
+    source, colon, where = dataset.partition(":")
+    if colon and (source == "folder" or where.startswith(("/", "~"))):
+        return named(where.rstrip("/").rpartition("/")[2] or where)
+    return named(str(short_value("dataset", dataset)))
+
+
+def _list(values: Sequence[str], read: Callable[[str], str], many: str) -> str:
+    found = _once(map(read, values))
+    return f"{len(found)} {many}" if len(found) > LISTED else _listed(found)
+
+
+def _listed(found: Sequence[str]) -> str:
+    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}"
+
+
+def _numbers(values: Sequence[int]) -> str:
+    found = sorted(set(values))
+    if len(found) > 2 and found == list(range(found[0], found[-1] + 1)):
+        return f"{found[0]} to {found[-1]}"
+    return str(found[0]) if len(found) == 1 else f"{', '.join(map(str, found[:-1]))} or {found[-1]}"
