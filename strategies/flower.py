@@ -28,7 +28,7 @@ from oleander.transport.replies import BadReply, read_reply, sender
 from oleander.transport.roster import Roster, SimulatedRoster, plays
 from strategies import Pipeline, RuleError, Server
 from strategies._robust import RobustStrategy
-from strategies._sums import squared_norms
+from strategies._sums import dot, squared_norms, sum_for_each
 
 __all__ = ["PipelineStrategy", "RobustStrategy"]
 
@@ -67,6 +67,8 @@ class RoundOutcome:
     images: int
     """Images that have passed through the clients' models."""
     seconds: dict[str, float] = field(default_factory=dict)
+    cosines: list[float | None] = field(default_factory=list)
+    """Of each update's weights, as they came, and the aggregate's; None where either is 0. Empty in old states."""
 
 
 class PipelineStrategy(Strategy):
@@ -187,6 +189,7 @@ class PipelineStrategy(Strategy):
             clamped_variances=clamped,
             images=self._images,
             seconds={"train": collected_at - self._sent_at, "aggregate": time.time() - collected_at},
+            cosines=_cosines(cohort, passed.aggregate, list(before.values())),
         )
         return self.initial_arrays(), MetricRecord()
 
@@ -289,6 +292,15 @@ def _norms_after(cohort: Cohort, filtered: Cohort) -> list[float | None]:
         norms.get(client, None if in_others else 0.0)
         for client, in_others in zip(cohort.client_ids.tolist(), mixed.tolist(), strict=True)
     ]
+
+
+def _cosines(cohort: Cohort, aggregate: Aggregate, norms: list[float]) -> list[float | None]:
+    """The cosine of each update's weights, whose norms are known, and what the global model's move by."""
+    length = float(np.sqrt(squared_norms(aggregate.delta[None])[0]))
+    products = sum_for_each(cohort.deltas, lambda wide, block: dot(wide, aggregate.delta[block].astype(np.float64)))  # (n,)
+    with np.errstate(all="ignore"):  # a norm may overflow
+        cosines = products / (np.array(norms) * length)
+    return [min(1.0, max(-1.0, cosine)) if np.isfinite(cosine) else None for cosine in cosines.tolist()]
 
 
 def _left_out(causes: dict[int, str]) -> str:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -108,8 +107,7 @@ def federate(
         raise
     finally:
         recorder.close()  # a round whose clients failed leaves the one before it on record
-    if setup.attack.adapt:
-        write_samples(folder.path, replace(setup, attack=attackers.attack))  # the trigger as it is now
+    recorder.write_last()
     sha256 = save_model(folder.path / "model.safetensors", setup.layout, strategy.state)
     after = _repaired(setup, folder, recorder, server) if setup.repairs else None
     return recorder.summary(sha256, began or psutil.Process().create_time(), after)

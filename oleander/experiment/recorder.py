@@ -2,17 +2,21 @@
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Protocol
 
 import torch
 from flwr.app import ArrayRecord, MetricRecord
 
 from attacks import Attack
+from oleander.datasets.partition import partition
 from oleander.experiment.adversary import Attackers
+from oleander.experiment.classes import count_classes, write_classes
 from oleander.experiment.prepare import Setup
 from oleander.experiment.records import Repaired, RoundRecord, RunFolder, Summary, detection_rates
 from oleander.experiment.resume import keep
-from oleander.learning.evaluation import Classifier, Cores, Scores, classifier, evaluate
+from oleander.experiment.samples import write_samples
+from oleander.learning.evaluation import Answers, Classifier, Cores, Scores, classifier, examine
 from oleander.learning.parameters import ModelState, load_arrays
 from oleander.learning.remembered import recall_scores, remember_scores, scores_key
 from oleander.models import build, identity
@@ -63,6 +67,8 @@ class Recorder:
         self.records: list[RoundRecord] = list(setup.standing.records) if setup.standing else []
         self.earlier = len(self.records)
         self._scoring = ThreadPoolExecutor(1)
+        self._answers: Answers | None = None
+        """What the last scores were counted from."""
         self._pending: tuple[int, RoundOutcome, Future[Scores]] | None = None
 
     def score_round(self, rounds_here: int, _arrays: ArrayRecord) -> MetricRecord | None:
@@ -133,11 +139,26 @@ class Recorder:
         wanted = experiment.evaluate_asr == "every" or at_an_end
         trigger, victims = (attack.trigger, self.setup.victims) if wanted else (None, None)
         images, labels = dataset.test_images, dataset.test_labels
-        return evaluate(classify, images, labels, trigger, self.setup.target, self.device, self.cores, victims)
+        scores, self._answers = examine(
+            classify, images, labels, trigger, self.setup.target, self.device, self.cores, victims
+        )
+        return scores
 
     def scores_of(self, state: ModelState) -> Scores:
         """The scores of a model that no round came to, on the same images."""
         return self._scores(self.setup.experiment.rounds, self._classifier_of(state), self.attackers.attack)
+
+    def write_last(self) -> None:
+        """Write what reports say of the final model beside its scores: classes.json, and its answers to samples.npz."""
+        setup, state = self.setup, self.strategy.state
+        if self._answers is None:  # its scores were on record when the run went on
+            self.scores_of(state)
+        assert self._answers is not None
+        shards = partition(setup.dataset, setup.experiment)
+        counts = count_classes(setup.dataset, setup.experiment.target, shards, self._answers, setup.victims)
+        write_classes(self.folder.path, counts)
+        now = replace(setup, attack=self.attackers.attack)  # with the trigger as it is now
+        write_samples(self.folder.path, now, self._classifier_of(state), str(self.device))
 
     def _classifier_of(self, state: ModelState) -> Classifier:
         load_arrays(self.model, self.setup.layout.unflatten(state))
@@ -162,6 +183,7 @@ class Recorder:
             clamped_variances=outcome.clamped_variances,
             images=outcome.images,
             seconds={**outcome.seconds, "evaluate": evaluation_seconds},
+            cosines=[*outcome.cosines],
         )
 
     @property

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -42,6 +42,7 @@ MOST_RECORDS = 512 * MIB
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 """Records may be others': they are read as data, each value checked."""
 Norm = Annotated[float, Ge(0), Le(1e100)]
+Cosine = Annotated[float, Ge(-1), Le(1)]
 
 
 class Dropped(TypedDict):
@@ -75,6 +76,8 @@ class RoundRecord:
     images: int
     """Training images that passed through the clients' models."""
     seconds: dict[str, float]
+    cosines: list[Cosine | None] = field(default_factory=list)
+    """Of each update's weights as they came, and the change of the global model's; None where either is 0. Empty in old records."""
 
 
 @dataclass(frozen=True)
@@ -283,7 +286,8 @@ def rounds_in(content: bytes) -> list[RoundRecord]:
     """
     records = [_checked(_ROUND, line) for line in content.splitlines()]
     for record in records:
-        lists = (record.client_ids, record.malicious, record.norms_before, record.norms_after, record.influence)
+        lists = [record.client_ids, record.malicious, record.norms_before, record.norms_after, record.influence]
+        lists += [record.cosines] if record.cosines else []
         if len({len(values) for values in lists}) > 1:
             raise ValueError(f"round {record.round} has lists of unequal length")
     return records

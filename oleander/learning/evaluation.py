@@ -31,6 +31,8 @@ from oleander.system.machine import cpu_count
 BATCH = {"cpu": 100, "cuda": 2000}
 PROBE = 16
 """Test images by which a trigger is known."""
+NO_CLASS, UNCOUNTED = -1, -2
+"""What stands in the place of an answer: the model gave none, or the image does not count."""
 Classifier = Callable[[Tensor], Tensor]
 """Pixels (b, c, h, w) in [0, 1] → logits (b, classes), float32."""
 Trigger = Callable[[Tensor], Tensor]
@@ -66,6 +68,16 @@ def victims_hash(victims: Victims | None) -> str:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """The class of each image that was scored (``answers``): NO_CLASS for none, UNCOUNTED where an image does not count."""
+
+    clean: NDArray[np.int64]
+    """(m,) of the clean test images."""
+    victims: NDArray[np.int64] | None
+    """(m,) of the images that the ASR is measured on; None where there is no ASR."""
+
+
+@dataclass(frozen=True)
 class Scores:
     """What one evaluation found; all None where none was asked for."""
 
@@ -80,12 +92,13 @@ class Scores:
 
 @dataclass(frozen=True)
 class _Part:
-    """Counts and sums over one batch."""
+    """What was found in one batch."""
 
-    right: int
-    loss: float
-    hit: int = 0
-    stamped: int = 0
+    loss: float = 0.0
+    clean: NDArray[np.int64] | None = None
+    """The answers (b,) on clean images."""
+    victims: NDArray[np.int64] | None = None
+    """… and on victims (b,), as ``Answers`` has them."""
 
 
 class Cores:
@@ -198,6 +211,20 @@ def evaluate(
         cores: each takes one batch at a time (default: ``cores_for`` the device).
         victims: what the ASR is measured on (default: ``of_other_classes``).
     """
+    return examine(classify, images, labels, trigger, target, device, cores, victims)[0]
+
+
+def examine(
+    classify: Classifier,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    trigger: Trigger | None,
+    target: int,
+    device: torch.device,
+    cores: Cores | None = None,
+    victims: Victims | None = None,
+) -> tuple[Scores, Answers]:
+    """The same with the answers that the scores were counted from."""
     size, count, cores = BATCH[device.type], len(labels), cores or cores_for(device)
     victims = victims or of_other_classes(labels, target)
     if len(victims.wanted) != len(images if victims.images is None else victims.images):
@@ -222,46 +249,47 @@ def evaluate(
     parts = cores.each(score, range(0, count, size))
     if measured and victims.images is not None:
         parts += cores.each(score_own, range(0, len(victims.images), size))
-    stamped = sum(part.stamped for part in parts)
-    return Scores(
-        mta=sum(part.right for part in parts) / count,
-        asr=sum(part.hit for part in parts) / stamped if stamped else None,
-        loss=sum(part.loss for part in parts) / count,
-    )
+    clean = np.concatenate([part.clean for part in parts if part.clean is not None])  # (m,)
+    fooled = [part.victims for part in parts if part.victims is not None]
+    found = Answers(clean, np.concatenate(fooled) if fooled else None)
+    counted = victims.wanted >= 0  # (m,)
+    asr = None
+    if found.victims is not None and counted.any():
+        asr = int((found.victims == victims.wanted)[counted].sum()) / int(counted.sum())
+    mta = int((clean == np.asarray(labels)).sum()) / count
+    return Scores(mta, asr, sum(part.loss for part in parts) / count), found
 
 
 @torch.inference_mode()
 def _score_batch(
     classify: Classifier, pixels: Tensor, truth: Tensor, stamp: Trigger | None, wanted: Tensor | None
 ) -> _Part:
-    """MTA and loss of a batch, and the attack's success in it where labels are ``wanted`` (b,)."""
+    """Answers and loss of a batch, and the answers on its victims where labels are ``wanted`` (b,)."""
     logits = classify(pixels)  # (b, classes)
-    right, loss = int((answers(logits) == truth).sum()), float(F.cross_entropy(logits, truth, reduction="sum"))
-    if wanted is None:
-        return _Part(right, loss)
-    found = _score_victims(classify, pixels, stamp, wanted)
-    return _Part(right, loss, found.hit, found.stamped)
+    loss = float(F.cross_entropy(logits, truth, reduction="sum"))
+    fooled = None if wanted is None else _score_victims(classify, pixels, stamp, wanted).victims
+    return _Part(loss, answers(logits).cpu().numpy(), fooled)
 
 
 @torch.inference_mode()
 def _score_victims(classify: Classifier, pixels: Tensor, stamp: Trigger | None, wanted: Tensor) -> _Part:
-    """The attack's success on those images of a batch that count."""
+    """The answers on those images of a batch that count."""
     count = wanted >= 0  # (b,)
-    if not bool(count.any()):
-        return _Part(0, 0.0)
-    shown = pixels[count] if stamp is None else stamp(pixels[count])
-    fooled = answers(classify(shown)) == wanted[count]  # (≤ b,)
-    return _Part(0, 0.0, int(fooled.sum()), len(fooled))
+    found = torch.full_like(wanted, UNCOUNTED)
+    if bool(count.any()):
+        shown = pixels[count] if stamp is None else stamp(pixels[count])
+        found[count] = answers(classify(shown))
+    return _Part(victims=found.cpu().numpy())
 
 
 def answers(logits: Tensor) -> Tensor:
-    """The class of each row (b,): that of its greatest logit, where all are finite and no other is as great; else none (−1).
+    """The class of each row (b,): that of its greatest logit, where all are finite and no other is as great; else NO_CLASS.
 
     A broken model would otherwise be said to answer class 0, which argmax gives for rows that are not numbers or all equal.
     """
     greatest = logits.max(1)
     one = (logits == greatest.values[:, None]).sum(1) == 1  # (b,)
-    return greatest.indices.where(one & logits.isfinite().all(1), -1)
+    return greatest.indices.where(one & logits.isfinite().all(1), NO_CLASS)
 
 
 def probe_hash(dataset: Dataset, trigger: Trigger | None) -> str:

@@ -87,6 +87,7 @@ def test_a_dropped_client_has_no_influence_and_is_recorded_as_left_out(plugins, 
         assert len(outcome.client_ids) == 5 and outcome.influence == [0.25] * 4 + [0.0]
         assert outcome.norms_after == [*outcome.norms_before[:4], 0.0]
         assert len(outcome.losses) == 5
+        assert outcome.cosines == pytest.approx([1.0] * 5)  # all coordinates move alike
     moved = sum(np.mean(outcome.client_ids[:4]) + outcome.round for outcome in outcomes)
     np.testing.assert_allclose(strategy.state.weights, moved, rtol=1e-6)
 
