@@ -1,8 +1,13 @@
-"""What docs/results.md and the README say of runs stands in docs/results/*.csv."""
+"""What docs/results.md, docs/course.md and the README say of runs stands in docs/results/*.csv."""
 
 import csv
 import re
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
+
+import pytest
 
 from oleander.experiment.intervals import student
 
@@ -92,3 +97,71 @@ def test_runs_without_an_attacker_in_the_last_round_ended_anywhere():
     assert sum(asr > 96 for asr in asrs) == 3 and f"between {min(asrs)} and {max(asrs)} %, three of them" in TEXT
     others = [asr for key, asr in runs.items() if list(key) not in [list(key) for *key, _ in listed]]
     assert len(others) == 40 and round(min(others), 1) == 99.8
+
+
+# ---- docs/course.md -----------------------------------------------------------------------------------------------------
+
+COURSE = (DOCS / "course.md").read_text(encoding="utf-8")
+SETTINGS = {
+    "fig1_malicious_count": {str(n): ("fig1_malicious_count", {"malicious": str(n)}) for n in (1, 2, 3)},
+    "selected_clients": {str(n): ("selected_clients", {"clients_per_round": str(n)}) for n in range(2, 7)},
+    "fig2_krum": {"FedAvg": ("fig1_malicious_count", {"malicious": "1"}), "Krum (f = 1)": ("fig2_krum", {})},
+    "fig3_dba": {
+        "Blend, 3 malicious, 5 of 6 a round": ("fig1_malicious_count", {"malicious": "3"}),
+        "DBA, 3 malicious, 6 of 6 a round": ("fig3_dba", {}),
+    },
+    "fig4_scaling": {"FedAvg": ("fig4_scaling", {})},
+    "fig5_clipping": {"FedAvg": ("fig4_scaling", {}), "Clipping at the median, then FedAvg": ("fig5_clipping", {})},
+}
+"""Scenario that a question's command names → row of its table → scenario under which its runs are recorded, and their settings."""
+
+
+def questions() -> Iterator[tuple[str, str]]:
+    """The scenario of each question's command, and the question's text."""
+    for part in COURSE.split("\n## ")[1:]:
+        yield re.findall(r"--scenario (\w+) --repeats", part)[0], part
+
+
+def in_words(values: list[float]) -> str:
+    return f"{fmean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+@pytest.mark.parametrize(("scenario", "text"), [pytest.param(*question, id=question[0]) for question in questions()])
+def test_every_number_in_a_table_of_the_courses_page_is_that_of_its_runs(scenario, text):
+    found = re.findall(r"^\| ([^|]+) \| (\d[^|]+\)) \| (\d[^|]+\)) \|(?: ([\d.]+) / ([\d.]+) \|)?$", text, re.M)
+    assert [row[0] for row in found] == list(SETTINGS[scenario])
+    assert len(found) == len(re.findall(r"^\|", text, re.M)) - 2  # no row that is passed over
+    for name, mta, asr, *published in found:
+        recorded, wanted = SETTINGS[scenario][name]
+        runs = rows("selected_clients" if recorded == "selected_clients" else "course")
+        group = [r for r in runs if r["scenario"] == recorded and wanted.items() <= r.items()]
+        assert (mta, asr) == (in_words(shares("mta", group)), in_words(shares("asr", group))), name
+        if published[0]:
+            said = (
+                abs(float(a) - x) + abs(float(b) - y) for (x, y) in [stated_in(scenario, name)] for a, b in [published]
+            )
+            assert min(said) < 0.051, name
+
+
+def stated_in(scenario: str, name: str) -> tuple[float, float]:
+    """MTA and ASR in % that a scenario's file says were published for the point with which this row's name begins."""
+    points = tomllib.loads((DOCS.parent / "scenarios" / f"{scenario}.toml").read_text("utf-8"))["point"]
+    (found,) = [p["published"] for p in points if name.lower().startswith(p["label"].lower())]
+    return 100 * found["mta"], 100 * found["asr"]
+
+
+def test_the_courses_page_answers_each_question_once_by_a_scenario_that_ships():
+    assert re.findall(r"^## (\w\w) \(([\d.]+)\)", COURSE, re.M) == [
+        ("1a", "2.1.1"), ("1b", "2.1.2"), ("1c", "2.1.3"), ("2a", "2.2.1"), ("3a", "2.3.1"), ("3b", "2.3.2"),
+    ]  # fmt: skip
+    assert [scenario for scenario, _ in questions()] == list(SETTINGS)
+    for name in (*SETTINGS, "course", "dba"):
+        assert (DOCS.parent / "scenarios" / f"{name}.toml").is_file()
+    for file in re.findall(r"\]\((results/[^)#]+|\w+\.md)", COURSE):
+        assert (DOCS / file).is_file(), file
+
+
+def test_what_the_courses_page_says_of_the_start_and_of_last_rounds_is_so():
+    blend, dba = (next(r for r in rows("course") if r["attack"] == attack) for attack in ("blend", "dba"))
+    mta, asr, square = (100 * float(x) for x in (blend["baseline_mta"], blend["baseline_asr"], dba["baseline_asr"]))
+    assert f"MTA of {mta:.1f} and an ASR of {asr:.1f} for the picture, {square:.1f} for the square" in COURSE
