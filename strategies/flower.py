@@ -297,7 +297,9 @@ def _norms_after(cohort: Cohort, filtered: Cohort) -> list[float | None]:
 def _cosines(cohort: Cohort, aggregate: Aggregate, norms: list[float]) -> list[float | None]:
     """The cosine of each update's weights, whose norms are known, and what the global model's move by."""
     length = float(np.sqrt(squared_norms(aggregate.delta[None])[0]))
-    products = sum_for_each(cohort.deltas, lambda wide, block: dot(wide, aggregate.delta[block].astype(np.float64)))  # (n,)
+    products = sum_for_each(
+        cohort.deltas, lambda wide, block: dot(wide, aggregate.delta[block].astype(np.float64))
+    )  # (n,)
     with np.errstate(all="ignore"):  # a norm may overflow
         cosines = products / (np.array(norms) * length)
     return [min(1.0, max(-1.0, cosine)) if np.isfinite(cosine) else None for cosine in cosines.tolist()]

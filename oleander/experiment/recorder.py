@@ -155,7 +155,7 @@ class Recorder:
             self.scores_of(state)
         assert self._answers is not None
         shards = partition(setup.dataset, setup.experiment)
-        counts = count_classes(setup.dataset, setup.experiment.target, shards, self._answers, setup.victims)
+        counts = count_classes(setup.dataset, setup.target, shards, self._answers, setup.victims)
         write_classes(self.folder.path, counts)
         now = replace(setup, attack=self.attackers.attack)  # with the trigger as it is now
         write_samples(self.folder.path, now, self._classifier_of(state), str(self.device))
