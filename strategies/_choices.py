@@ -47,3 +47,10 @@ def clipped_mean(cohort: Cohort, kept: NDArray[np.bool_], over: NDArray[np.bool_
     bound = np.median(norms[over]) if over.any() else 0.0
     factors = np.divide(bound, norms, out=np.ones_like(norms), where=norms > bound)
     return replace(weighted(cohort, influence * factors), influence=influence)
+
+
+def near_median(values: NDArray[np.float64], most: float, *, at_most: bool = False) -> NDArray[np.bool_]:
+    """Which values (n,) are less than ``most`` standard deviations (or that many at most) from their median; the median always is."""
+    apart = np.abs(values - np.median(values))
+    apart, bound = fewer_digits(apart), fewer_digits(np.array(most * np.std(values)))
+    return np.asarray((apart < bound) | (apart == 0) | (at_most & (apart == bound)))

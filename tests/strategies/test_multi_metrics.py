@@ -68,7 +68,7 @@ def test_measures_of_any_scale_count_alike():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_an_attacker_who_is_as_long_as_others_is_left_out_by_its_direction(seed):
-    """The paper's promise: several measures see what one does not. (Of one attacker: two that are alike stretch Σ, and may be kept.)"""
+    """The paper's promise: several measures see what one does not. (Of one attacker: two alike stretch Σ, and may be kept.)"""
     generator = np.random.default_rng(seed)
     centre = generator.normal(size=400)
     rows = centre + 0.3 * generator.normal(size=(10, 400))
