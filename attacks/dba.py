@@ -9,8 +9,7 @@ turn.
 from dataclasses import replace
 
 from attacks import Attack
-from attacks._overlay import Overlay
-from attacks.patch import patch
+from attacks._parts import split_of
 from oleander.datasets.space import ImageSpace
 from oleander.settings.ranges import Count
 from oleander.system.errors import UserError
@@ -32,13 +31,8 @@ def dba(
         UserError: more parts than the trigger has columns or than there are attackers, or a trigger that is not a picture or does
             not stay as it is.
     """
-    if attack.trigger is None:
-        attack = patch(attack, patch_size=patch_size, image=image)
-    if not isinstance(attack.trigger, Overlay):
-        raise UserError("--attack: dba splits triggers that are a picture (patch, blend), not the one before it")
-    if attack.shaped:
-        raise UserError("--attack: dba splits a trigger that stays as it is, and the one before it adapts")
-    columns = attack.trigger.columns()
+    attack, trigger = split_of(attack, "dba", patch_size, image)
+    columns = trigger.columns()
     if (dba_parts or malicious) > len(columns):
         what = f"--dba-parts {dba_parts}" if dba_parts else f"--attack dba: {malicious} malicious clients"
         ways = "" if dba_parts else f" (--dba-parts {len(columns)} or fewer: several attackers to a part)"
@@ -47,5 +41,5 @@ def dba(
         return attack
     if (dba_parts or 0) > malicious:
         raise UserError(f"--dba-parts {dba_parts}: more than --malicious {malicious}, so that a part would be nobody's")
-    parts = [attack.trigger.only(part) for part in columns.tensor_split(dba_parts or malicious)]
+    parts = [trigger.only(part) for part in columns.tensor_split(dba_parts or malicious)]
     return replace(attack, parts=tuple(parts[attacker % len(parts)] for attacker in range(malicious)))

@@ -213,11 +213,18 @@ def victims_have_a_wanted_label(attack: Attack) -> None:
         assert found.images.dtype == np.uint8 and found.images.shape[1:] == data.test_images.shape[1:]
 
 
+def parts_do_not_overlap(attack: Attack) -> None:
+    """No pixel is in the parts of two attackers."""
+    images = pixels(1).repeat(60, 1, 1, 1)  # more than a part has stamps of its own
+    touched = [(part(images) != images).any(0) for part in attack.parts]
+    assert not any(bool((a & b).any()) for i, a in enumerate(touched) for b in touched[:i])
+
+
 CHECKS = {
     check.__name__: check
     for check in (
         does_something, asks_what_is_known, trigger_is_pixels, tampers_keep_shapes, hooks_are_pure,
         first_round_has_no_previous, adapt_is_pure, colluders_change_their_own, choice_keeps_the_number,
-        victims_have_a_wanted_label,
+        victims_have_a_wanted_label, parts_do_not_overlap,
     )
 }  # fmt: skip
