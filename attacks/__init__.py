@@ -9,6 +9,7 @@ what the dataset's images are: how many channels, how large, how normalised. Its
 ``--list``. What an attack can change are the fields of ``Attack``. A new attack is one new file (CONTRIBUTING.md).
 """
 
+import hashlib
 import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from oleander.datasets.data import Dataset, Shard
 from oleander.datasets.space import ImageSpace
-from oleander.learning.evaluation import Victims
+from oleander.learning.evaluation import Victims, probe_hash
 from oleander.learning.training import Hooks
 from oleander.learning.updates import Cohort, Memory, Update
 from oleander.settings.config import SETTINGS, Experiment
@@ -82,6 +83,8 @@ class Attack:
     trains; the others know it from the next round on."""
     shaped: Callable[[Memory], Stamp] | None = None
     """The trigger as this memory has it."""
+    material: str = ""
+    """SHA-256 of pictures of the user's that it is made of and its trigger does not show."""
     victims: Callable[[Dataset], Victims] | None = None
     """Which images the ASR is measured on; None: all stamped test images that are not of the target class."""
 
@@ -167,6 +170,9 @@ class PoisonedShard:
     """Images without the trigger, which comes after augmentation, and the labels that they are given."""
     poisoned: NDArray[np.bool_]
     """(m,) which images are to be stamped."""
+    disturb: Callable[[Tensor, np.random.Generator], Tensor] | None = None
+    """What is done to the augmented pixels (m, c, h, w) of images that are not, each time that they are augmented. Its generator goes
+    on through a round and is another in the next."""
 
 
 def poison(shard: Shard, poison_rate: float, target: int, rng: np.random.Generator) -> PoisonedShard:
@@ -194,6 +200,12 @@ def check_alone(attack: Attack, name: str) -> None:
         raise UserError(f"--attack: {name} is a second trigger; one attack has one trigger")
     if attack.choose is not None:
         raise UserError(f"--attack: {name} poisons images in its own way, and so does a step before it")
+
+
+def fingerprint(attack: Attack, dataset: Dataset) -> str:
+    """SHA-256 by which an attack's trigger and pictures are known again, whatever files they came from."""
+    found = probe_hash(dataset, attack.trigger)
+    return hashlib.sha256(f"{found} {attack.material}".encode()).hexdigest() if attack.material else found
 
 
 def known_attacks() -> dict[str, Plugin]:

@@ -8,6 +8,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -65,7 +66,9 @@ class MaliciousClient(BenignClient):
         chosen = self._chosen(stamp)
         if chosen is None:
             return train(self.model, self.shard, self.experiment, round_number, **changed)
-        return train(self.model, chosen.shard, self.experiment, round_number, _stamping(chosen, stamp), **changed)
+        disturbs = generator(self.experiment.seed, "disturb", round_number, self.shard.client_id)
+        finish = _stamping(chosen, stamp, disturbs)
+        return train(self.model, chosen.shard, self.experiment, round_number, finish, **changed)
 
     def submission(self, global_: list[FloatArray], local: list[FloatArray]) -> list[FloatArray]:
         """The global model plus the tampered update; the local model as it is where the attack leaves updates alone."""
@@ -146,13 +149,14 @@ class MaliciousClient(BenignClient):
         ]
 
 
-def _stamping(chosen: PoisonedShard, stamp: Stamp | None) -> Finish:
-    """Lays the trigger on the images that the attack chose for it."""
+def _stamping(chosen: PoisonedShard, stamp: Stamp | None, rng: np.random.Generator) -> Finish:
+    """Lays the trigger on the images that the attack chose for it, and disturbs others where the attack does."""
     rows = torch.from_numpy(chosen.poisoned)  # (m,)
 
     def finish(pixels: Tensor) -> Tensor:
+        others = chosen.disturb(pixels, rng) if chosen.disturb else pixels
         if stamp is None:
-            return pixels
-        return torch.where(rows.to(pixels.device).view(-1, 1, 1, 1), stamp(pixels), pixels)
+            return others
+        return torch.where(rows.to(pixels.device).view(-1, 1, 1, 1), stamp(pixels), others)
 
     return finish
