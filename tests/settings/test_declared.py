@@ -127,4 +127,4 @@ def test_help_shows_every_shared_setting_and_of_plug_ins_those_that_are_named(ca
     assert flags("--strategy=clip", "--scenario", "scaling") == set(in_use("blend+scaling", "clip"))
     assert flags("--repair", "finetune") == set(in_use("none", "fedavg", "finetune")) != set()
     assert flags("--strategy", "nonsense") == set()
-    assert users_of("patch_size") == ("dba", "patch") and SETTINGS["patch_size"] == 6
+    assert users_of("patch_size") == ("dba", "fcba", "patch") and SETTINGS["patch_size"] == 6
