@@ -2,18 +2,18 @@
 
 The server's hello holds the experiment and what the server expects; the client answers with hashes of what it would train on, with
 those of its copies of plug-ins from outside, and with its versions, and the server compares (``oleander.network.roster``). Paths
-are each machine's own: a client's node config may name its ``dataset``, ``data-dir``, ``blend-image`` and ``plugins``.
+are each machine's own: a client's node config may name its ``dataset``, ``data-dir``, ``blend-image``, ``edge-case-images`` and
+``plugins``.
 """
 
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attacks import attack_of
+from attacks import Attack, attack_of, fingerprint
 from clients.plugins import ATTACKING, HONEST, own_hashes, with_own_copies
 from oleander.datasets.data import Dataset
 from oleander.datasets.partition import shard_of, shard_sha256
-from oleander.learning.evaluation import probe_hash
 from oleander.learning.weights import layout_of
 from oleander.settings.config import Experiment
 from oleander.settings.registry import model_name
@@ -21,7 +21,7 @@ from oleander.system.environment import versions
 from oleander.system.errors import UserError
 
 NodeConfig = Mapping[str, Any]
-OWN = {"dataset": "dataset", "data-dir": "data_dir", "blend-image": "blend_image"}
+OWN = {name.replace("_", "-"): name for name in ("dataset", "data_dir", "blend_image", "edge_case_images")}
 """Name in a node's config → the setting that it replaces there."""
 
 
@@ -55,11 +55,11 @@ def introduce(
         model_name(mine)
         classes = len(dataset.classes)
         layout_of(mine.model, classes, dataset.image, mine.norm)  # what a model's file imports may not be here
-        trigger = attack_of(mine, dataset.image).trigger if attacks else None
+        attack = attack_of(mine, dataset.image) if attacks else Attack()
     except (UserError, OSError) as error:
         return known | {"problem": str(error)}
     return known | {
         "dataset-sha256": dataset.fingerprint,
         "shard-sha256": shard,
-        "trigger-sha256": probe_hash(dataset, trigger) if trigger else "",
+        "trigger-sha256": fingerprint(attack, dataset) if attack.trigger or attack.material else "",
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from attacks import KNOWS, Attack, PoisonedShard, ask, asked, attack_of, poison
+from attacks import KNOWS, Attack, PoisonedShard, ask, asked, attack_of, fingerprint, poison
 from attacks.blend import CAT
 from oleander.datasets.data import Dataset
 from oleander.datasets.partition import partition, root_shard
@@ -19,7 +19,7 @@ from oleander.datasets.space import ImageSpace
 from oleander.experiment.records import check_free
 from oleander.experiment.resume import Standing, standing_of
 from oleander.learning.devices import default_device, fastest_precision, gpu_count
-from oleander.learning.evaluation import Victims, probe_hash
+from oleander.learning.evaluation import Victims
 from oleander.learning.own_model import check_own, check_smallest_batch
 from oleander.learning.parameters import Layout
 from oleander.learning.weights import Start, layout_of, shipped_checkpoint, starting_model
@@ -57,7 +57,7 @@ class Setup:
     start: Start
     shard_sizes: list[int]
     trigger_sha256: str
-    """Of some stamped test images: by it a trigger is known again, whatever file it came from."""
+    """Of some stamped test images and the attack's own pictures: by it they are known again, whatever file they came from."""
     repairs: tuple[Step, ...] = ()
     """What is done to the final model after the last round."""
     standing: Standing | None = None
@@ -140,7 +140,7 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
     asks = {ask for step in (*pipeline.steps, *repairs) for ask in step.asks}
     if "root" in asks:
         root_shard(dataset, experiment)  # enough images are left
-    trigger_sha256 = probe_hash(dataset, attack.trigger)
+    trigger_sha256 = fingerprint(attack, dataset)
     if experiment.model not in built_in(MODELS):
         check_own(experiment.model, len(dataset.classes), dataset.image, experiment.norm)
     check_batches(experiment, dataset, [len(rows) for rows in shards], asks)
@@ -228,7 +228,8 @@ def poison_nothing(
         known = {name: getattr(experiment, name) for name in SETTINGS}
         known |= {"shard": shard, "rng": drawn, "attacker": number}
         chosen: PoisonedShard = ask(choose, known.__getitem__)
-        if not chosen.poisoned.any() and np.array_equal(chosen.shard.labels, shard.labels):
+        same = np.array_equal(chosen.shard.labels, shard.labels) and np.array_equal(chosen.shard.images, shard.images)
+        if not chosen.poisoned.any() and same:
             found.append(client)
     return found
 
@@ -266,7 +267,10 @@ def check_files(experiment: Experiment) -> None:
     for name, path in experiment.own:
         if declared()[name].is_path and path:
             with refusing(f"--{name.replace('_', '-')} {path}"):
-                os.close(open_regular(Path(path), MOST_FILE))
+                if declared()[name].is_folder:
+                    os.scandir(path).close()
+                else:
+                    os.close(open_regular(Path(path), MOST_FILE))
 
 
 def check_counts(experiment: Experiment) -> None:

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
+from attacks import Attack, fingerprint
 from clients.plugins import ATTACKING, HONEST, difference, expected
 from oleander.datasets.partition import shard_of, shard_sha256
 from oleander.experiment.federation import client_config
 from oleander.experiment.prepare import Setup
-from oleander.learning.evaluation import probe_hash
 from oleander.system.environment import versions
 from oleander.system.errors import RunError
 from oleander.transport.replies import BadReply, answered, error_of, guarded, shown
@@ -211,8 +211,10 @@ class NetworkRoster:
                 f"client {client} has other data than the server: its shard is {who.shard[:12]}…, "
                 f"expected {shard[:12]}… of {setup.dataset.name} (its --dataset and --data-dir name its own copy)"
             )
-        trigger = setup.attack.trigger if client in experiment.malicious_clients else None
-        if trigger is not None and who.trigger != probe_hash(setup.dataset, trigger):
+        attack = setup.attack if client in experiment.malicious_clients else Attack()
+        if attack.material and who.trigger != fingerprint(attack, setup.dataset):
+            return f"client {client} has other edge cases than the server (its --edge-case-images names its own copy)"
+        if attack.trigger is not None and who.trigger != fingerprint(attack, setup.dataset):
             return (
                 f"client {client} stamps another trigger than the server tests (its --blend-image names its own copy)"
             )

@@ -35,6 +35,8 @@ class ClientFlags:
     """Folder that CIFAR-10 is in on this machine."""
     blend_image: str = ""
     """This machine's copy of the picture that a blend attacker mixes in."""
+    edge_case_images: str = ""
+    """This machine's copy of the folder whose pictures an edge_case attacker mixes in."""
     plugin: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     """This machine's copy of an attack's, the model's or the dataset's file from outside the repository; given again, of another.
     (From a server on this machine the server's own file is run, where it is this user's.)"""

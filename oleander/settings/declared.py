@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args
 
 import docstring_parser
 
-from oleander.settings.ranges import VOCABULARY, ClassName, FilePath
+from oleander.settings.ranges import VOCABULARY, ClassName, FilePath, FolderPath
 from oleander.settings.steps import is_file, is_one_file, short, split, whole
 
 MODELS, DATASETS = "oleander.models", "oleander.datasets"
@@ -53,8 +53,13 @@ class Setting:
 
     @property
     def is_path(self) -> bool:
-        """Whether it names a file of the user's."""
-        return self.type is FilePath
+        """Whether it names a file or a folder of the user's."""
+        return self.type in (FilePath, FolderPath)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it names a folder."""
+        return self.type is FolderPath
 
     @property
     def is_class(self) -> bool:

@@ -27,10 +27,12 @@ Class = CountOrZero | ClassName
 """A class of the dataset: its number, or its name, which a run takes for the number (``oleander.settings.classes``)."""
 FilePath = Annotated[str, "a path"]
 """A file of the user's: made absolute in records, each machine's own on a network, and known by its content, not its name."""
+FolderPath = Annotated[str, "a folder"]
+"""The same of a folder and what is in it."""
 
 VOCABULARY = {
-    "Count": Count, "CountOrZero": CountOrZero, "Class": Class, "CohortSize": CohortSize, "Side": Side,
-    "Rate": Rate, "Positive": Positive, "NotNegative": NotNegative, "FilePath": FilePath, "bool": bool, "str": str,
+    "Count": Count, "CountOrZero": CountOrZero, "Class": Class, "CohortSize": CohortSize, "Side": Side, "Rate": Rate,
+    "Positive": Positive, "NotNegative": NotNegative, "FilePath": FilePath, "FolderPath": FolderPath, "bool": bool, "str": str,
 }  # fmt: skip
 """What a plug-in may declare a setting of its own to be, with ``Literal[…]`` and ``None``."""
 
