@@ -143,10 +143,10 @@ def _entry(found: Declaration) -> str:
         escaped(about(found).partition("\n\n")[2]),
     ]
     rows = [
-        (f"`--{s.name.replace('_', '-')}`", range_words(s.type), shown(s.default), cell(s.help))
+        (f"`--{s.name.replace('_', '-')}`", cell(s.help), shown(s.default), range_words(s.type))
         for s in found.settings if not s.hidden
     ]  # fmt: skip
-    parts += [table(("setting", "values", "default", "meaning"), rows)] if rows else []
+    parts += [table(("setting", "meaning", "default", "values"), rows)] if rows else []
     if found.package == DATASETS and (protocol := protocol_in(found)):
         flags = " ".join(f"--{name.replace('_', '-')} {shown_value(value)}" for name, value in protocol.items())
         parts += [f"Unless a scenario or a flag says otherwise, it is used with `{flags}`."]
@@ -159,7 +159,7 @@ def _uses(found: Declaration) -> Iterator[str]:
     if flags := [f"`--{name.replace('_', '-')}`" for name in found.asks if name not in known]:
         yield f"It also uses {', '.join(flags)}."
     if given := [f"`{name}`" for name in found.asks if name in known]:
-        yield f"It is given {', '.join(given)} ([what these are](../../CONTRIBUTING.md))."
+        yield f"Beside settings it is given {', '.join(given)}: [Contributing](../../CONTRIBUTING.md#add-a-defence) says what that is."
 
 
 def _links(found: Declaration) -> Iterator[str]:
@@ -182,10 +182,10 @@ def _settings() -> str:
     ]
     for title, names in GROUPS.items():
         rows = [
-            (f"`--{n.replace('_', '-')}`", range_words(types[n]), shown(SHARED[n]), cell(docs_of_settings()[n]))
+            (f"`--{n.replace('_', '-')}`", cell(docs_of_settings()[n]), shown(SHARED[n]), range_words(types[n]))
             for n in names
         ]
-        parts += [f"## {title.capitalize()}", table(("setting", "values", "default", "meaning"), rows)]
+        parts += [f"## {title.capitalize()}", table(("setting", "meaning", "default", "values"), rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -227,11 +227,13 @@ def escaped(text: str) -> str:
     return "".join(part if part.startswith("`") else html.escape(part, quote=False) for part in CODE.split(text))
 
 
+FLAG = re.compile(r"(?<![\w-])(--[a-z][a-z-]*[a-z])")
 CODE = re.compile(r"(``.+?``|`[^`]+`)", re.S)
 
 
 def cell(text: str) -> str:
-    """Text of a table's cell."""
+    """Text of a table's cell; flags are code."""
+    text = "".join(part if part.startswith("`") else FLAG.sub(r"`\1`", part) for part in CODE.split(text))
     return re.sub(r"(?<!`)\*(?!`)", r"\\*", escaped(" ".join(text.split()))).replace("|", r"\|")
 
 

@@ -24,6 +24,7 @@ OUTSIDE = {
 }
 """File of the repository → its page on the site."""
 SITE = OUTSIDE | {"README.md": "index.md"}
+INTERVAL = re.compile(r"(\d) ± (\d)")
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s:#]+)(#[^)\s]*)?\)")
 
 
@@ -36,10 +37,10 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Let links lead to pages of the site."""
+    """Let links lead to pages of the site, and keep a mean and its interval on one line."""
     home = page.file.src_uri
     own = next((name for name, path in OUTSIDE.items() if path == home), f"docs/{home}")
-    return LINK.sub(lambda link: _mended(link, own, home), markdown)
+    return INTERVAL.sub("\\1\u00a0±\u00a0\\2", LINK.sub(lambda link: _mended(link, own, home), markdown))
 
 
 def _mended(link: re.Match[str], own: str, home: str) -> str:
