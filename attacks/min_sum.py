@@ -1,9 +1,9 @@
 """Min-Sum: as far from the honest mean as the sum of squared distances of one honest update to the others allows.
 
-Shejwalkar, Houmansadr 2021, "Manipulating the Byzantine: Optimizing Model Poisoning Attacks and Defenses for Federated
-Learning" (NDSS): as ``min_max``, but for the bound: the squared distances of m = µ - γ p to the honest updates sum to no more
-than those of one of them to all, of the one with the largest sum (as we remember the paper). The authors' code takes the one
-with the least sum (``--min-sum-bound min``), which allows less. All else is as in ``min_max``: p, γ, statistics and who is
+Shejwalkar, Houmansadr 2021, "Manipulating the Byzantine: Optimizing Model Poisoning Attacks and Defenses for Federated Learning"
+(NDSS; doi 10.14722/ndss.2021.24498): as ``min_max``, but for the bound: the squared distances of m = µ - γ p to the honest updates
+sum to no more than those of one of them to all, of the one with the largest sum (as we remember the paper). The authors' code takes
+the one with the least sum (``--min-sum-bound min``), which allows less. All else is as in ``min_max``: p, γ, statistics and who is
 looked at.
 """
 

@@ -36,9 +36,10 @@ from oleander.settings.ranges import range_words  # noqa: E402
 README = ROOT / "README.md"
 BEGIN, END = "<!-- plug-ins: written by `python docs/generate.py` -->", "<!-- plug-ins: end -->"
 KINDS = ("rule", "filter", "finish", "repair")
-CITED = re.compile(r"\s*\(([^()]*\b(?:19|20)\d\d[^()]*)\)\.?$")
+CITED = re.compile(r"\s*\(([^()]*[^\W\d_][^()]*\b(?:19|20)\d\d\b[^()]*)\)(?!.*\b(?:19|20)\d\d\b)")
 PAPERS = {
     re.compile(r"arXiv\s+(\d{4}\.\d{4,5})"): "https://arxiv.org/abs/{}",
+    re.compile(r"doi\s+(10\.\d{4,}/[\w./-]*\w)"): "https://doi.org/{}",
     re.compile(r"OpenReview\s+(\w+)"): "https://openreview.net/forum?id={}",
 }
 """How a file names its paper → where that is to be read."""
@@ -66,11 +67,11 @@ def papers(text: str) -> list[str]:
 
 
 def summary(found: Declaration) -> tuple[str, str]:
-    """What a plug-in does, in a line, and its paper as a link ("" without one)."""
+    """What a plug-in does, in a line, and its paper as a link (– without one)."""
     cited = CITED.search(found.summary)
-    said = found.summary[: cited.start()] if cited else found.summary
+    said = found.summary[: cited.start()] + found.summary[cited.end() :] if cited else found.summary
     links = papers(about(found))
-    return said.rstrip(".") + ".", f"[{cited[1]}]({links[0]})" if cited and links else cited[1] if cited else ""
+    return said.rstrip(".") + ".", f"[{cited[1]}]({links[0]})" if cited and links else cited[1] if cited else "–"
 
 
 def readme_table() -> str:
@@ -159,7 +160,7 @@ def _uses(found: Declaration) -> Iterator[str]:
     if flags := [f"`--{name.replace('_', '-')}`" for name in found.asks if name not in known]:
         yield f"It also uses {', '.join(flags)}."
     if given := [f"`{name}`" for name in found.asks if name in known]:
-        yield f"Beside settings it is given {', '.join(given)}: [Contributing](../../CONTRIBUTING.md#add-a-defence) says what that is."
+        yield f"Beside settings it is given {', '.join(given)}: [Contributing](../../CONTRIBUTING.md#add-a-defence) explains it."
 
 
 def _links(found: Declaration) -> Iterator[str]:

@@ -1,10 +1,11 @@
 """Divide and conquer, DnC: those are left out who reach farthest along the direction in which the updates differ most.
 
 Shejwalkar, Houmansadr 2021, "Manipulating the Byzantine: Optimizing Model Poisoning Attacks and Defenses for Federated Learning"
-(NDSS), algorithm 2: b coordinates are drawn, their values centred, v is the first right singular vector, and ⟨x_i − µ, v⟩² is how far
-client i reaches; the ⌈c · f⌉ that reach farthest go; whoever stays in every draw is averaged. Nobody may be left: the global model
-stays then. Where b is not below d, all coordinates are taken, once. Where the two greatest singular values are equal, v is any vector
-between them, and so is the choice. (b, c and the number of draws differ in every code: they are settings here.)
+(NDSS; doi 10.14722/ndss.2021.24498), algorithm 2: b coordinates are drawn, their values centred, v is the first right singular
+vector, and ⟨x_i − µ, v⟩² is how far client i reaches; the ⌈c · f⌉ that reach farthest go; whoever stays in every draw is averaged.
+Nobody may be left: the global model stays then. Where b is not below d, all coordinates are taken, once. Where the two greatest
+singular values are equal, v is any vector between them, and so is the choice. (b, c and the number of draws differ in every code:
+they are settings here.)
 """
 
 import math

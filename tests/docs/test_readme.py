@@ -39,8 +39,8 @@ def test_every_attack_and_defence_that_cites_a_paper_links_to_it(generate):
     for package in ("attacks", "strategies", "repairs"):
         for plugin in generate.plugins(package):
             said, paper = generate.summary(plugin)
-            assert said and (not re.search(r"\b(19|20)\d\d\b", plugin.summary) or paper.startswith("["))
-            assert paper or plugin.name == "clamp", f"{plugin.name}: no paper in {plugin.summary!r}"
+            cites = re.search(r"\b(19|20)\d\d\b", plugin.summary)
+            assert said and paper.startswith("[") == bool(cites), f"{plugin.name}: where is its paper to be read?"
 
 
 def test_a_summary_is_split_into_what_is_done_and_its_paper(generate):
@@ -52,8 +52,10 @@ def test_a_summary_is_split_into_what_is_done_and_its_paper(generate):
         "Scale by n/µ (see below).",
         "[Doe et al. 2020](https://arxiv.org/abs/1234.56789)",
     )
+    behind = of("attacks", "x", "Flip it (Doe et al. 2020); untargeted.", (), (), '"""X (doi 10.1000/a.b.2)."""')
+    assert generate.summary(behind) == ("Flip it; untargeted.", "[Doe et al. 2020](https://doi.org/10.1000/a.b.2)")
     plain = of("attacks", "x", "Move by x (1 - α).", (), (), '"""X."""')
-    assert generate.summary(plain) == ("Move by x (1 - α).", "")
+    assert generate.summary(plain) == ("Move by x (1 - α).", "–")
 
 
 def test_what_it_links_to_is_there():
