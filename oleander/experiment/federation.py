@@ -122,7 +122,8 @@ def _repaired(setup: Setup, folder: RunFolder, recorder: Recorder, server: Serve
     scores = recorder.scores_of(model)
     sha256 = save_model(folder.path / "model_repaired.safetensors", setup.layout, model)
     assert scores.mta is not None and scores.loss is not None
-    return Repaired(scores.mta, scores.asr, scores.loss, sha256, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return Repaired(scores.mta, scores.asr, scores.loss, sha256, seconds, scores.robust_accuracy)
 
 
 def client_config(setup: Setup) -> dict[str, str]:

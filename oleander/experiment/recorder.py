@@ -184,6 +184,7 @@ class Recorder:
             images=outcome.images,
             seconds={**outcome.seconds, "evaluate": evaluation_seconds},
             cosines=[*outcome.cosines],
+            robust_accuracy=scores.robust_accuracy,
         )
 
     @property
@@ -220,6 +221,7 @@ class Recorder:
             repair=shown(experiment.repair),
             repaired=repaired,
             target_class=self.setup.target_class,
+            robust_accuracy=last.robust_accuracy,
         )
 
     def _seconds(self, began: float) -> dict[str, float]:

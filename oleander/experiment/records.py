@@ -78,6 +78,9 @@ class RoundRecord:
     seconds: dict[str, float]
     cosines: list[Cosine | None] = field(default_factory=list)
     """Of each update's weights as they came, and the change of the global model's; None where either is 0. Empty in old records."""
+    robust_accuracy: Rate | None = None
+    """Of the images that the ASR is measured on, the share that is answered with its true class. None where there is no ASR, and in
+    records from before it was measured."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class Repaired:
     """SHA-256 of model_repaired.safetensors."""
     seconds: float
     """Of the repair and its scores."""
+    robust_accuracy: Rate | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,8 @@ class Summary:
     """None where nothing was to be repaired."""
     target_class: str = ""
     """Name of the class that the backdoor leads to; nothing in records from before it was kept."""
+    robust_accuracy: Rate | None = None
+    """As a round's, of the final model."""
 
 
 @with_config(ConfigDict(strict=True, extra="allow"))

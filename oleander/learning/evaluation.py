@@ -88,6 +88,8 @@ class Scores:
     None where there are none, as without a trigger."""
     loss: float | None
     """Mean cross-entropy on the clean test images."""
+    robust_accuracy: float | None = None
+    """Share of the victims that are classified as their true class; None where there is no ASR, and of an attack's own images."""
 
 
 @dataclass(frozen=True)
@@ -253,11 +255,13 @@ def examine(
     fooled = [part.victims for part in parts if part.victims is not None]
     found = Answers(clean, np.concatenate(fooled) if fooled else None)
     counted = victims.wanted >= 0  # (m,)
-    asr = None
+    asr = withstood = None
     if found.victims is not None and counted.any():
-        asr = int((found.victims == victims.wanted)[counted].sum()) / int(counted.sum())
+        asr = float((found.victims == victims.wanted)[counted].mean())
+        if victims.images is None:  # of the attack's own images no true class is known
+            withstood = float((found.victims == np.asarray(labels))[counted].mean())
     mta = int((clean == np.asarray(labels)).sum()) / count
-    return Scores(mta, asr, sum(part.loss for part in parts) / count), found
+    return Scores(mta, asr, sum(part.loss for part in parts) / count, withstood), found
 
 
 @torch.inference_mode()

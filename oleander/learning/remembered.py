@@ -23,7 +23,7 @@ from oleander.system.foreign import reason
 
 log = logging.getLogger("oleander")
 
-VERSION = 4
+VERSION = 5
 """Raise it when ``evaluation.py`` or the model comes to other numbers."""
 
 
@@ -82,6 +82,7 @@ class _Kept(TypedDict):
     mta: Rate
     asr: Rate | None
     loss: NotNegative
+    robust_accuracy: Rate | None
 
 
 _SCORES = TypeAdapter(_Kept)

@@ -296,7 +296,9 @@ def _draw_course(axes: Axes, runs: Sequence[dict[int, float]], colour: str, mark
     if len(runs) > 1:
         for run in runs:
             axes.plot(list(run), list(run.values()), color=colour, lw=0.8, alpha=0.45)
-        axes.fill_between(scored, *zip(*(m.span for m in means), strict=True), color=colour, alpha=0.13, lw=0)
+        axes.fill_between(
+            scored, [m.span[0] for m in means], [m.span[1] for m in means], color=colour, alpha=0.13, lw=0
+        )
     axes.plot(scored, [m.mean for m in means], f"{mark}-", color=colour, lw=2, ms=3.5)
 
 

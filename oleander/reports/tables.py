@@ -154,7 +154,8 @@ def _goal(summary: Summary) -> str:
 def _closing_lines(summary: Summary) -> list[str]:
     lines = [
         f"MTA {percent(summary.mta)} (baseline {percent(summary.baseline_mta)})   "
-        f"ASR {percent(summary.asr)} (baseline {percent(summary.baseline_asr)})   start: {escape(summary.start)}"
+        f"ASR {percent(summary.asr)} (baseline {percent(summary.baseline_asr)})   "
+        f"robust accuracy {percent(summary.robust_accuracy)}   start: {escape(summary.start)}"
     ]
     if summary.repaired:
         lines.append(

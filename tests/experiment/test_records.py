@@ -11,7 +11,15 @@ from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
-from oleander.experiment.records import RoundRecord, RunFolder, Summary, default_folder, detection_rates, read_rounds
+from oleander.experiment.records import (
+    RoundRecord,
+    RunFolder,
+    Summary,
+    default_folder,
+    detection_rates,
+    read_rounds,
+    read_summary,
+)
 from oleander.reports.plots import draw_figures
 from oleander.reports.tables import print_results
 from oleander.settings.config import Experiment
@@ -44,6 +52,20 @@ def test_rounds_come_back_as_they_were_and_json_is_strict(tmp_path):
     assert read_rounds(folder.path) == [START, replace(ROUND, loss=None)]
     for line in (folder.path / "rounds.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_records_from_before_robust_accuracy_are_read(tmp_path):
+    folder = folder_of(tmp_path / "run", [START, replace(ROUND, robust_accuracy=0.25)])
+    folder.write_summary(replace(SUMMARY, robust_accuracy=0.25))
+    assert read_rounds(folder.path)[1].robust_accuracy == read_summary(folder.path).robust_accuracy == 0.25
+    lines = [json.loads(line) for line in (folder.path / "rounds.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["robust_accuracy"]
+    (folder.path / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    summary = json.loads((folder.path / "summary.json").read_text())
+    del summary["robust_accuracy"]
+    (folder.path / "summary.json").write_text(json.dumps(summary))
+    assert read_rounds(folder.path)[1].robust_accuracy is None and read_summary(folder.path).robust_accuracy is None
 
 
 def test_detection_rates():

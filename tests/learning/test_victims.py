@@ -39,6 +39,40 @@ def test_by_default_all_stamped_images_of_other_classes_count():
     assert of_other_classes(LABELS, 4).wanted.tolist()[:6] == [4, 4, 4, 4, -1, 4]
 
 
+def test_robust_accuracy_is_of_stamped_images_that_are_still_told_apart():
+    assert asr(None, lambda pixels: pixels).robust_accuracy == pytest.approx(8 / 9)  # all of the nine classes but 3
+    assert asr(None, white).robust_accuracy == 0  # all are taken for the target
+
+    def half(pixels):  # 1 and 2 are stamped out, the others stay
+        return torch.where(pixels < 25 / 255, 1.0, pixels)
+
+    found = asr(None, half)
+    assert (found.asr, found.robust_accuracy) == (pytest.approx(2 / 9), pytest.approx(6 / 9))
+
+
+def test_robust_accuracy_of_a_source_class_is_of_its_clean_images():
+    source = np.where((LABELS == 3) | (LABELS == 4), 5, -1)
+    assert asr(Victims(source, stamped=False)).robust_accuracy == 0.5  # 4 is told, 3 is taken for a 5
+
+
+def test_there_is_no_robust_accuracy_without_an_asr_or_of_images_whose_class_nobody_knows():
+    assert asr(None).robust_accuracy is None
+    assert asr(Victims(np.full(250, -1)), white).robust_accuracy is None
+    own = Victims(np.full(7, 5), stamped=False, images=IMAGES[LABELS == 3][:7])
+    assert asr(own).robust_accuracy is None
+
+
+def test_robust_accuracy_costs_no_pass_of_its_own():
+    seen = []
+
+    def counting(pixels):
+        seen.append(len(pixels))
+        return classify(pixels)
+
+    evaluate(counting, IMAGES, LABELS, white, 0, torch.device("cpu"))
+    assert sum(seen) == 250 + 225
+
+
 def test_a_source_class_is_measured_as_it_is_against_its_target():
     source = Victims(np.where(LABELS == 3, 5, -1), stamped=False)
     assert asr(source).asr == 1 and asr(source).mta == asr(None).mta
