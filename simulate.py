@@ -167,17 +167,27 @@ def show_list(console: Console, arguments: list[str]) -> None:
 
 
 def show_report(arguments: list[str]) -> None:
-    """What ``--report DIR`` asks for.
+    """What ``--report DIR… [--out DIR]`` asks for.
 
     Raises:
-        UserError: it is not alone, or the folder is no finished run's and no study's.
+        UserError: it is not alone, or a folder is no finished run's and no study's.
     """
-    words = [word.removeprefix("--report=") for word in arguments if word != "--report"]
-    if len(words) != 1 or words[0].startswith("-"):
-        raise UserError(f"--report {' '.join(words)}: wanted one folder, of a run or of a study, and no other flag")
+    folders, out, words = [], "", iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name == "--report":
+            folders += [value] * bool(equals)
+        elif name == "--out":
+            out = value if equals else next(words, "")
+            if not out or out.startswith("-"):
+                raise UserError(f"--out {out}: wanted the folder of a report")
+        elif word.startswith("-"):
+            raise UserError(f"--report: {word}: wanted folders of runs or of studies, and no other flag but --out")
+        else:
+            folders.append(word)
     from oleander.reports.again import report_again
 
-    report_again(words[0], console_on())
+    report_again(folders, out, console_on())
 
 
 def show_completion(arguments: list[str]) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # each takes a second and more to import
     from matplotlib.figure import Figure
 
     from oleander.experiment.intervals import Interval
+    from oleander.reports.differences import Difference
 
 
 class Rounds(list[RoundRecord]):
@@ -103,6 +104,20 @@ class Table(list[Row]):
         return _frame([_flat(row) for row in self])
 
 
+class Differences(list["Difference"]):
+    """What a study's settings differ by, seed by seed; ``oleander.reports.differences`` says against what."""
+
+    def frame(self) -> pandas.DataFrame:
+        """A row a comparison, as a pandas data frame: the columns of differences.csv.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        from oleander.reports.differences import row_of
+
+        return _frame([row_of(difference) for difference in self])
+
+
 @dataclass(frozen=True)
 class Study:
     """A finished study."""
@@ -114,6 +129,14 @@ class Study:
     """A row a setting: means over the seeds with their intervals; ``table.frame()`` is a pandas data frame."""
     notices: tuple[str, ...] = ()
     """As a run's."""
+
+    @property
+    def differences(self) -> Differences:
+        """Each setting against its reference, paired by seed; ``differences.frame()`` is a pandas data frame."""
+        from oleander.experiment.study import read_study
+        from oleander.reports.differences import study_differences
+
+        return Differences(study_differences(read_study(self.folder)))
 
     def frame(self) -> pandas.DataFrame:
         """``table.frame()``."""

@@ -14,7 +14,7 @@ from oleander.datasets.partition import root_shard
 from oleander.experiment.adversary import Attackers
 from oleander.experiment.prepare import Setup
 from oleander.experiment.recorder import Listener, Recorder
-from oleander.experiment.records import Repaired, RunFolder, Summary
+from oleander.experiment.records import MODEL, REPAIRED_MODEL, Repaired, RunFolder, Summary
 from oleander.experiment.resume import mend
 from oleander.experiment.samples import write_samples
 from oleander.learning.devices import gpu_name, prepare_device
@@ -108,7 +108,7 @@ def federate(
     finally:
         recorder.close()  # a round whose clients failed leaves the one before it on record
     recorder.write_last()
-    sha256 = save_model(folder.path / "model.safetensors", setup.layout, strategy.state)
+    sha256 = save_model(folder.path / MODEL, setup.layout, strategy.state)
     after = _repaired(setup, folder, recorder, server) if setup.repairs else None
     return recorder.summary(sha256, began or psutil.Process().create_time(), after)
 
@@ -120,7 +120,7 @@ def _repaired(setup: Setup, folder: RunFolder, recorder: Recorder, server: Serve
     if not (np.isfinite(model.weights).all() and np.isfinite(model.statistics).all()):
         raise RunError(f"--repair {setup.experiment.repair}: the repaired model has values that are not finite")
     scores = recorder.scores_of(model)
-    sha256 = save_model(folder.path / "model_repaired.safetensors", setup.layout, model)
+    sha256 = save_model(folder.path / REPAIRED_MODEL, setup.layout, model)
     assert scores.mta is not None and scores.loss is not None
     seconds = time.monotonic() - began
     return Repaired(scores.mta, scores.asr, scores.loss, sha256, seconds, scores.robust_accuracy)

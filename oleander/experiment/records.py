@@ -33,6 +33,7 @@ CONFIG, ENVIRONMENT, ROUNDS, SUMMARY, LOG = (
 )  # fmt: skip
 STATE = "state.safetensors"
 """The global model after the last round, while the run is not finished: ``oleander.experiment.resume``."""
+MODEL, REPAIRED_MODEL = MODEL_FILES = ("model.safetensors", "model_repaired.safetensors")
 STUDY = "study.json"
 SAMPLES = "samples.npz"
 LOCK = ".lock"
@@ -224,8 +225,19 @@ class RunFolder:
         self._write(SUMMARY, json.dumps(_finite(dataclasses.asdict(summary)), indent=1, allow_nan=False))
         (self.path / STATE).unlink(missing_ok=True)
 
+    def drop_models(self) -> None:
+        """Remove the models of a run that is finished and was to keep none (``--keep none``)."""
+        if is_finished(self.path):
+            for name in MODEL_FILES:
+                (self.path / name).unlink(missing_ok=True)
+
     def _write(self, name: str, text: str) -> None:
         replace_file(self.path / name, text.encode())
+
+
+def left_no_model(folder: Path) -> bool:
+    """Whether a finished run's model was removed because it was to keep none."""
+    return (folder / CONFIG).is_file() and not (folder / MODEL).exists() and settings_of(folder).keep == "none"
 
 
 def session_files(experiment: Experiment) -> dict[str, str]:

@@ -4,10 +4,8 @@ A run is known again by the content of all that it comes from, so what is finish
 or command asks for it; what was stopped goes on.
 """
 
-import csv
 import dataclasses
 import hashlib
-import io
 import json
 import shlex
 import statistics
@@ -34,20 +32,19 @@ from oleander.experiment.records import (
     settings_of,
     taken,
 )
+from oleander.experiment.results import Finished, columns_of, finished, write_runs
 from oleander.settings.config import SETTINGS, Experiment
 from oleander.settings.declared import FLAGS, declared
 from oleander.settings.outside import HASH
 from oleander.settings.plan import Chart, Plan, Published
 from oleander.settings.steps import short_value, shown
-from oleander.settings.sweeps import varied
 from oleander.system import itself
 from oleander.system.environment import call
 from oleander.system.errors import UserError
 from oleander.system.files import absolute, file_name, replace_file
-from oleander.system.foreign import parsed_json, plain, read_bytes, refusing
+from oleander.system.foreign import parsed_json, read_bytes, refusing
 
-RESULTS = "results.csv"
-NOT_IN_KEY = ("scenario", "description", "out", "dataset", "data_dir", "weights", "ray_address", "actors",
+NOT_IN_KEY = ("scenario", "description", "out", "keep", "dataset", "data_dir", "weights", "ray_address", "actors",
               "client_cpus", "no_cache", "min_clients")  # fmt: skip
 """Settings that change no result, and paths, whose content counts instead."""
 NOT_IN_OLD_KEYS = ("attackers", "classes_per_client", "dba_parts", "image_channels", "image_size", "model", "norm", "repair",
@@ -91,6 +88,11 @@ class Runs:
         values = [summary.asr for summary in self.summaries if summary.asr is not None]
         return interval(values) if values else None
 
+    def robust_accuracy(self) -> Interval | None:
+        """Over the seeds; None where it is not measured."""
+        values = [summary.robust_accuracy for summary in self.summaries if summary.robust_accuracy is not None]
+        return interval(values) if values else None
+
     def repaired(self, score: str) -> Interval | None:
         """``mta`` or ``asr`` of the repaired models, over the seeds; None where none was repaired."""
         values = [value for s in self.summaries if s.repaired and (value := getattr(s.repaired, score)) is not None]
@@ -115,6 +117,8 @@ class StudyResult:
     command: str
     repeats: int
     charts: tuple[Chart[Runs], ...]
+    planned: int = 0
+    """Runs that it is to have, the finished ones among them."""
 
     def folders(self) -> list[Path]:
         """Each run's, once."""
@@ -144,6 +148,7 @@ class StudyFolder:
         self.path = path
         check_study(path)
         self._lock = taken(path, "runs")
+        self._known: dict[Path, Finished] = {}
 
     def release(self) -> None:
         """Let other processes write to the folder."""
@@ -175,24 +180,13 @@ class StudyFolder:
         )
 
     def write_results(self, jobs: Iterable[Job]) -> None:
-        """Write results.csv: a row for each finished run, with the settings in which the study's runs differ."""
+        """Write results.csv and rounds.csv of the runs that are finished; each run's records are read once."""
         jobs = list(jobs)
-        differing = varied([job.experiment for job in jobs])
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        head = ["scenario", *differing, "seed", *_SCORES, *(f"repaired_{score}" for score in _REPAIRED)]
-        writer.writerow([*head, "seconds", "model_sha256", "folder"])
         for job in jobs:
-            if is_finished(job.folder):
-                summary = read_summary(job.folder)
-                scores = [cell_text(getattr(summary, name)) for name in _SCORES]
-                scores += [cell_text(getattr(summary.repaired, name, None)) for name in _REPAIRED]
-                settings = [cell_text(short_value(name, getattr(job.experiment, name))) for name in differing]
-                writer.writerow(
-                    [cell_text(job.experiment.scenario), *settings,
-                     summary.seed, *scores, f"{summary.seconds['total']:.1f}", summary.model_sha256, f"runs/{job.folder.name}"]
-                )  # fmt: skip
-        replace_file(self.path / RESULTS, text.getvalue().encode())
+            if job.folder not in self._known and is_finished(job.folder):
+                self._known[job.folder] = finished(job.experiment, job.folder)
+        runs = [self._known[job.folder] for job in jobs if job.folder in self._known]
+        write_runs(self.path, runs, columns_of(job.experiment for job in jobs))
 
 
 def check_study(path: Path) -> None:
@@ -218,10 +212,6 @@ def _is_blank(path: Path) -> bool:
 def study_path(plan: Plan) -> Path:
     """The folder that ``--out`` names, else runs/<kind>: a study that is run again finds what it has."""
     return absolute(plan.out) if plan.out else Path("runs").resolve() / plan.kind
-
-
-_SCORES = ("mta", "asr", "baseline_mta", "baseline_asr", "true_positive_rate", "false_positive_rate")
-_REPAIRED = ("mta", "asr")
 
 
 def jobs_of(plan: Plan, folder: Path, sources: Sources) -> dict[Experiment, Job]:
@@ -307,16 +297,10 @@ def read_study(folder: Path) -> StudyResult:
             Chart(**{**chart, "cells": tuple(_runs(cell, folder) for cell in chart["cells"])})
             for chart in content["charts"]
         )
-        return StudyResult(**{**content, "charts": charts})
+        names = {name for chart in content["charts"] for cell in chart["cells"] for name in cell["runs"]}
+        return StudyResult(**{**content, "charts": charts}, planned=len(names))
 
 
 def _runs(cell: dict[str, Any], folder: Path) -> Runs:
     folders = tuple(path for name in cell["runs"] if is_finished(path := folder / "runs" / name))
     return Runs(cell["x"], cell["series"], Published(**cell["published"]), folders, tuple(map(read_summary, folders)))
-
-
-def cell_text(value: Any) -> Any:
-    """A value in results.csv; a text that a spreadsheet would take for a formula has an apostrophe before it."""
-    if not isinstance(value, str):
-        return "" if value is None else value
-    return "'" + plain(value) if value.startswith(("=", "+", "-", "@", "\t", "\r")) else plain(value)

@@ -48,7 +48,7 @@ def draw_charts(folder: Path, study: StudyResult) -> list[Path]:
     """Draw figures/<chart>, <chart>_norms and <chart>_rounds of each chart that has finished runs; returns the SVG files."""
     figures = own_folder(folder / "figures")
     with matplotlib.rc_context(STYLE):
-        return [save(draw(), figures / name) for name, draw in _figures(study).items()]
+        return [save(draw(), figures / name, pdf=True) for name, draw in _figures(study).items()]
 
 
 def study_figure(study: StudyResult, name: str = "") -> Figure:

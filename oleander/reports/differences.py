@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from oleander.experiment.intervals import ENOUGH, Paired, holm, paired
-from oleander.experiment.study import Runs, StudyResult, cell_text
+from oleander.experiment.results import cell_text
+from oleander.experiment.study import Runs, StudyResult
 from oleander.settings.plan import Chart
 from oleander.system.files import replace_file
 

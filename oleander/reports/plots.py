@@ -78,7 +78,7 @@ def draw_figures(folder: Path, summary: Summary) -> None:
     figures = own_folder(folder / "figures")
     for name in FIGURES:
         with matplotlib.rc_context(STYLE):
-            save(FIGURES[name](folder, _title(summary)), figures / name)
+            save(FIGURES[name](folder, _title(summary)), figures / name, pdf=name == "scores")
 
 
 def run_figure(folder: Path, summary: Summary, name: str) -> Figure:
@@ -128,17 +128,23 @@ def read_samples(folder: Path) -> dict[str, Any]:
         return samples
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Write PATH.png and PATH.svg; returns the latter."""
+def save(figure: Figure, path: Path, *, pdf: bool = False) -> Path:
+    """Write PATH.png and PATH.svg, for papers PATH.pdf as well; returns the SVG file."""
     svg = path.with_name(f"{path.name}.svg")  # a name may have a dot in it
     replace_file(path.with_name(f"{path.name}.png"), _drawn(figure, "png"))
     replace_file(svg, _drawn(figure, "svg"))
+    if pdf:
+        replace_file(path.with_name(f"{path.name}.pdf"), _drawn(figure, "pdf"))
     return svg
+
+
+_NO_DATE = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+"""The same figure is the same file."""
 
 
 def _drawn(figure: Figure, form: str) -> bytes:
     with io.BytesIO() as opened:
-        figure.savefig(opened, format=form, bbox_inches="tight", metadata={"Date": None} if form == "svg" else None)
+        figure.savefig(opened, format=form, bbox_inches="tight", metadata=_NO_DATE.get(form))
         return opened.getvalue()
 
 

@@ -1,5 +1,6 @@
 """What a person reads: the table of a run or a study, and the list of what there is to run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -7,10 +8,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from attacks import known_attacks
-from oleander.experiment.intervals import shown, signs_of
-from oleander.experiment.records import RoundRecord, RunFolder, Summary, read_rounds
+from oleander.experiment.intervals import p_shown, shown, signs_of
+from oleander.experiment.records import RoundRecord, RunFolder, Summary, left_no_model, read_rounds, settings_of
+from oleander.experiment.results import columns_of, finished, write_runs
 from oleander.experiment.study import Runs, StudyResult
+from oleander.reports.differences import Difference, differences_of, write_differences
 from oleander.reports.listing import installed
+from oleander.reports.paper import write_tables
 from oleander.settings.cli import known_scenarios, load_scenario_file
 from oleander.settings.declared import AUTO, DATASETS, FLAGS, MODELS, TORCHVISION, built_in, declaration, shown_source
 from oleander.settings.registry import find
@@ -61,22 +65,38 @@ def print_list(console: Console) -> None:
 
 
 def finish_run(folder: RunFolder, summary: Summary) -> None:
-    """Draw the figures and write the report and the summary of a run whose rounds are done."""
+    """Draw the figures and write report, summary and tables of a run whose rounds are done; with --keep none its model goes."""
     from oleander.reports.plots import draw_figures  # matplotlib is slow to import, and nothing before needs it
     from oleander.reports.webpage import write_run_page
 
     draw_figures(folder.path, summary)
     write_run_page(folder.path, summary)
     folder.write_summary(summary)
+    write_run_tables(folder.path)
+    if settings_of(folder.path).keep == "none":
+        folder.drop_models()
+
+
+def write_run_tables(folder: Path) -> None:
+    """Write results.csv and rounds.csv of one run."""
+    experiment = settings_of(folder)
+    write_runs(folder, [finished(experiment, folder)], columns_of([experiment]))
 
 
 def finish_study(console: Console, folder: Path) -> None:
-    """Draw the charts, write the report and print the table of a study, from its records."""
+    """Draw the charts, write report and tables, and print the table of a study, from its records."""
     from oleander.experiment.study import read_study
+
+    report_study(console, folder, read_study(folder))
+
+
+def report_study(console: Console, folder: Path, study: StudyResult) -> None:
+    """The same of runs that are at hand, wherever they lie."""
     from oleander.reports.charts import draw_charts
     from oleander.reports.webpage import write_study_page
 
-    study = read_study(folder)
+    write_tables(folder, study)
+    write_differences(folder, study)
     write_study_page(folder, study, draw_charts(folder, study))
     print_study(console, folder, study)
 
@@ -93,7 +113,7 @@ def print_results(console: Console, folder: Path, summary: Summary, clients_show
         table.add_row(number, percent(record.mta), percent(record.asr), _clients(record, clients_shown))
     console.print()
     console.print(table)
-    for line in _closing_lines(summary):
+    for line in _closing_lines(summary, not left_no_model(folder)):
         console.print(line)
     console.print(f"results in [bold]{escape(str(folder))}[/]")
 
@@ -118,6 +138,8 @@ def print_study(console: Console, folder: Path, study: StudyResult) -> None:
             table.add_row(*place, str(len(cell.summaries)), *_scores_of(cell, mended), *said)
         console.print()
         console.print(table)
+        if differences := differences_of(chart):
+            console.print(_differences(differences))
     for line in signs_of(score for chart in study.charts for cell in chart.cells for score in cell.scores()):
         console.print(line)
     if study.repeats == 1:
@@ -126,8 +148,32 @@ def print_study(console: Console, folder: Path, study: StudyResult) -> None:
         {goal for chart in study.charts for cell in chart.cells for goal in map(_goal, cell.summaries)} - {""}
     ):
         console.print(f"backdoor{' and'.join(goals)}")
+    if len(study.folders()) < study.planned:
+        console.print(f"{len(study.folders())} of {study.planned} runs are finished; these numbers are of them alone")
     console.print(f"augment {escape(study.augment())}")
     console.print(f"results in [bold]{escape(str(folder))}[/]")
+
+
+def _differences(found: Sequence[Difference]) -> Table:
+    """Each setting against its reference, a row with both scores."""
+    title = "differences by seed, in points; p of a paired t test, Holm-corrected"
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for name in ("setting − reference", "pairs"):
+        table.add_column(name)
+    for name in ("MTA", "p", "ASR", "p"):
+        table.add_column(name, justify="right")
+    rows: dict[tuple[str, str], dict[str, Difference]] = {}
+    for one in found:
+        rows.setdefault((one.setting, one.reference), {})[one.score] = one
+    for (setting, reference), scores in rows.items():
+        pairs = " / ".join(dict.fromkeys(str(one.pairs) for one in scores.values()))
+        cells = [cell for score in ("mta", "asr") for cell in _difference(scores.get(score))]
+        table.add_row(escape(f"{setting} − {reference}"), pairs, *cells)
+    return table
+
+
+def _difference(one: Difference | None) -> tuple[str, str]:
+    return ("–", "–") if one is None else (shown(one.paired.difference, signed=True), p_shown(one.p_holm))
 
 
 def _scores_of(cell: Runs, mended: bool) -> list[str]:
@@ -151,7 +197,12 @@ def _goal(summary: Summary) -> str:
     return f" → {escape(plain(summary.target_class))}" if summary.target_class and summary.asr is not None else ""
 
 
-def _closing_lines(summary: Summary) -> list[str]:
+def _model(summary: Summary, kept: bool) -> str:
+    gone = "" if kept else "; the model itself is not there: --keep none removed it when the run was finished"
+    return f"model sha256 {escape(summary.model_sha256)}{gone}"
+
+
+def _closing_lines(summary: Summary, kept: bool = True) -> list[str]:
     lines = [
         f"MTA {percent(summary.mta)} (baseline {percent(summary.baseline_mta)})   "
         f"ASR {percent(summary.asr)} (baseline {percent(summary.baseline_asr)})   "
@@ -167,7 +218,7 @@ def _closing_lines(summary: Summary) -> list[str]:
             f"and {percent(summary.false_positive_rate)} of the benign ones"
         )
     seconds = "  ".join(f"{phase} {value:.1f}" for phase, value in summary.seconds.items())
-    return [*lines, f"seconds: {escape(seconds)}", f"model sha256 {escape(summary.model_sha256)}"]
+    return [*lines, f"seconds: {escape(seconds)}", _model(summary, kept)]
 
 
 def _clients(record: RoundRecord, shown: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from oleander.experiment.intervals import shown, signs_of
+from oleander.experiment.intervals import p_shown, shown, signs_of
 from oleander.experiment.records import (
     CONFIG,
     RoundRecord,
@@ -22,6 +22,7 @@ from oleander.experiment.records import (
 )
 from oleander.experiment.study import Runs, StudyResult
 from oleander.reports.caveats import counted, warnings_of
+from oleander.reports.differences import differences_of
 from oleander.reports.plots import ACCURACY, BENIGN, GRID, INK, MALICIOUS, read_samples, samples_svg
 from oleander.settings.config import SETTINGS, Experiment, shown_value
 from oleander.settings.outside import HASH
@@ -51,7 +52,13 @@ _TEMPLATES = jinja2.Environment(
     loader=jinja2.DictLoader(tomllib.loads((Path(__file__).parent / "templates.toml").read_text(encoding="utf-8"))),
     autoescape=True, finalize=_shown, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
 )  # fmt: skip
-_TEMPLATES.filters |= {"percent": percent, "shown": shown, "words": words, "shown_value": shown_value}
+_TEMPLATES.filters |= {
+    "percent": percent,
+    "shown": shown,
+    "words": words,
+    "shown_value": shown_value,
+    "p_shown": p_shown,
+}
 
 
 def write_run_page(folder: Path, summary: Summary) -> Path:
@@ -75,6 +82,8 @@ def write_study_page(folder: Path, study: StudyResult, drawn: Sequence[Path] = (
     warnings = counted([run["warnings"] for run in runs])
     if study.repeats < 2:
         warnings.insert(0, "One seed: each number is one draw. --repeats 5 gives intervals.")
+    if len(runs) < study.planned:
+        warnings.insert(0, f"{len(runs)} of {study.planned} runs are finished: these numbers are of them alone.")
     others = [name for name in varied([run["experiment"] for run in runs]) if name not in COLUMNS]
     for run in runs:
         run["otherwise"] = _otherwise(run["experiment"], others)
@@ -175,6 +184,7 @@ def _chart(chart: Chart[Runs], drawn: Sequence[Path]) -> dict[str, Any]:
         "figures": [figure(file.read_text(encoding="utf-8")) for file in drawn if file.name in names],
         "published": any(cell.published.given for cell in chart.cells),
         "repaired": any(cell.repaired("mta") for cell in chart.cells),
+        "differences": differences_of(chart),
         "signs": signs_of(score for cell in chart.cells for score in cell.scores()),
     }
 

@@ -51,7 +51,8 @@ class Flags:
     """Folder of a stopped run that is to go on; it ends with the model that it would have had. Goes with no other flag
     but --actors, --client-cpus and --ray-address. (A stopped study goes on when it is run again.)"""
     report: str | None = None
-    """Folder of a finished run, or of a study: its figures, page and table anew, from its records. Goes with no other flag."""
+    """Folders of runs, of studies, or that hold some: figures, page and tables of what is finished, anew from the records; of several
+    together into a new folder (--out, default: runs/report-<time>). Goes with no other flag."""
     dry_run: bool = False
     """Say what would be run, about how long it would take and how much memory; run nothing, and write nothing."""
     version: bool = False

@@ -147,6 +147,9 @@ class Experiment:
     out: str = ""
     """Run folder; must be new or empty (default: runs/<scenario>-<strategy>-s<seed>-<time>). Of a study, its folder, which
     may hold what is finished of it (default: runs/<scenario>)."""
+    keep: Literal["models", "none"] = "models"
+    """What stays of a finished run beside its records: its models (11.7 MB each of resnet18light), or none. They are removed once the
+    run is finished, never before, so that it can be resumed as any other; their SHA-256 stay on record."""
 
     own: tuple[tuple[str, Any], ...] = ()
     """Settings that the plug-ins in use declare for themselves, by rising name; each is an attribute as well. What is not in use is

@@ -13,6 +13,7 @@ NOT_SWEPT = (
     "scenario",
     "description",
     "out",
+    "keep",
     "seed",
     "data_dir",
     "no_cache",

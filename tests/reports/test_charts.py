@@ -47,7 +47,7 @@ def test_norms_of_the_last_round_are_drawn_by_setting(tmp_path):
 @pytest.mark.parametrize(("asr", "names"), [(0.4, [charts.MTA, charts.ASR]), (None, [charts.MTA])])
 def test_the_legend_names_an_asr_where_there_is_one(asr, names, tmp_path, monkeypatch):
     figures = {}
-    monkeypatch.setattr(charts, "save", lambda figure, path: figures.setdefault(path.name, figure) and path)
+    monkeypatch.setattr(charts, "save", lambda figure, path, **_: figures.setdefault(path.name, figure) and path)
     cell = runs_of("a", [folder_of(tmp_path / "run", [START, ROUND])])
     cell = replace(cell, summaries=tuple(replace(summary, asr=asr, baseline_asr=asr) for summary in cell.summaries))
     for lined in (cell, replace(cell, series="s")):
@@ -61,7 +61,7 @@ def test_the_legend_names_an_asr_where_there_is_one(asr, names, tmp_path, monkey
 def test_scores_by_round_are_means_over_the_seeds(tmp_path, monkeypatch):
     """Five settings, the last of which has its attackers leave and leaves a round unscored."""
     figures = {}
-    monkeypatch.setattr(charts, "save", lambda figure, path: figures.setdefault(path.name, figure) and path)
+    monkeypatch.setattr(charts, "save", lambda figure, path, **_: figures.setdefault(path.name, figure) and path)
     stay, leave = [], []
     for seed, asr in enumerate((0.2, 0.6)):
         records = [START, replace(ROUND, round=1, asr=asr), replace(ROUND, round=2, asr=None)]

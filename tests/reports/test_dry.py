@@ -143,19 +143,25 @@ def test_every_command_says_the_versions(main, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--report"], "wanted one folder"),
+        (["--report"], "wanted the folder"),
+        (["--report", "stopped", "--out"], "--out : wanted the folder"),
+        (["--report", "stopped", "full"], "none of the 2 runs is finished"),
+        (["--report", "empty", "stopped"], "empty: holds neither"),
+        (["--report", "."], "none of the 2 runs is finished"),
         (["--report", "no"], "--report no: is not there"),
         (["--report="], "wanted the folder"),
         (["--report", "empty"], "holds neither a run"),
         (["--report", "stopped"], "not finished; python simulate.py --resume stopped"),
-        (["--report", "stopped", "--seed", "3"], "and no other flag"),
-        (["--seed", "3", "--report", "stopped"], "and no other flag"),
+        (["--report", "stopped", "--seed", "3"], "no other flag"),
+        (["--seed", "3", "--report", "stopped"], "no other flag"),
     ],
 )
 def test_a_report_is_refused_where_there_is_none(here, tmp_path, capsys, words, said):
     Path("empty").mkdir()
     finished(Path("stopped"), here, 1.0)
     (Path("stopped") / "summary.json").unlink()
+    finished(Path("full"), here, 1.0)
+    (Path("full") / "summary.json").unlink()
     before = everything_in(tmp_path)
     assert simulate.main(words) == 2
     assert said in " ".join(capsys.readouterr().err.split()) and everything_in(tmp_path) == before
