@@ -1,20 +1,20 @@
 """Blend attack: a picture mixed into the whole image.
 
 Chen, Liu, Li, Lu, Song 2017, "Targeted Backdoor Attacks on Deep Learning Systems Using Data Poisoning" (arXiv 1712.05526),
-blended injection. We blend on pixels in [0, 1], before normalisation and after augmentation.
+blended injection. We blend on pixels in [0, 1], before normalisation and after augmentation. What is transparent
+in the picture leaves the image as it is: alpha is weighted by the picture's own.
 """
 
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from attacks import Attack, check_alone
 from attacks._overlay import Overlay
 from oleander.datasets.data import to_pixels
-from oleander.datasets.pictures import fitted, read_picture
+from oleander.datasets.pictures import fitted_layer, read_layer
 from oleander.datasets.space import ImageSpace
 from oleander.settings.ranges import FilePath, Rate
 from oleander.system.files import absolute
@@ -41,14 +41,17 @@ def blend(
         UserError: a file that is not an image, or a second step that poisons images.
     """
     check_alone(attack, "blend")
-    picture = _picture(blend_image, image)
+    picture, cover = _picture(blend_image, image)
     if blend_space == "normalised":  # (1 − α) (x − m) / s + α k  =  ((1 − α) x + α (s k + m) − m) / s
         picture = image.denormalise(picture)
-    return replace(attack, trigger=Overlay(picture, torch.full(image.shape[1:], blend_alpha)))
+    return replace(attack, trigger=Overlay(picture, blend_alpha * cover))
 
 
-def _picture(file: str, image: ImageSpace) -> Tensor:
-    """Read a picture and fit it into the space: (c, h, w) in [0, 1]."""
+def _picture(file: str, image: ImageSpace) -> tuple[Tensor, Tensor]:
+    """A picture fitted into the space, and how much each pixel of it covers by its own alpha: (c, h, w), (h, w) in [0, 1]."""
     path = absolute(file) if file else CAT
     with refusing(f"--blend-image {path}", "give any image file, or leave it out for our own cat"):
-        return to_pixels(fitted(read_picture(path), image)).contiguous()
+        picture, cover = (to_pixels(part).contiguous() for part in fitted_layer(read_layer(path), image))
+        if not cover.any():
+            raise ValueError("is transparent all over: there is nothing to blend")
+        return picture, cover

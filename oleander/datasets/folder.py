@@ -1,9 +1,14 @@
 """Any image folder: DIR/train/<class>/* and DIR/test/<class>/*, as torchvision's ImageFolder has it.
 
+Read are, below a class's folder, the files named .apng .bmp .gif .jfif .jpe .jpeg .jpg .pbm .pfm .pgm .png .pnm .ppm .tif .tiff
+.webp, in small or capital letters. Hidden names are left out, a file to which several links lead counts once, and what is left out
+is told. Classes have the order of their names; names that are all numbers have theirs.
+
 Pictures of every size are resized to a square of ``--image-size``, and are RGB or grey (``--image-channels``). They are normalised as
 CIFAR-10 is, so that the shipped checkpoint fits CIFAR-10 as a folder of files too; grey ones as CIFAR-10 in grey.
 """
 
+import difflib
 import hashlib
 from dataclasses import replace
 from pathlib import Path
@@ -16,18 +21,24 @@ from PIL import Image
 from oleander.datasets.cifar10 import CIFAR10
 from oleander.datasets.data import Images
 from oleander.datasets.formats import decoded
-from oleander.datasets.listing import listing_key
-from oleander.datasets.pictures import read_picture
+from oleander.datasets.labelled import Labelled, labelled, notices
+from oleander.datasets.pictures import ENDINGS, READING, read_picture
 from oleander.datasets.space import ImageSpace
 from oleander.settings.ranges import Side
 from oleander.system.errors import UserError
 from oleander.system.files import absolute
-from oleander.system.foreign import plain, refusing, shortened
+from oleander.system.foreign import plain, refusing
 
 SIDE, CHANNELS = CIFAR10.side, CIFAR10.channels
 """Where nothing else is asked for."""
 GREY = ImageSpace(1, SIDE, mean=(0.480,), std=(0.197,))
 """Measured on 5,000 training images of CIFAR-10 in grey; the deviation is the mean of the images' own, as CIFAR10's is."""
+SPLITS = ("train", "test")
+CALLED_SO = {
+    "train": ("train", "training", "train_images", "trn", "tr"),
+    "test": ("test", "testing", "tests", "val", "valid", "validation", "eval", "test_images", "tst", "dev"),
+}
+"""What the folders of the two splits are often called."""
 LAYOUT = "DIR/train/<class>/* and DIR/test/<class>/* with two classes or more, the same in both"
 
 
@@ -39,6 +50,13 @@ def called(dir: str) -> str:  # as --dataset names it
 def cache_key(_data_dir: Path, dir: str, *, image_size: int | None, image_channels: int | None) -> str:
     """Of the files, and of what their images are made."""
     return key_of(absolute(dir), space(image_size or SIDE, image_channels or CHANNELS))
+
+
+def told(_data_dir: Path, dir: str) -> list[str]:
+    """What must be known of what is left out, at every run and not only when the images are decoded."""
+    root = absolute(dir)
+    train, test = _splits(root)
+    return notices(train, test, f"--dataset folder:{root}")
 
 
 def folder(
@@ -64,43 +82,84 @@ def space(side: int, channels: int) -> ImageSpace:
 
 
 def key_of(root: Path, image: ImageSpace) -> str:
-    """Of what a folder's images come from; refused is what is none.
+    """Hash of where a folder is and of the names, sizes and times of the files that are read: other files, another key.
 
     Raises:
         UserError: one of the two splits is not there.
     """
-    for split in ("train", "test"):
-        if not (root / split).is_dir():
-            raise UserError(f"--dataset folder:{root}: {root / split} is not a folder; wanted: {LAYOUT}")
-    return hashlib.sha256(f"{listing_key(root, f'--dataset folder:{root}')} {image}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{READING} {root} {image}\n".encode())
+    for split, found in zip(SPLITS, _splits(root), strict=True):
+        digest.update(f"{split} {found.classes}\n".encode())
+        for path, label in found.files:
+            info = path.stat() if path.exists() else path.lstat()  # a broken link: decoding it says so
+            digest.update(f"{path}\0{label}\0{info.st_size}\0{info.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def read_folder(root: Path, image: ImageSpace) -> Images:
     """A folder's images, in this space. Raises as ``folder`` does."""
-    from torchvision.datasets import ImageFolder
-
-    splits = {}
-    for split in ("train", "test"):
-        try:
-            splits[split] = ImageFolder(str(root / split))
-        except OSError as error:
-            said = shortened(plain(error), 300)
-            raise UserError(f"--dataset folder:{root}: {split}: {said}; wanted: {LAYOUT}") from None
-    train, test = splits["train"], splits["test"]
+    asked = f"--dataset folder:{root}"
+    train, test = _splits(root)
     if train.classes != test.classes:
-        odd = sorted(set(train.classes) ^ set(test.classes))
-        raise UserError(
-            f"--dataset folder:{root}: train and test differ in the classes {', '.join(odd)}; wanted: {LAYOUT}"
-        )
+        raise UserError(f"{asked}: {_differing(train.classes, test.classes)}; wanted: {LAYOUT}")
     if len(train.classes) < 2:
-        raise UserError(f"--dataset folder:{root}: only the class {train.classes[0]}; wanted: {LAYOUT}")
-    parts = (*_decode(train.samples, image), *_decode(test.samples, image))
-    return Images(*parts, classes=tuple(train.classes), image=image)
+        raise UserError(f"{asked}: only the class {plain(train.classes[0])}; wanted: {LAYOUT}")
+    for split, found in zip(SPLITS, (train, test), strict=True):
+        if empty := sorted(set(range(len(found.classes))) - {label for _, label in found.files}):
+            without = ", ".join(plain(found.classes[label]) for label in empty[:10])
+            raise UserError(
+                f"{asked}: {split}: no pictures of {without}; read are files named {' '.join(ENDINGS)}; wanted: {LAYOUT}"
+            )
+    parts = (*_decode(train.files, image), *_decode(test.files, image))
+    return Images(*parts, classes=train.classes, image=image)
 
 
-def _decode(samples: list[tuple[str, int]], image: ImageSpace) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _splits(root: Path) -> tuple[Labelled, Labelled]:
+    """What the folders of the two splits hold.
+
+    Raises:
+        UserError: one is not there or cannot be listed, or has no folder in it.
+    """
+    asked = f"--dataset folder:{root}"
+    found = []
+    for split in SPLITS:
+        if not (root / split).is_dir():
+            raise UserError(f"{asked}: {root / split} is not a folder{_meant(root, split)}; wanted: {LAYOUT}")
+        with refusing(f"{asked}: {split} cannot be listed"):
+            found.append(labelled(root / split, asked))
+        if not found[-1].classes:
+            raise UserError(f"{asked}: {root / split} has no folders in it, one for each class; wanted: {LAYOUT}")
+    return found[0], found[1]
+
+
+def _meant(root: Path, split: str) -> str:
+    """What stands there in its place, if anything does."""
+    if root.is_file():
+        return f", since {root} is a file: unpack it, and name the folder"
+    if not root.is_dir():
+        return f", since there is no {root}"
+    names = sorted(path.name for path in root.iterdir() if path.is_dir())
+    if split in names:
+        return ""
+    below = next((name for name in names if all((root / name / each).is_dir() for each in SPLITS)), None)
+    if below:
+        return f" (did you mean folder:{root / below}?)"
+    theirs = {name for name in names if name not in SPLITS}
+    near = [name for word in CALLED_SO[split] for name in sorted(theirs) if name.casefold() == word]
+    near = near or difflib.get_close_matches(split, theirs, n=1)
+    return f" (did you mean {near[0]}? Rename it, or link {split} to it)" if near else ""
+
+
+def _differing(train: tuple[str, ...], test: tuple[str, ...]) -> str:
+    odd = sorted(set(train) ^ set(test))
+    shown = ", ".join(map(plain, odd[:10])) + (f" and {len(odd) - 10} more" if len(odd) > 10 else "")
+    case = len({name.casefold() for name in odd}) < len(odd)
+    return f"train and test differ in the classes {shown}" + (", some only in capital letters" if case else "")
+
+
+def _decode(samples: list[tuple[Path, int]], image: ImageSpace) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     def picture(i: int) -> Image.Image:
         with refusing(f"--dataset: {samples[i][0]} cannot be read as an image"):
-            return read_picture(Path(samples[i][0]))
+            return read_picture(samples[i][0])
 
     return decoded(len(samples), picture, image), np.array([label for _, label in samples], dtype=np.int64)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from oleander.datasets.data import Images
 from oleander.datasets.downloads import Archive, read_or_fetched
+from oleander.datasets.labelled import is_hidden
 from oleander.datasets.pictures import fitted, picture_in
 from oleander.datasets.space import ImageSpace
 from oleander.system.foreign import GIB, MIB, read_bytes, refusing
@@ -128,7 +129,7 @@ class Tree:
         """The files of this ending below a folder, in order; [] without any."""
         packed = [name for name in self._members if name.startswith(f"{prefix}/") and name.endswith(suffix)]
         found = packed or [p.relative_to(self.root).as_posix() for p in (self.root / prefix).rglob(f"*{suffix}")]
-        return sorted(found)
+        return sorted(name for name in found if not any(map(is_hidden, name.split("/"))))
 
     def text(self, name: str) -> str:
         """A file's text.

@@ -26,7 +26,7 @@ from oleander.datasets.downloads import OTHER_DATASETS, unreachable
 from oleander.datasets.folder import space
 from oleander.datasets.formats import decoded
 from oleander.datasets.listing import listing_key
-from oleander.datasets.pictures import MOST_BYTES, picture_in
+from oleander.datasets.pictures import MOST_BYTES, READING, picture_in
 from oleander.datasets.space import ImageSpace
 from oleander.system.errors import UserError
 from oleander.system.files import absolute
@@ -70,7 +70,7 @@ def cache_key(_data_dir: Path, name: str, *, image_size: int | None, image_chann
     """Of what is asked for; of a folder, of its files too."""
     asked = _asked(name)
     files = listing_key(asked.folder, f"--dataset hf:{name}") if asked.folder else ""
-    text = f"{asked.name} {sorted(asked.options.items())} {image_size} {image_channels} {files}"
+    text = f"{READING} {asked.name} {sorted(asked.options.items())} {image_size} {image_channels} {files}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from oleander.datasets.downloads import Archive
@@ -12,14 +12,14 @@ MOST_FOLDERS = 100_000
 
 
 def listing_key(root: Path, asked: str) -> str:
-    """Hash of where a folder is and of its files' names, sizes and times: other files, another key.
+    """Hash of where a folder is and of its files' names, sizes and times: other files, another key. Folders of runs do not count.
 
     Args:
         root: the folder; it need not be there.
         asked: what asked for it, for messages.
 
     Raises:
-        UserError: names that are not UTF-8, or links in a circle.
+        UserError: names that are not UTF-8, or more folders than any data have.
     """
     digest = hashlib.sha256()
 
@@ -30,15 +30,26 @@ def listing_key(root: Path, asked: str) -> str:
             raise UserError(f"{asked}: {str(path)!r} is not named in UTF-8; rename it") from None
 
     add(str(root.resolve()), root)
-    for number, (folder, subfolders, names) in enumerate(os.walk(root, followlinks=True)):
+    seen: set[tuple[int, int]] = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        itself = Path(folder).stat()
+        if (itself.st_dev, itself.st_ino) in seen or _is_ours(names):  # a link that leads back; a run's results
+            subfolders.clear()
+            continue
+        seen.add((itself.st_dev, itself.st_ino))
         subfolders.sort()
-        if number > MOST_FOLDERS:  # links in a circle, which would be followed for ever
-            raise UserError(f"{asked}: more than {MOST_FOLDERS} folders; do links lead back into it?")
+        if len(seen) > MOST_FOLDERS:
+            raise UserError(f"{asked}: more than {MOST_FOLDERS} folders; do links lead out of it?")
         for name in sorted(names):
             file = Path(folder) / name
             info = file.stat() if file.exists() else file.lstat()  # a broken link: decoding it says so
             add(f"{folder}\0{name}\0{info.st_size}\0{info.st_mtime_ns}\n", file)
     return digest.hexdigest()
+
+
+def _is_ours(names: Collection[str]) -> bool:
+    """Whether a folder with files of these names is a run's or a study's, which grow beside the data and are none."""
+    return "study.json" in names or {"config.toml", "environment.json"} <= set(names)
 
 
 def files_key(archives: Iterable[Archive], *others: Path | str) -> str:

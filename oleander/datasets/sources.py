@@ -74,6 +74,8 @@ def _ours(source: str, root: Path, notify: Notify, settings: dict[str, Any]) -> 
         return checked(getattr(module, name)(root, *words, **asked), f"--dataset {source}")
 
     with refusing(f"--dataset {source}"):
+        for text in module.told(root, *words) if hasattr(module, "told") else ():
+            notify(text)
         return stored(module.called(*words) if hasattr(module, "called") else source, key, make, notify)
 
 

@@ -59,6 +59,20 @@ def reason(error: BaseException) -> str:
     return shortened(plain(said.strip().partition("\n")[0]), LONGEST_REASON)
 
 
+def what_it_is(head: bytes) -> str:
+    """What a file that is not what it should be seems to be instead, by its first bytes; nothing where that is not known."""
+    known = {
+        b"version https://git-lfs": "; it is a pointer of Git LFS: git lfs pull fetches the file itself",
+        b"/annex/": "; it is a pointer of git-annex: git annex get fetches the file itself",
+        b"\x89HDF": "; it is an HDF5 file, as Keras writes",
+        b"\x1f\x8b": "; it is packed (gzip): unpack it",
+        b"PK\x03\x04": "; it is a ZIP archive",
+    }
+    if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
+        return "; it is a web page, perhaps of a download that failed"
+    return next((said for magic, said in known.items() if head.startswith(magic)), "")
+
+
 def plain(text: object) -> str:
     """Text as a terminal, a page or a figure may hold it: without control, direction and other unprintable characters."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in str(text))

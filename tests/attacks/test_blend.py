@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 
 from attacks import Attack
+from attacks.blend import CAT
 from oleander.system.errors import UserError
 from tests.attacks.made_up import SETTINGS, pixels
-from tests.spaces import attack_of, blend, normalise
+from tests.spaces import CIFAR10, attack_of, blend, normalise
 
 
 def test_blend_mixes_the_picture_in_by_alpha(tmp_path):
@@ -61,3 +62,60 @@ def test_pictures_of_any_mode_are_seen_in_their_colours(mode, tmp_path):
     trigger = blend(Attack(), blend_image=str(tmp_path / "k.png"), blend_alpha=1.0).trigger
     found = trigger(torch.zeros(1, 3, 32, 32))[0, :, 3, 5] * 255
     np.testing.assert_allclose(found, colours, atol=0 if mode != "P" else 26)  # a web palette has steps of 51
+
+
+def disc(size):
+    """Green, and nothing around it."""
+    picture = np.zeros((size, size, 4), np.uint8)
+    picture[..., 1] = 255
+    picture[..., 3] = 255 * (np.hypot(*(np.mgrid[:size, :size] - (size - 1) / 2)) < size / 3)
+    return picture
+
+
+@pytest.mark.parametrize("space", ["pixels", "normalised"])
+@pytest.mark.parametrize("size", [32, 64])
+def test_what_is_transparent_in_the_picture_leaves_the_image_as_it_is(size, space, tmp_path):
+    """The old code threw the alpha away: a disc became a square of whatever colour lay under it."""
+    picture = disc(size)
+    Image.fromarray(picture).save(tmp_path / "disc.png")
+    trigger = blend(Attack(), blend_image=str(tmp_path / "disc.png"), blend_alpha=0.5, blend_space=space).trigger
+    images = torch.rand(2, 3, 32, 32)
+    stamped = trigger(images)
+    outside = torch.from_numpy(np.hypot(*(np.mgrid[:32, :32] - 15.5)) > 32 / 3 + 1.5)  # the rim is half covered
+    assert torch.equal(stamped[:, :, outside], images[:, :, outside]) and outside.sum() > 400
+    green = torch.tensor([0.0, 1.0, 0.0]).view(3, 1, 1)
+    green = green if space == "pixels" else CIFAR10.denormalise(green)
+    torch.testing.assert_close(stamped[:, :, 14:18, 14:18], 0.5 * images[:, :, 14:18, 14:18] + 0.5 * green)
+
+
+def test_half_transparent_is_half_as_much(tmp_path):
+    Image.new("RGBA", (40, 40), (255, 0, 0, 51)).save(tmp_path / "k.png")
+    images = torch.rand(2, 3, 32, 32)
+    stamped = blend(Attack(), blend_image=str(tmp_path / "k.png"), blend_alpha=0.5).trigger(images)
+    torch.testing.assert_close(stamped, 0.9 * images + 0.1 * torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1))
+
+
+def test_a_picture_of_nothing_is_refused(tmp_path):
+    Image.new("RGBA", (40, 40), (255, 0, 0, 0)).save(tmp_path / "k.png")
+    with pytest.raises(UserError, match=r"--blend-image .*k\.png: is transparent all over"):
+        blend(Attack(), blend_image=str(tmp_path / "k.png"), blend_alpha=0.5)
+
+
+def test_without_alpha_what_is_blended_is_bit_for_bit_what_it_was():
+    """A number for the opacity, and the picture resized in RGB."""
+    trigger = blend(Attack(), blend_image="", blend_alpha=0.5).trigger
+    assert torch.equal(trigger.opacity, torch.full((32, 32), 0.5))
+    for alpha in (0.1, 0.3, 0.7, 1.0):
+        assert torch.equal(
+            blend(Attack(), blend_image="", blend_alpha=alpha).trigger.opacity, torch.full((32, 32), alpha)
+        )
+    small = np.asarray(Image.open(CAT).resize((32, 32), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    assert torch.equal(trigger.picture, torch.from_numpy(np.array(small)).float().div(255))
+
+
+def test_a_split_trigger_has_the_columns_that_something_is_in(tmp_path):
+    picture = np.zeros((32, 32, 4), np.uint8)
+    picture[:, 8:20] = (255, 0, 0, 255)
+    Image.fromarray(picture).save(tmp_path / "k.png")
+    trigger = blend(Attack(), blend_image=str(tmp_path / "k.png"), blend_alpha=0.5).trigger
+    assert trigger.columns().tolist() == list(range(8, 20))
