@@ -111,7 +111,10 @@ SETTINGS = {
         "DBA, 3 malicious, 6 of 6 a round": ("fig3_dba", {}),
     },
     "fig4_scaling": {"FedAvg": ("fig4_scaling", {})},
-    "fig5_clipping": {"FedAvg": ("fig4_scaling", {}), "Clipping, then FedAvg (bound: the median)": ("fig5_clipping", {})},
+    "fig5_clipping": {
+        "FedAvg": ("fig4_scaling", {}),
+        "Clipping, then FedAvg (bound: the median)": ("fig5_clipping", {}),
+    },
 }
 """Scenario that a question's command names → row of its table → scenario under which its runs are recorded, and their settings."""
 

@@ -25,7 +25,8 @@ from oleander.experiment.samples import write_samples
 from oleander.experiment.study import run_key
 from oleander.learning import weights
 from oleander.learning.training import augmented
-from oleander.reports.plots import draw_figures, read_samples
+from oleander.reports.gallery import read_samples
+from oleander.reports.plots import draw_figures
 from oleander.reports.webpage import write_run_page
 from oleander.settings.cli import check_used, parse
 from oleander.settings.config import Experiment, checked

@@ -56,10 +56,12 @@ class Run:
         return self.rounds.frame()
 
     def figure(self, name: str = "scores") -> Figure:
-        """A figure of the run, drawn anew: ``scores`` by round, ``norms`` by client, or ``samples`` with and without the trigger.
+        """A figure of the run, drawn anew: ``scores`` or ``norms`` by round, ``updates`` by client and round, or ``samples``.
+
+        Also ``confusion`` of attacked images, accuracy by ``classes``, and ``shards``: who holds which classes.
 
         Raises:
-            UserError: an unknown name.
+            UserError: an unknown name, or one that the run's folder, since it is old, does not hold the numbers for.
         """
         from oleander.reports.plots import run_figure
 
@@ -144,6 +146,8 @@ class Study:
 
     def figure(self, name: str = "") -> Figure:
         """A figure of the study, drawn anew; without a name its first: MTA and ASR by setting.
+
+        NAME_grid and NAME_trade are its heat map, and its scatter of ASR against MTA.
 
         Raises:
             UserError: an unknown name.

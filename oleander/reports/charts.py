@@ -7,29 +7,34 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from oleander.experiment.intervals import Interval, ends_are, interval
 from oleander.experiment.records import read_rounds, settings_of
 from oleander.experiment.study import Runs, StudyResult
-from oleander.reports.plots import (
+from oleander.reports import findings
+from oleander.reports.grids import draw_grid, draw_trade
+from oleander.reports.plots import write_course
+from oleander.reports.style import (
     ACCURACY,
     ASR,
-    BENIGN,
     INK,
-    MALICIOUS,
     MTA,
+    SOFT,
     STYLE,
     SUCCESS,
+    WIDTH,
+    headed,
+    key,
     save,
     styled,
     subplots,
-    write_mixed,
+    who_bars,
+    who_key,
+    wrapped,
 )  # fmt: skip
 from oleander.settings.plan import Chart
 from oleander.system.errors import UserError
@@ -40,8 +45,13 @@ APART = 0.11
 """How far MTA and ASR of one setting stand left and right of its place."""
 BESIDE = 0.05
 """How far the single runs stand right of their mean."""
-LINES = ("#2463ab", "#d1383d", "#b8860b", "#2a9d5c", "#7a4fbf", "#4d4d4d")
+LINES = ("#7a4fbf", "#4d4d4d", "#b5499b", "#8c6d1f", "#3a3f8f", "#9aa0a6")
+"""Of series: none of them stands for anything else in another figure."""
+ENDS = ("", "_grid", "_trade", "_norms", "_rounds")
+"""What the names of a chart's figures end in."""
 MARKS = "os^Dv*P"
+MOST_NUMBERED = 30
+"""Means that have their numbers beside them."""
 
 
 def draw_charts(folder: Path, study: StudyResult) -> list[Path]:
@@ -72,6 +82,10 @@ def _figures(study: StudyResult) -> dict[str, Callable[[], Figure]]:
             continue
         several = len({cell.series for cell in cells}) > 1
         found[chart.name] = partial(_lines if several else _scores, chart, cells)
+        if several and len({cell.x for cell in cells}) > 1:
+            found[f"{chart.name}_grid"] = partial(draw_grid, chart, cells)
+        if len(cells) > 1 and any(cell.asr() for cell in cells):
+            found[f"{chart.name}_trade"] = partial(draw_trade, chart, cells)
         if chart.norms:
             found[f"{chart.name}_norms"] = partial(_norms, chart, cells)
         if chart.rounds:
@@ -87,8 +101,8 @@ def _plain(chart: Chart[Runs]) -> Chart[Runs]:
 
 
 def _scores(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
-    """MTA and ASR of each setting side by side: mean, interval, single runs, published value."""
-    figure, axes = subplots(figsize=(max(5.4, 1.5 * len(cells) + 1.6), 4.4), layout="constrained")
+    """MTA and ASR of each setting side by side: mean, what its ends are, single runs, published value."""
+    figure, axes = subplots(figsize=(max(WIDTH, 1.0 * len(cells) + 1.6), 4.2))
     x = np.arange(len(cells), dtype=float)
     handles = []
     for of, by, name, colour, mark, offset in (
@@ -101,38 +115,65 @@ def _scores(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
         handles.append(Line2D([], [], color=colour, marker=mark, lw=0, label=name))
         singles = [[getattr(summary, by) for summary in cell.summaries] for cell in cells]
         _draw(axes, x + offset, means, singles, colour, mark, joined=chart.ordered)
+        _write_means(axes, x + offset, means, colour, left=offset < 0)
         said = [getattr(cell.published, by) for cell in cells]
         _draw_published(axes, x + offset, said, colour)
     _frame(axes, chart, cells, x)
     axes.set_ylabel("share of the test images")
-    figure.legend(handles=[*handles, *_small_print(cells)], loc="outside lower center", ncol=2, fontsize=8.5)
+    key(axes, [*handles, *_small_print(cells)], 2)
+    headed(figure, findings.of_settings(cells), _compared(chart))
     return figure
+
+
+def _compared(chart: Chart[Runs]) -> str:
+    """What stands below a study's figures."""
+    return chart.title
 
 
 def _lines(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
-    """MTA in one panel, ASR in the other, a line for each series."""
-    figure, panels = subplots(1, 2, figsize=(9.6, 4.4), sharey=True, layout="constrained")
+    """MTA in one panel, ASR in the other below it, a line for each series."""
     places = list(dict.fromkeys(cell.x for cell in cells))
     names = list(dict.fromkeys(cell.series for cell in cells))
+    width = max(WIDTH, 0.75 * len(places) + 1.6)
+    figure, panels = subplots(2, 1, figsize=(width, 6.4), sharey=True, sharex=True)
     handles = []
     for number, name in enumerate(names):
         own = [cell for cell in cells if cell.series == name]
-        x = np.array([places.index(cell.x) for cell in own]) + 0.09 * (number - (len(names) - 1) / 2)
+        x = np.array([places.index(cell.x) for cell in own]) + 0.6 * ((number + 0.5) / len(names) - 0.5)
         colour, mark = LINES[number % len(LINES)], MARKS[number % len(MARKS)]
         for axes, of, by in ((panels[0], Runs.mta, "mta"), (panels[1], Runs.asr, "asr")):
             singles = [[getattr(summary, by) for summary in cell.summaries] for cell in own]
-            _draw(axes, x, [of(cell) for cell in own], singles, colour, mark, joined=chart.ordered)
+            means = [of(cell) for cell in own]
+            _draw(axes, x, means, singles, colour, mark, joined=chart.ordered)
+            if len(cells) <= MOST_NUMBERED:
+                _write_means(axes, x, means, colour, left=False, above=True)
             _draw_published(axes, x, [getattr(cell.published, by) for cell in own], colour)
         handles.append(Line2D([], [], color=colour, marker=mark, lw=1.5 * chart.ordered, label=name))
-    for axes, what in zip(panels, (MTA, ASR), strict=True):
+    for axes, what, colour in zip(panels, (MTA, ASR), (ACCURACY, SUCCESS), strict=True):
         _frame(
             axes, chart, [next(cell for cell in cells if cell.x == place) for place in places], np.arange(len(places))
         )
-        axes.set_title(what, fontsize=10, loc="left")
-    figure.suptitle(chart.title, fontsize=11, x=0.01, ha="left")
+        axes.set_title(what, fontsize=10, loc="left", color=colour, fontweight="bold")
+    panels[0].set_xlabel("")
     handles = [Line2D([], [], lw=0, label=f"{chart.series_title}:"), *handles, *_small_print(cells)]
-    figure.legend(handles=handles, loc="outside lower center", ncol=len(handles), fontsize=8.5)
+    key(panels[0], handles, 3)
+    headed(figure, findings.of_settings(cells), _compared(chart))
     return figure
+
+
+def _write_means(
+    axes: Axes, x: np.ndarray, means: Sequence[Interval | None], colour: str, *, left: bool, above: bool = False
+) -> None:
+    """Percents beside the means."""
+    for place, mean in zip(x, means, strict=True):
+        if mean:
+            up = mean.mean < 0.9
+            axes.annotate(
+                f"{100 * mean.mean:.0f}", (place, mean.mean),
+                xytext=(0, 7 if up else -7) if above else (-8 if left else 8, 0), textcoords="offset points",
+                ha="center" if above else "right" if left else "left", va=("bottom" if up else "top") if above else "center",
+                fontsize=8, color=colour, annotation_clip=False, zorder=5,
+            )  # fmt: skip
 
 
 def _draw(
@@ -172,26 +213,17 @@ def _draw_published(axes: Axes, x: np.ndarray, values: Sequence[float | None], c
 
 
 def _frame(axes: Axes, chart: Chart[Runs], cells: Sequence[Runs], x: np.ndarray) -> None:
-    axes.set_xticks(x, [_wrapped(cell.x) for cell in cells])
-    axes.set(xlabel=chart.x_title, ylim=(-0.02, 1.02), xlim=(x[0] - 0.5, x[-1] + 0.5))
+    axes.set_xticks(x, [wrapped(cell.x, 15) for cell in cells])
+    axes.set(xlabel=chart.x_title, ylim=(-0.04, 1.04), xlim=(x[0] - 0.5, x[-1] + 0.5))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_yticks(np.linspace(0, 1, 6))
     axes.grid(visible=False, axis="x")
-    axes.set_title(chart.title, fontsize=10.5, loc="left")
-
-
-def _wrapped(label: str, width: int = 16) -> str:
-    lines = [""]
-    for word in label.split():
-        if lines[-1] and len(lines[-1]) + len(word) >= width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(lines)
 
 
 def _small_print(cells: Sequence[Runs]) -> list[Line2D]:
     """Legend entries for whatever else is drawn."""
     seeds = max(len(cell.summaries) for cell in cells)
-    toy = any(summary.dataset == "toy" for cell in cells for summary in cell.summaries)
+    others = any(summary.dataset != "cifar10" for cell in cells for summary in cell.summaries)
     handles = []
     if seeds > 1:
         handles.append(
@@ -208,44 +240,67 @@ def _small_print(cells: Sequence[Runs]) -> list[Line2D]:
         )
     if any(cell.published.given for cell in cells):
         handles.append(
-            Line2D([], [], color="#777777", marker="D", mfc="none", lw=0, label="published" + " (on CIFAR-10)" * toy)
+            Line2D([], [], color="#777777", marker="D", mfc="none", lw=0, label="published" + " (on CIFAR-10)" * others)
         )
     return handles
 
 
 def _norms(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
-    """L2 norms of each client's update in the last round, as sent and as they went into the aggregate, by setting.
+    """Norms of each client's update in the last round, as sent and, on the same scale, as they went into the aggregate, by setting.
 
     Bars are means over the runs whose last round the client took part in without being mixed with others, dots the single runs.
     """
     figure, grid = subplots(
-        2, len(cells), figsize=(max(5.2, 3.4 * len(cells)), 4.8), squeeze=False, sharey="row", layout="constrained"
+        len(cells), 2, figsize=(WIDTH, 0.9 + 1.75 * len(cells)), squeeze=False, sharey=True, sharex="row"
     )
-    for column, cell in enumerate(cells):
+    records, attacked = [], False
+    for row, cell in enumerate(cells):
         last = [read_rounds(folder)[-1] for folder in cell.folders]
+        records += last
         clients = sorted({client for record in last for client in record.client_ids})
         malicious = {c for record in last for c, bad in zip(record.client_ids, record.malicious, strict=True) if bad}
-        for row, (pick, what) in enumerate(((_before, "as sent"), (_after, "after the defence"))):
-            axes = grid[row, column]
+        attacked = attacked or bool(malicious)
+        for axes, (pick, what) in zip(grid[row], ((_before, "as sent"), (_after, "after the defence")), strict=True):
             norms_of = [[pick(record, c) for record in last if c in record.client_ids] for c in clients]
             values = [[norm for norm in norms if norm is not None] or [0.0] for norms in norms_of]
-            write_mixed(axes, [at for at, norms in enumerate(norms_of) if set(norms) == {None}], len(clients))
-            colours = [MALICIOUS if c in malicious else BENIGN for c in clients]
-            axes.bar(range(len(clients)), [float(np.mean(v)) for v in values], color=colours, width=0.72)
+            _write_mixed(axes, [at for at, norms in enumerate(norms_of) if set(norms) == {None}], len(clients))
+            means = [float(np.mean(v)) for v in values]
+            who_bars(axes, means, [c in malicious for c in clients], width=0.72)
             if len(last) > 1:
                 for place, norms in enumerate(values):
                     axes.scatter([place] * len(norms), norms, s=9, color=INK, alpha=0.55, linewidths=0, zorder=3)
-            axes.set_xticks(range(len(clients)), [str(c) for c in clients])
+            if len(clients) <= 8:
+                for place, norms in enumerate(values):
+                    axes.text(
+                        place, max(norms), f"{means[place]:.1f}", ha="center", va="bottom", fontsize=7, color=SOFT
+                    )
+            step = -(-len(clients) // 12)
+            axes.set_xticks(range(0, len(clients), step), [str(c) for c in clients[::step]])
             axes.grid(visible=False, axis="x")
-            if column == 0:
-                axes.set_ylabel(f"update norm ‖Δ‖₂\n{what}")
-        grid[0, column].set_title(_name(cell), fontsize=9.5)
-        grid[1, column].set_xlabel("client")
+            axes.set_title(f"{wrapped(_name(cell), 34)}\n{what}", fontsize=8.5, loc="left")
+        grid[row, 0].set_ylabel("norm ‖Δ‖₂")
+    for axes in grid[-1]:
+        axes.set_xlabel("client")
     figure.align_ylabels(grid[:, 0])
-    figure.suptitle(f"{chart.title}: update norms in the last round", fontsize=10, x=0.01, ha="left")
-    handles = [Patch(color=BENIGN, label="benign"), Patch(color=MALICIOUS, label="malicious")]
-    figure.legend(handles=handles, loc="outside lower center", ncol=2, fontsize=8.5)
+    who_key(grid[0, 1], malicious=attacked)
+    headed(
+        figure,
+        f"{findings.of_norms(records)}, last round",
+        f"{_compared(chart)}. Update norms in the last round, one scale for all.",
+    )
     return figure
+
+
+def _write_mixed(axes: Axes, places: Sequence[int], bars: int) -> None:
+    """Say of the clients at these places, where no bar can stand, that a filter mixed them; of many, once for all."""
+    if places and bars > 12:
+        axes.text(0.5, 0.5, "mixed by a filter", transform=axes.transAxes, ha="center", va="center", fontsize=8.5)
+        return
+    for place in places:
+        axes.text(
+            place, 0.04, "mixed", transform=axes.get_xaxis_transform(), rotation=90, ha="center", va="bottom",
+            fontsize=8, color=INK,
+        )  # fmt: skip
 
 
 def _rounds(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
@@ -253,38 +308,47 @@ def _rounds(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
 
     A dotted line stands after the last round that had an attacker among all clients, where rounds follow it.
     """
-    columns = min(len(cells), 4)
+    columns = min(len(cells), 2)
     rows = -(-len(cells) // columns)
-    figure, grid = subplots(
-        rows, columns, figsize=(max(5.4, 3.2 * columns), 2.9 * rows + 0.9), squeeze=False, sharey=True,
-        layout="constrained",
-    )  # fmt: skip
+    figure, grid = subplots(rows, columns, figsize=(WIDTH, 2.3 * rows + 0.9), squeeze=False, sharey=True)
     for axes, cell in zip(grid.flat, cells, strict=False):
         runs = [read_rounds(path) for path in cell.folders]
-        for by, colour, mark in (("mta", ACCURACY, "o"), ("asr", SUCCESS, "s")):
-            scores = [{r.round: v for r in run if (v := getattr(r, by)) is not None} for run in runs]
-            _draw_course(axes, scores, colour, mark)
+        courses = {
+            by: [{r.round: v for r in run if (v := getattr(r, by)) is not None} for run in runs]
+            for by in ("mta", "asr")
+        }
+        for by, other, colour, mark in (("mta", "asr", ACCURACY, "o"), ("asr", "mta", SUCCESS, "s")):
+            _draw_course(axes, courses[by], colour, mark)
+            _write_ends(axes, courses[by], courses[other], colour)
         last = settings_of(cell.folders[0])
         if last.last_attack < last.rounds:
             axes.axvline(last.last_attack + 0.5, color=INK, lw=1, ls=":")
-        axes.set_title(_wrapped(_name(cell), 34), fontsize=9.5)
-        axes.set(xlabel="round (0: starting model)", ylim=(-0.02, 1.02))
+        axes.set_title(wrapped(_name(cell), 34), fontsize=9)
+        axes.set(xlabel="round (0: starting model)", ylim=(-0.04, 1.12))
+        axes.set_yticks(np.linspace(0, 1, 6))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     for axes in grid.flat[len(cells) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
         axes.set_ylabel("share of the test images")
-    figure.suptitle(f"{chart.title}: scores by round", fontsize=10, x=0.01, ha="left")
-    handles: list[Artist] = [
-        Line2D([], [], color=ACCURACY, marker="o", ms=3.5, lw=2, label=MTA),
-        Line2D([], [], color=SUCCESS, marker="s", ms=3.5, lw=2, label=ASR),
-    ]
-    if (seeds := max(len(cell.folders) for cell in cells)) > 1:
-        handles.append(Line2D([], [], color="#777777", lw=0.8, alpha=0.7, label=f"single runs ({seeds} seeds)"))
-        handles.append(Patch(color="#777777", alpha=0.2, label=ends_are(seeds)))
-    figure.legend(handles=handles, loc="outside lower center", ncol=len(handles), fontsize=8.5)
+    seeds = max(len(cell.folders) for cell in cells)
+    thin = f" Thin: single seeds ({seeds}), band: {ends_are(seeds)}." if seeds > 1 else ""
+    headed(figure, findings.of_settings(cells), f"{_compared(chart)}. Teal: {MTA}; red: {ASR}.{thin}")
     return figure
+
+
+def _write_ends(axes: Axes, runs: Sequence[dict[int, float]], others: Sequence[dict[int, float]], colour: str) -> None:
+    """The percents of the mean course's ends and extremes."""
+    means, beside = _mean_course(runs), _mean_course(others)
+    if means:
+        few = {min(means), max(means), min(means, key=means.__getitem__), max(means, key=means.__getitem__)}
+        write_course(axes, {number: means[number] for number in sorted(few)}, beside, colour)
+
+
+def _mean_course(runs: Sequence[dict[int, float]]) -> dict[int, float]:
+    scored = sorted(set.intersection(*(set(run) for run in runs))) if runs else []
+    return {number: float(np.mean([run[number] for run in runs])) for number in scored}
 
 
 def _draw_course(axes: Axes, runs: Sequence[dict[int, float]], colour: str, mark: str) -> None:

@@ -13,6 +13,7 @@ from oleander.experiment.records import RoundRecord, RunFolder, Summary, left_no
 from oleander.experiment.results import columns_of, finished, write_runs
 from oleander.experiment.study import Runs, StudyResult
 from oleander.reports.differences import Difference, differences_of, write_differences
+from oleander.reports.headings import run_line
 from oleander.reports.listing import installed
 from oleander.reports.paper import write_tables
 from oleander.settings.cli import known_scenarios, load_scenario_file
@@ -104,7 +105,12 @@ def report_study(console: Console, folder: Path, study: StudyResult) -> None:
 def print_results(console: Console, folder: Path, summary: Summary, clients_shown: int = 12) -> None:
     """The run's table, from its records, and where the folder is."""
     rounds = read_rounds(folder)
-    table = Table(title=_title(summary), title_justify="left", title_style="bold", header_style="bold")
+    table = Table(
+        title=escape(f"{summary.scenario}: {run_line(folder, summary)}"),
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+    )
     for name in ("round", "MTA", "ASR"):
         table.add_column(name, justify="right")
     table.add_column("clients: update norm, influence (malicious in red, *)")
@@ -181,15 +187,6 @@ def _scores_of(cell: Runs, mended: bool) -> list[str]:
     if not cell.summaries:
         return ["–"] * (3 + len(after))
     return [shown(cell.mta()), shown(cell.asr()), *after, percent(cell.baseline_asr())]
-
-
-def _title(summary: Summary) -> str:
-    attackers = f"{len(summary.malicious)} malicious" if summary.malicious else "no malicious client"
-    return (
-        f"{escape(summary.scenario)}: attack {escape(summary.attack)}{_goal(summary)} ({attackers}), "
-        f"strategy {escape(summary.strategy)}, dataset {escape(summary.dataset)}, "
-        f"augment {escape(summary.augment)}, seed {summary.seed}"
-    )
 
 
 def _goal(summary: Summary) -> str:

@@ -22,8 +22,12 @@ from oleander.experiment.records import (
 )
 from oleander.experiment.study import Runs, StudyResult
 from oleander.reports.caveats import counted, warnings_of
+from oleander.reports.charts import ENDS
 from oleander.reports.differences import differences_of
-from oleander.reports.plots import ACCURACY, BENIGN, GRID, INK, MALICIOUS, read_samples, samples_svg
+from oleander.reports.gallery import read_samples
+from oleander.reports.headings import own_words, run_line, run_title
+from oleander.reports.plots import samples_svg
+from oleander.reports.style import ACCURACY, BENIGN, GRID, INK, MALICIOUS, SOFT, SUCCESS
 from oleander.settings.config import SETTINGS, Experiment, shown_value
 from oleander.settings.outside import HASH
 from oleander.settings.plan import Chart
@@ -39,6 +43,19 @@ from oleander.system.foreign import plain
 REPORT = "report.html"
 PHASES = ("startup", "train", "aggregate", "evaluate", "other")
 MOST_CLIENTS = 40
+FITS = 470.0
+"""Points: a figure that is no wider can be read when it is made as narrow as a phone."""
+SECTIONS = (
+    ("scores", "Scores by round", ""),
+    ("samples", "What the trigger does", ""),
+    ("confusion", "Attacked images by answer", "Each row is a class, each column what the final model answers; the target is red."),
+    ("classes", "Class by class", ""),
+    ("norms", "Update norms", "A point is a client's update; hollow ones got no influence on the aggregate."),
+    ("updates", "Every update, round by round",
+     "The cosine of an update and of what the global model moved by says how far the aggregate went this client's way."),
+    ("shards", "Who holds which classes", ""),
+)  # fmt: skip
+"""Of a run's page: file of its figure, heading, what must be known to read it. A figure that was not drawn is left out."""
 COLUMNS = ("attack", "strategy", "malicious", "clients_per_round")
 """Settings that have a column for each run of any study; others have one where the study varies them."""
 
@@ -65,15 +82,11 @@ def write_run_page(folder: Path, summary: Summary) -> Path:
     """Write report.html of a run whose figures are drawn; returns the file."""
     run = _run(folder, summary)
     figures = [
-        ("Scores", "MTA and ASR after each round.", figure(_drawn(folder, "scores"))),
-        (
-            "Update norms",
-            "Each client's update, as sent and as it went into the aggregate.",
-            figure(_drawn(folder, "norms")),
-        ),
-        ("Trigger", _GALLERY, figure(_drawn(folder, "samples"))),
+        (name, text, figure(_drawn(folder, file)))
+        for file, name, text in SECTIONS
+        if (folder / "figures" / f"{file}.svg").is_file()
     ]
-    return _write(folder, "run.html", run=run, figures=figures, title=summary.scenario)
+    return _write(folder, "run.html", run=run, figures=figures, title=run["title"])
 
 
 def write_study_page(folder: Path, study: StudyResult, drawn: Sequence[Path] = ()) -> Path:
@@ -101,9 +114,6 @@ def _drawn(folder: Path, name: str) -> str:
     return (folder / "figures" / f"{name}.svg").read_text(encoding="utf-8")
 
 
-_GALLERY = "Test images: clean, as each attacker trains on them, and as the test shows them."
-
-
 def _write(folder: Path, template: str, **content: Any) -> Path:
     html = _TEMPLATES.get_template(template).render(**content, phases=PHASES)
     replace_file(folder / REPORT, html.encode())
@@ -117,6 +127,8 @@ def _run(folder: Path, summary: Summary) -> dict[str, Any]:
     environment = read_environment(folder)
     return {
         "name": folder.name,
+        "title": run_title(summary, experiment),
+        "words": own_words(experiment),
         "again": _again(folder),
         "summary": summary,
         "rounds": rounds,
@@ -178,7 +190,7 @@ def _cell(record: RoundRecord, client: int) -> dict[str, Any] | None:
 
 
 def _chart(chart: Chart[Runs], drawn: Sequence[Path]) -> dict[str, Any]:
-    names = [f"{chart.name}{end}.svg" for end in ("", "_norms", "_rounds")]
+    names = [f"{chart.name}{end}.svg" for end in ENDS]
     return {
         "chart": chart,
         "figures": [figure(file.read_text(encoding="utf-8")) for file in drawn if file.name in names],
@@ -205,12 +217,13 @@ def _galleries(study: StudyResult, others: list[str]) -> list[tuple[str, Markup]
         if trigger not in found:
             experiment = settings_of(path)
             label = shown_steps(experiment.attack) + _otherwise(experiment, others)
-            found[trigger] = label, figure(samples_svg(samples, read_summary(path)))
+            found[trigger] = label, figure(samples_svg(path, run_line(path, read_summary(path))))
     return list(found.values())
 
 
 _COLOURS = {
-    INK: "currentColor", GRID: "var(--grid)", ACCURACY: "var(--blue)", MALICIOUS: "var(--red)", BENIGN: "var(--green)",
+    INK: "currentColor", SOFT: "var(--soft)", GRID: "var(--grid)", ACCURACY: "var(--teal)", SUCCESS: "var(--red)",
+    MALICIOUS: "var(--orange)", BENIGN: "var(--blue)",
     "fill: #ffffff": "fill: none",
 }  # fmt: skip
 
@@ -221,5 +234,11 @@ def figure(text: str) -> Markup:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     for colour, own in _COLOURS.items():
         text = text.replace(colour, own)
-    text = re.sub(r'(<svg[^>]*?) width="([\d.]+)pt" height="[\d.]+pt"', r'\1 style="width: \2pt"', text, count=1)
-    return Markup(text)
+    return Markup(re.sub(r'(<svg[^>]*?) width="([\d.]+)pt" height="[\d.]+pt"', _sized, text, count=1))
+
+
+def _sized(found: re.Match[str]) -> str:
+    """As wide as it was drawn; on a phone smaller, but never so small that it could not be read: then it is scrolled."""
+    start, width = found[1], float(found[2])
+    least = f"; min-width: {0.68 * width:.0f}pt" if width > FITS else ""
+    return f'{start} style="width: {width:g}pt{least}"'

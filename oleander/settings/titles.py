@@ -60,7 +60,7 @@ def sentence(
     of = f" of {_numbers(clients)}" if clients else ""
     one = set(clients or malicious) == {1}
     who = f"{_numbers(malicious)}{of} {'client' if one else 'clients'}"
-    return f"{what[0].upper()}{what[1:]} by {who}, against {rules}, on {on}"
+    return f"{what[:1].upper()}{what[1:]} by {who}, against {rules}, on {on}"
 
 
 def title(experiments: Sequence[Experiment]) -> str:

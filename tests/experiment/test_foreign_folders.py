@@ -11,7 +11,8 @@ import pytest
 import simulate
 from oleander.experiment.records import RunFolder, check_finished, default_folder, read_rounds, read_summary
 from oleander.experiment.study import StudyFolder
-from oleander.reports.plots import draw_figures, read_samples
+from oleander.reports.gallery import read_samples
+from oleander.reports.plots import draw_figures
 from oleander.settings.config import Experiment
 from oleander.system.errors import UserError
 from oleander.system.files import absolute, appending, file_name, replace_file

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from oleander.experiment.records import read_rounds, read_summary
-from oleander.reports.plots import read_samples
+from oleander.reports.gallery import read_samples
 from tests.network.places import THREE, Place
 from tests.programs import assert_nothing_left_of, run
 

@@ -37,8 +37,8 @@ def test_norms_of_the_last_round_are_drawn_by_setting(tmp_path):
     chart = Chart("a", "A title", "x", "", ordered=False, norms=True, rounds=False, cells=cells)
     other = Chart("b", "Another", "x", "series", ordered=True, norms=False, rounds=False, cells=lines)
     drawn = charts.draw_charts(tmp_path, StudyResult("s", "d", "c", 2, (chart, other)))
-    assert [path.stem for path in drawn] == ["a", "a_norms", "b"]
-    for name in ("a", "a_norms", "b"):
+    assert [path.stem for path in drawn] == ["a", "a_trade", "a_norms", "b", "b_grid", "b_trade"]
+    for name in (path.stem for path in drawn):
         image = np.asarray(Image.open(tmp_path / "figures" / f"{name}.png").convert("RGB"))
         assert min(image.shape[:2]) > 300 and image.std() > 5
     assert "clip $_$" in (tmp_path / "figures" / "a_norms.svg").read_text()
@@ -54,7 +54,7 @@ def test_the_legend_names_an_asr_where_there_is_one(asr, names, tmp_path, monkey
         chart = Chart("a", "A title", "x", lined.series, ordered=False, norms=False, rounds=True, cells=(lined, lined))
         charts.draw_charts(tmp_path, StudyResult("s", "d", "c", 1, (chart,)))
         if not lined.series:
-            shown = [text.get_text() for text in figures.pop("a").legends[0].get_texts()]
+            shown = [text.get_text() for text in figures.pop("a").axes[0].get_legend().get_texts()]
             assert [text for text in shown if text in (charts.MTA, charts.ASR)] == names
 
 

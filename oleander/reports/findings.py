@@ -1,0 +1,170 @@
+"""What figures say above them: sentences made of a run's numbers, and nothing that the numbers do not say."""
+
+import statistics
+from collections.abc import Sequence
+
+from oleander.experiment.classes import ClassCounts
+from oleander.experiment.records import RoundRecord
+from oleander.experiment.study import Runs
+from oleander.system.console import percent
+from oleander.system.foreign import plain
+
+SAME = 0.02
+"""Shares that differ by no more are said to stay."""
+APART = 0.1
+"""How far beyond both ends of its course a share must have been for it to be said."""
+
+
+def of_scores(rounds: Sequence[RoundRecord]) -> str:
+    """How ASR and MTA went from the starting model to the last."""
+    courses = [("ASR", "asr"), ("MTA", "mta")]
+    said = [_course(name, {r.round: v for r in rounds if (v := getattr(r, by)) is not None}) for name, by in courses]
+    return "; ".join(filter(None, said))
+
+
+def _course(name: str, scores: dict[int, float]) -> str:
+    if len(scores) < 2:
+        return f"{name} is {percent(next(iter(scores.values())))}" if scores else ""
+    first, last = scores[min(scores)], scores[max(scores)]
+    if abs(last - first) <= SAME:
+        said = (
+            f"{name} stays at {percent(last)}"
+            if last == first
+            else f"{name} ends at {percent(last)} ({percent(first)} at first)"
+        )
+    else:
+        said = f"{name} {'rises' if last > first else 'falls'} from {percent(first)} to {percent(last)}"
+    lowest, highest = min(scores, key=lambda r: scores[r]), max(scores, key=lambda r: scores[r])
+    if scores[highest] > max(first, last) + APART:
+        said += f", with a peak of {percent(scores[highest])} in round {highest}"
+    elif last > first + SAME and (reached := next(r for r in scores if scores[r] >= 0.9 * last)) < max(scores):
+        said += f" ({percent(scores[reached])} by round {reached})"
+    if scores[lowest] < min(first, last) - APART:
+        said += f", with a low of {percent(scores[lowest])} in round {lowest}"
+    return said
+
+
+def of_norms(rounds: Sequence[RoundRecord]) -> str:
+    """How long malicious updates are beside benign ones, as sent and after the defence."""
+    sent = _medians(rounds, "norms_before")
+    if len(sent) < 2:
+        return (
+            f"The median norm of {'the' if True in sent else 'benign'} updates is {next(iter(sent.values())):.2f}"
+            if sent
+            else "No updates"
+        )
+    said = f"{_compared(sent[True], sent[False])} as sent ({sent[True]:.2f} against {sent[False]:.2f} in the median)"
+    after = _medians(rounds, "norms_after")
+    if len(after) == 2 and after != sent:
+        said += f"; after the defence {after[True]:.2f} against {after[False]:.2f}"
+    return said
+
+
+def _compared(bad: float, good: float) -> str:
+    if not good:
+        return "Malicious updates are longer than benign ones" if bad else "All updates are zero"
+    if 0.95 <= bad / good <= 1.05:
+        return "Malicious updates are as long as benign ones"
+    return f"Malicious updates are {bad / good:.2g} times as long as benign ones"
+
+
+def of_cosines(rounds: Sequence[RoundRecord]) -> str:
+    """How far malicious and benign updates point where the aggregate does."""
+    medians = _medians(rounds, "cosines")
+    if len(medians) < 2:
+        return (
+            f"The median cosine of an update to the aggregate is {next(iter(medians.values())):.2f}" if medians else ""
+        )
+    bad, good = medians[True], medians[False]
+    if abs(bad - good) < 0.05:
+        return f"Malicious and benign updates point where the aggregate does alike (median cosine {bad:.2f} and {good:.2f})"
+    who = "malicious" if bad > good else "benign"
+    return (
+        f"The aggregate follows the {who} updates: their median cosine to it is {max(bad, good):.2f}, "
+        f"the others' {min(bad, good):.2f}"
+    )
+
+
+def _medians(rounds: Sequence[RoundRecord], which: str) -> dict[bool, float]:
+    """Malicious or not → the median of what the rounds say of such clients, where there are any."""
+    found: dict[bool, list[float]] = {}
+    for record in rounds:
+        for bad, value in zip(record.malicious, getattr(record, which) or [None] * len(record.malicious), strict=True):
+            if value is not None:
+                found.setdefault(bad, []).append(value)
+    return {bad: statistics.median(values) for bad, values in found.items()}
+
+
+def of_settings(cells: Sequence[Runs]) -> str:
+    """Between which settings' means ASR and MTA lie."""
+    said = []
+    for name, of in (("ASR", Runs.asr), ("MTA", Runs.mta)):
+        means = {_place(cell): mean.mean for cell in cells if cell.summaries and (mean := of(cell))}
+        if means:
+            said.append(_between(name, means))
+    return "; ".join(said)
+
+
+def _between(name: str, means: dict[str, float]) -> str:
+    least, most = min(means, key=lambda place: means[place]), max(means, key=lambda place: means[place])
+    if means[most] - means[least] <= SAME:
+        return f"{name} is {_percents(means[least], means[most])}" + (" in every setting" if len(means) > 1 else "")
+    return f"{name} is lowest with {least} ({percent(means[least])}) and highest with {most} ({percent(means[most])})"
+
+
+def _percents(least: float, most: float) -> str:
+    low, high = percent(least), percent(most)
+    return low if low == high else f"{low} to {high}"
+
+
+def _place(cell: Runs) -> str:
+    return ", ".join(filter(None, (cell.series, cell.x))) or "it"
+
+
+def of_trade(cells: Sequence[Runs]) -> str:
+    """Which setting keeps the most MTA over ASR."""
+    gaps = [(cell.mta().mean - asr.mean, cell) for cell in cells if cell.summaries and (asr := cell.asr())]
+    best = max(gaps, key=lambda gap: gap[0])[1]
+    asr = best.asr()
+    assert asr is not None
+    return f"Of all settings {_place(best)} has the most MTA over ASR: {percent(best.mta().mean)} against {percent(asr.mean)}"
+
+
+def of_classes(counts: ClassCounts) -> str:
+    """Which class the final model knows best and least."""
+    shares = {
+        name: row[i] / sum(row)
+        for i, (name, row) in enumerate(zip(counts.classes, counts.clean, strict=True))
+        if sum(row)
+    }
+    least, most = min(shares, key=lambda name: shares[name]), max(shares, key=lambda name: shares[name])
+    return (
+        f"The final model is right on {percent(shares[least])} (class {plain(least)}) to {percent(shares[most])} "
+        f"(class {plain(most)}) of a class's clean images"
+    )
+
+
+def of_victims(counts: ClassCounts) -> str:
+    """What becomes of the images that the ASR is measured on."""
+    assert counts.victims is not None
+    rows = counts.victims
+    total, target = sum(map(sum, rows)), counts.classes[counts.target]
+    wanted = sum(row[counts.target] for row in rows)
+    right = sum(row[i] for i, row in enumerate(rows))
+    what = "stamped" if counts.stamped else "attacked"
+    return (
+        f"Of {total} {what} images {percent(wanted / total)} are answered “{plain(target)}”, the target, "
+        f"and {percent(right / total)} with their own class"
+    )
+
+
+def of_shards(counts: ClassCounts) -> str:
+    """How even the clients' shards are."""
+    largest = [max(row) / sum(row) for row in counts.shards if sum(row)]
+    held = [sum(map(bool, row)) for row in counts.shards if sum(row)]
+    if not largest:
+        return "No client holds an image"
+    return (
+        f"In the median client {percent(statistics.median(largest))} of the images are of one class; "
+        f"it holds {statistics.median(held):g} of {len(counts.classes)} classes"
+    )

@@ -1,0 +1,179 @@
+"""The figures of runs and studies that show classes, clients and two settings, from made-up records; old folders lack them."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tomli_w
+
+from oleander.experiment.classes import ClassCounts, write_classes
+from oleander.experiment.study import Runs, StudyResult
+from oleander.reports import charts, gallery, plots
+from oleander.reports.headings import own_words, run_title
+from oleander.reports.style import STYLE
+from oleander.settings.cli import load_scenario
+from oleander.settings.config import Experiment
+from oleander.settings.plan import Chart, Published
+from oleander.system.errors import UserError
+from tests.experiment.test_records import ROUND, START, SUMMARY, folder_of
+
+COUNTS = ClassCounts(
+    ["cat", "dog", "cow"], 0, [[5, 0, 1]] * 6, [[9, 1, 0, 0], [0, 10, 0, 0], [1, 0, 8, 1]],
+    [[0, 0, 0, 0], [9, 1, 0, 0], [4, 0, 5, 1]], stamped=True,
+)  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's folder with all that new runs keep."""
+    folder = folder_of(tmp_path / "run", [START, replace(ROUND, cosines=[0.9, -0.1, None])])
+    write_classes(folder.path, COUNTS)
+    return folder.path
+
+
+def drawn(folder, name):
+    return plots.run_figure(folder, SUMMARY, name)
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_the_confusion_of_stamped_images_is_in_percents_of_each_class(run):
+    (axes,) = drawn(run, "confusion").axes
+    assert texts(axes) == ["90", "10", "40", "50", "10"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["cat", "dog", "cow", "none"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["dog", "cow"]
+
+
+def test_each_class_has_its_accuracy_and_its_share_that_becomes_the_target(run):
+    axes = drawn(run, "classes").axes[0]
+    right, wanted = (line.get_xdata() for line in axes.lines)
+    assert list(right) == [0.9, 1.0, 0.8] and list(wanted) == [0.9, 0.4]
+
+
+def test_shards_are_a_row_a_client_and_the_malicious_are_marked(run):
+    (run / "config.toml").write_text(tomli_w.dumps({"attack": "blend", "malicious": 2}))
+    axes = drawn(run, "shards").axes[0]
+    assert axes.images[0].get_array().shape == (6, 3) and texts(axes) == ["5", "1"] * 6
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0*", "1*", "2", "3", "4", "5"]
+
+
+def test_shards_of_a_hundred_clients_are_sorted_by_the_class_that_they_hold_most_of(run):
+    held = [[int(client % 3 == column) * 9 for column in range(3)] for client in range(100)]
+    write_classes(run, replace(COUNTS, shards=held))
+    axes = drawn(run, "shards").axes[0]
+    assert np.asarray(axes.images[0].get_array()).argmax(1).tolist() == [0] * 34 + [1] * 33 + [2] * 33
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["100 benign"] and not axes.texts
+
+
+def test_every_update_has_its_norm_and_its_cosine(run):
+    norms, cosines, *_ = drawn(run, "updates").axes
+    assert texts(norms) == ["9", "2", "3"] and texts(cosines) == ["0.90", "-0.10"]
+    assert [label.get_text() for label in norms.get_yticklabels()] == ["0*", "2", "3"]
+
+
+def test_a_folder_of_before_has_the_figures_that_it_has_the_numbers_for(tmp_path):
+    folder = folder_of(tmp_path / "run", [START, ROUND]).path
+    plots.draw_figures(folder, SUMMARY)
+    assert {path.stem for path in (folder / "figures").iterdir()} == {"scores", "norms", "samples"}
+    with pytest.raises(UserError, match="does not hold what it shows"):
+        drawn(folder, "confusion")
+
+
+def test_norms_have_one_scale_before_and_after_and_are_drawn_once_where_nothing_changed(run):
+    before, after = drawn(run, "norms").axes
+    assert before.get_ylim() == after.get_ylim() and list(before.get_yticks()) == list(after.get_yticks())
+    (run / "rounds.jsonl").unlink()
+    same = folder_of(run.parent / "same", [START, replace(ROUND, norms_after=ROUND.norms_before)]).path
+    assert len(drawn(same, "norms").axes) == 1
+
+
+def samples(path, **more):
+    clean = np.full((3, 1, 16, 16), 100, np.uint8)
+    whole = clean.copy()
+    whole[:, :, -2:, -2:] += 10
+    content = {"clean": clean, "whole": whole, "parts": whole[None], "classes": np.array(["dog", "<b>", "cat"]),
+               "target": np.array("cat"), "answers": np.array([["dog", "<b>", "cat"], ["cat", "", "cat"]]),
+               "sure": np.array([[0.9, 0.8, 1], [0.98, 0, 1]], np.float32)}  # fmt: skip
+    np.savez(path / "samples.npz", **{name: value for name, value in (content | more).items() if value is not None})
+
+
+def test_the_gallery_says_what_each_image_is_answered_before_and_after(run):
+    samples(run)
+    figure = drawn(run, "samples")
+    said = [text for axes in figure.axes for text in texts(axes)]
+    assert "dog → cat, 98 %" in said and "<b> → no answer" in " ".join(said) and "cat → cat, 100 %" in said
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert {"dog", "<b>", "cat (the target)"} <= set(titles)
+    assert "1 of 2 images of other classes are answered “cat”" in figure.get_suptitle().replace("\n", " ")
+    assert any("difference ×25" in text for text in said) and "25 times as strong" in figure.get_supxlabel().replace(
+        "\n", " "
+    )
+
+
+def test_a_difference_that_can_be_seen_is_not_amplified():
+    clean, whole = np.zeros((1, 1, 2, 2), np.uint8), np.full((1, 1, 2, 2), 200, np.uint8)
+    assert gallery.amplified(clean, whole)[1] == 1 and gallery.amplified(clean, clean)[1] == 1
+    change, factor = gallery.amplified(whole, whole - 10)
+    assert factor == 25 and (change == 250).all()
+
+
+@pytest.mark.parametrize("more", [
+    {"answers": np.array([["a"] * 3])}, {"answers": None}, {"sure": None}, {"target": None}, {"target": np.array(["cat"])},
+    {"sure": np.full((2, 3), 1.5, np.float32)}, {"sure": np.full((2, 3), np.nan, np.float32)}, {"answers": np.zeros((2, 3))},
+])  # fmt: skip
+def test_answers_that_do_not_fit_are_refused(run, more):
+    samples(run, **more)
+    with pytest.raises(UserError, match=r"samples\.npz"):
+        gallery.read_samples(run)
+
+
+def study(tmp_path, attacks=("dba", "blend"), rules=("fedavg", "krum", "median")):
+    cells = []
+    for number, (attack, rule) in enumerate(itertools.product(attacks, rules)):
+        found = tuple(replace(SUMMARY, seed=s, mta=0.9 - number / 20, asr=(number + s) / 10) for s in range(2))
+        cells.append(Runs(rule, attack, Published(), (tmp_path,) * 2, found))
+    return StudyResult(
+        "s",
+        "d",
+        "c",
+        2,
+        (Chart("a", "T", "strategy", "attack", ordered=False, norms=False, rounds=False, cells=tuple(cells)),),
+    )
+
+
+def test_two_settings_that_vary_make_a_heat_map_of_mta_and_of_asr(tmp_path):
+    mta, asr = charts.study_figure(study(tmp_path), "a_grid").axes
+    assert np.asarray(mta.images[0].get_array()) == pytest.approx(0.9 - np.arange(6).reshape(2, 3) / 20)
+    assert np.asarray(asr.images[0].get_array()) == pytest.approx((np.arange(6).reshape(2, 3) + 0.5) / 10)
+    assert texts(asr) == ["5", "15", "25", "35", "45", "55"]
+    assert [label.get_text() for label in mta.get_yticklabels()] == ["dba", "blend"]
+
+
+def test_each_setting_is_a_point_of_mta_and_asr_with_its_name(tmp_path):
+    axes = charts.study_figure(study(tmp_path), "a_trade").axes[0]
+    assert sorted(texts(axes)) == sorted(f"{a}, {r}" for a in ("dba", "blend") for r in ("fedavg", "krum", "median"))
+    points = {(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_marker() == "o"}
+    assert (pytest.approx(0.9), pytest.approx(0.05)) in points and len(points) == 6
+
+
+def test_one_setting_that_varies_makes_no_heat_map_and_one_run_no_scatter(tmp_path):
+    one = study(tmp_path, attacks=("dba",))
+    assert charts.draw_charts(tmp_path, one)[0].stem == "a"
+    with pytest.raises(UserError, match="known: a, a_trade"):
+        charts.study_figure(one, "a_grid")
+
+
+def test_a_run_is_headed_by_what_was_run_and_old_records_words_go_where_they_are_false():
+    shipped = load_scenario("blend")
+    assert own_words(shipped) == shipped.description != ""
+    assert own_words(shipped.changed(strategy="krum")) == own_words(shipped.changed(attack="sig")) == ""
+    assert own_words(Experiment(scenario="mine", description="Mine")) == "Mine"
+    summary = replace(SUMMARY, attack="sig", strategy="krum", dataset="digits")
+    assert (
+        run_title(summary, Experiment(attack="sig", malicious=1, model="cnn"))
+        == "SIG by 1 of 6 clients, against Krum, on digits (CNN)"
+    )
+    assert run_title(replace(SUMMARY, attack="")) and STYLE["text.parse_math"] is False

@@ -1,0 +1,71 @@
+"""What stands over figures: only what the numbers say."""
+
+from dataclasses import replace
+
+import pytest
+
+from oleander.experiment.classes import ClassCounts
+from oleander.experiment.study import Runs
+from oleander.reports import findings
+from oleander.settings.plan import Published
+from tests.experiment.test_records import ROUND, START, SUMMARY
+
+
+def course(*scores):
+    return [replace(START, round=number, mta=mta, asr=asr) for number, (mta, asr) in enumerate(scores)]
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ([(0.98, 0.0), (0.41, 0.2), (0.96, 0.9), (0.98, 0.95)],
+         "ASR rises from 0.0 % to 95.0 % (90.0 % by round 2); MTA stays at 98.0 %, with a low of 41.0 % in round 1"),
+        ([(0.9, 0.1), (0.9, 0.8), (0.9, 0.1)], "ASR stays at 10.0 %, with a peak of 80.0 % in round 1; MTA stays at 90.0 %"),
+        ([(0.9, None), (0.5, None)], "MTA falls from 90.0 % to 50.0 %"),
+        ([(0.9, 0.5), (None, None), (0.89, 0.1)], "ASR falls from 50.0 % to 10.0 %; MTA ends at 89.0 % (90.0 % at first)"),
+        ([(0.5, 0.1)], "ASR is 10.0 %; MTA is 50.0 %"),
+    ],
+)  # fmt: skip
+def test_a_course_is_told_by_its_ends_and_by_what_lies_beyond_them(scores, said):
+    assert findings.of_scores(course(*scores)) == said
+
+
+def test_norms_and_cosines_are_told_by_who_sent_them():
+    record = replace(ROUND, norms_before=[9.0, 2.0, 4.0], norms_after=[2.0, 2.0, 4.0], cosines=[0.9, 0.1, None])
+    said = findings.of_norms([record])
+    assert said.startswith("Malicious updates are 3 times as long") and "after the defence 2.00 against 3.00" in said
+    assert findings.of_cosines([record]).startswith("The aggregate follows the malicious updates")
+    assert findings.of_cosines([replace(record, cosines=[0.1, 0.9, 0.9])]).startswith(
+        "The aggregate follows the benign"
+    )
+    honest = replace(record, malicious=[False] * 3)
+    assert findings.of_norms([honest]) == "The median norm of benign updates is 4.00"
+    assert findings.of_cosines([replace(record, cosines=[])]) == ""
+
+
+def test_settings_are_told_by_the_lowest_and_the_highest():
+    runs = {
+        name: replace(SUMMARY, mta=mta, asr=asr)
+        for name, mta, asr in (("a", 0.9, 0.1), ("b", 0.9, 0.8), ("c", 0.5, 0.1))
+    }
+    cells = [Runs(name, "s", Published(), (), (summary,)) for name, summary in runs.items()]
+    assert findings.of_settings(cells) == (
+        "ASR is lowest with s, a (10.0 %) and highest with s, b (80.0 %); "
+        "MTA is lowest with s, c (50.0 %) and highest with s, a (90.0 %)"
+    )
+    assert findings.of_trade(cells) == "Of all settings s, a has the most MTA over ASR: 90.0 % against 10.0 %"
+
+
+def test_classes_victims_and_shards_are_counted():
+    counts = ClassCounts(
+        ["cat", "dog"], 0, [[3, 1], [0, 2], [2, 2]], [[8, 2, 0], [0, 10, 0]], [[0, 0, 0], [6, 2, 2]], stamped=True
+    )
+    assert "80.0 % (class cat) to 100.0 % (class dog)" in findings.of_classes(counts)
+    assert findings.of_victims(counts) == (
+        "Of 10 stamped images 60.0 % are answered “cat”, the target, and 20.0 % with their own class"
+    )
+    assert "Of 10 attacked" in findings.of_victims(replace(counts, stamped=False))
+    assert (
+        findings.of_shards(counts)
+        == "In the median client 75.0 % of the images are of one class; it holds 2 of 2 classes"
+    )
