@@ -138,7 +138,10 @@ def parse_command(arguments: list[str], kind: type[Flags] = Flags, auto: str = "
     parsed: Any = tyro.cli(
         flags_class(kind, under, shown if {"-h", "--help"} & set(arguments) else None),
         prog=itself.command(kind.part), description=_about(kind), args=arguments, registry=_REGISTRY,
-        config=(tyro.conf.FlagConversionOff, tyro.conf.OmitArgPrefixes),
+        config=(
+            tyro.conf.FlagConversionOff, tyro.conf.OmitArgPrefixes,
+            tyro.conf.HelptextFromCommentsOff,  # every field has its help; looking for it in the source is half of the time
+        ),
     )  # fmt: skip
     settings = settings_in(parsed) | {"scenario": scenario.experiment.scenario}
     settings["dataset"] = auto if settings["dataset"] == "auto" else settings["dataset"]
