@@ -11,13 +11,20 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 CLASSES = ("ant", "bee", "cow")
-LONGEST = ("test_simulate.py", "test_study.py", "test_faults.py", "test_resume.py")
-"""Files that start the program again and again."""
+LONGEST = (
+    "test_tutorial.py", "network/test_runs.py", "test_ends.py", "test_ray_dies.py", "test_floods.py",
+    "test_faults.py", "test_study.py", "test_resume.py", "test_simulate.py",
+)  # fmt: skip
+"""Files that start programs again and again."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that the processes of pytest-xdist, which take a file each, end together."""
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    return next((n for n, name in enumerate(LONGEST) if item.path.as_posix().endswith(name)), len(LONGEST))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,10 +38,24 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def task(monkeypatch: pytest.MonkeyPatch) -> None:
     """Flower's messages want to know whose they are."""
+    set_task(monkeypatch)
+
+
+def set_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a fixture that outlives a test."""
     from flwr.supercore.task_identity import TaskIdentity  # not before the environment is set
 
     for name in ("_task_id", "_run_id", "_node_id"):
         monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+@pytest.fixture
+def same_environment():
+    """As before, when a program has run in this process: it sets Ray's login, which the next would take for the user's."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ TINY = [
     "--scenario", "dba", "--rounds", "2", "--samples-per-client", "8", "--batch-size", "4", "--local-epochs", "1",
     "--actors", "1",
 ]  # fmt: skip
+DIGITS = [*TINY, "--dataset", "digits"]
+"""A run whose start is nearly all that it costs."""
 
 
 def command(*arguments, module="simulate"):

@@ -138,7 +138,7 @@ def test_every_batch_norm_is_folded_and_a_classifier_leaves_no_cycle_that_keeps_
         gc.enable()
 
 
-@pytest.mark.parametrize(("precision", "images", "batch"), [("fp32", 450, 100), ("bf16", 45, 10)])
+@pytest.mark.parametrize(("precision", "images", "batch"), [("fp32", 90, 20), ("bf16", 45, 10)])
 def test_scores_do_not_depend_on_how_many_cores_there_are(precision, images, batch, monkeypatch):
     monkeypatch.setitem(evaluation.BATCH, "cpu", batch)  # a machine without bf16's instructions is slow in it
     model, data, trigger = fresh_model(10, 3), shard(images), attack_of(SETTINGS).trigger
