@@ -8,22 +8,24 @@ import time
 import psutil
 import pytest
 
+from oleander.datasets.digits import CLASSES, SPACE
 from oleander.experiment.records import read_rounds
-from tests.programs import ROOT, TINY, assert_nothing_left_of, command, run
+from oleander.learning.weights import layout_of
+from tests.programs import DIGITS, ROOT, assert_nothing_left_of, command, run
 
 CAUSES = {
     "raise": "out of cheese",
     "nan": "not finite",
-    "shape": "its weights have shape (1,), not (2795811,)",
+    "shape": f"its weights have shape (1,), not ({layout_of('cnn', len(CLASSES), SPACE).weight_count},)",
     "examples": "claims 1000000 examples, but its shard has 8",
     "kill": "its process died",
 }
 
 
-@pytest.mark.parametrize("fault", ["raise", "kill"])
-def test_a_failing_client_ends_the_run_with_1_naming_client_round_and_cause(fault, image_folder, tmp_path):
+@pytest.mark.parametrize("fault", [pytest.param("raise", marks=pytest.mark.network), "kill"])
+def test_a_failing_client_ends_the_run_with_1_naming_client_round_and_cause(fault, tmp_path):
     began = time.monotonic()
-    flags = [*TINY, "--dataset", f"folder:{image_folder}", "--out", tmp_path / "out"]
+    flags = [*DIGITS, "--out", tmp_path / "out"]
     result = run(f"2={fault}", *flags, module="tests.faulty", code=1, mark=tmp_path)
     said = " ".join(result.stderr.split())
     assert "round 1, client 2" in said and CAUSES[fault] in said
@@ -33,9 +35,9 @@ def test_a_failing_client_ends_the_run_with_1_naming_client_round_and_cause(faul
     assert_nothing_left_of(tmp_path)
 
 
-def test_every_fault_can_be_dropped_and_is_recorded_and_a_dead_actor_works_again(image_folder, tmp_path):
+def test_every_fault_can_be_dropped_and_is_recorded_and_a_dead_actor_works_again(tmp_path):
     faults = ",".join(f"{client}={fault}" for client, fault in enumerate(CAUSES))
-    flags = [*TINY, "--dataset", f"folder:{image_folder}", "--on-bad-reply", "drop", "--out", tmp_path / "out"]
+    flags = [*DIGITS, "--on-bad-reply", "drop", "--out", tmp_path / "out"]
     result = run(faults, *flags, module="tests.faulty")
     first, second = read_rounds(tmp_path / "out")[1:]
     assert first.client_ids == [5] and [d["client"] for d in first.dropped] == list(range(5))
@@ -45,10 +47,10 @@ def test_every_fault_can_be_dropped_and_is_recorded_and_a_dead_actor_works_again
     assert second.client_ids == list(range(6)) and not second.dropped
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_it_soon_keeps_finished_rounds_and_leaves_no_process(number, code, image_folder, tmp_path):
+def test_a_signal_ends_it_soon_keeps_finished_rounds_and_leaves_no_process(tmp_path):
+    """Others: ``tests/network/test_ray_dies.py``."""
     out = tmp_path / "out"
-    flags = [*TINY, "--rounds", 500, "--dataset", f"folder:{image_folder}", "--out", out]
+    flags = [*DIGITS, "--rounds", 5000, "--evaluate", "last", "--out", out]
     process = subprocess.Popen(command(*flags), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 150
@@ -57,10 +59,10 @@ def test_a_signal_ends_it_soon_keeps_finished_rounds_and_leaves_no_process(numbe
             time.sleep(0.1)
         children = psutil.Process(process.pid).children(recursive=True)
         began = time.monotonic()
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         process.wait(20)
         assert time.monotonic() - began < 5
-        assert process.returncode == code
+        assert process.returncode == 130
     finally:
         process.kill()
     assert "Traceback" not in process.stderr.read()
@@ -70,10 +72,13 @@ def test_a_signal_ends_it_soon_keeps_finished_rounds_and_leaves_no_process(numbe
     assert len(read_rounds(out)) >= 3
 
 
-@pytest.mark.parametrize("seconds_after_log", [0.0, 1.0, 2.5])
-def test_a_signal_while_the_engine_starts(seconds_after_log, image_folder, tmp_path):
+@pytest.mark.parametrize(
+    "seconds_after_log",
+    [pytest.param(0.0, marks=pytest.mark.network), 1.0, pytest.param(2.5, marks=pytest.mark.network)],
+)
+def test_a_signal_while_the_engine_starts(seconds_after_log, tmp_path):
     out = tmp_path / "out"
-    flags = [*TINY, "--dataset", f"folder:{image_folder}", "--out", out]
+    flags = [*DIGITS, "--rounds", 5000, "--evaluate", "last", "--out", out]
     environment = os.environ | {"OLEANDER_TEST": str(tmp_path)}
     process = subprocess.Popen(
         command(*flags), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -93,19 +98,9 @@ def test_a_signal_while_the_engine_starts(seconds_after_log, image_folder, tmp_p
 
 
 @pytest.mark.network
-def test_a_client_that_hangs_for_ever_is_dropped_and_the_program_ends_without_it(image_folder, tmp_path):
+def test_a_client_that_hangs_for_ever_is_dropped_and_the_program_ends_without_it(tmp_path):
     """Flower's engine waits for it after the last round."""
-    flags = [
-        *TINY,
-        "--actors",
-        2,
-        "--dataset",
-        f"folder:{image_folder}",
-        "--on-bad-reply",
-        "drop",
-        "--round-timeout",
-        40,
-    ]
+    flags = [*DIGITS, "--actors", 2, "--on-bad-reply", "drop", "--round-timeout", 30]
     run("2=hang", *flags, "--rounds", 1, "--out", tmp_path / "out", module="tests.faulty", mark=tmp_path)
     record = read_rounds(tmp_path / "out")[1]
     assert [d["client"] for d in record.dropped] == [2] and record.client_ids == [0, 1, 3, 4, 5]

@@ -18,7 +18,8 @@ from oleander.settings.cli import parse_command
 from oleander.settings.config import Experiment
 from oleander.system.errors import UserError
 from strategies.flower import RoundOutcome
-from tests.programs import ROOT, TINY, assert_nothing_left_of, command, run, summary
+from tests.in_process import run_here
+from tests.programs import DIGITS, ROOT, assert_nothing_left_of, command, run, summary
 
 LAYOUT = Layout(("w", "s"), ((3,), (2,)), (True, False))
 STATE = ModelState(np.array([1, 2, 3], np.float32), np.array([4, 5], np.float32))
@@ -26,7 +27,7 @@ START = RoundRecord(0, 0.75, 0.05, 1.0, [], [], [], [], [], [], [], 0, 0, {"eval
 OUTCOME = RoundOutcome(
     1, [0, 2], {1: "it raised"}, [0.1, 0.2], [1.0, 2.0], [1.0, 1.5], [0.5, 0.5], 3, 64, {"train": 1.0}
 )
-LONG = (pytest.mark.network, pytest.mark.timeout(600))  # five programs one after the other
+LONG = (pytest.mark.network, pytest.mark.timeout(600))  # two programs one after the other
 ABOUT = {"start": "a fresh model", "dataset_sha256": "ab" * 32, "trigger_sha256": "cd" * 32}
 
 
@@ -149,26 +150,15 @@ def test_a_study_is_not_resumed_but_run_again(tmp_path):
         pytest.param("fedavg", ["neurotoxin+a3fl", "--a3fl-steps", 3], marks=LONG),
     ],
 )
-def test_a_run_killed_in_round_3_and_resumed_ends_as_one_left_alone(strategy, attack, image_folder, tmp_path):
-    """SIGKILL, in the middle of the third of four rounds, whether its strategy or its attackers remember or not."""
-    flags = [
-        *TINY,
-        "--strategy",
-        strategy,
-        "--attack",
-        *attack,
-        "--rounds",
-        4,
-        "--samples-per-client",
-        10,
-        "--dataset",
-        f"folder:{image_folder}",
-        "--out",
-    ]
-    run(*flags, tmp_path / "whole")
+def test_a_run_killed_in_round_3_and_resumed_ends_as_one_left_alone(
+    strategy, attack, tmp_path, task, capfd, same_environment
+):
+    """SIGKILL, in the third round of many or a little later, whether its strategy or its attackers remember or not."""
+    flags = [*DIGITS, "--strategy", strategy, "--attack", *attack, "--rounds", 12, "--samples-per-client", 10]
+    run_here(*flags, out=tmp_path / "whole")
     killed = tmp_path / "killed"
     process = subprocess.Popen(
-        command(*flags, killed), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        command(*flags, "--out", killed), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env=os.environ | {"OLEANDER_TEST": str(tmp_path)},
     )  # fmt: skip
     deadline = time.monotonic() + 150
@@ -180,7 +170,7 @@ def test_a_run_killed_in_round_3_and_resumed_ends_as_one_left_alone(strategy, at
     assert not (killed / "summary.json").exists() and (killed / "state.safetensors").exists()
     known = len(read_rounds(killed))
     printed = run("--resume", killed).stdout
-    assert f"round {known}/4" in printed and "start  MTA" not in printed
+    assert f"round {known}/12" in printed and "start  MTA" not in printed
     whole, resumed = summary(tmp_path / "whole"), summary(killed)
     assert resumed["model_sha256"] == whole["model_sha256"]
     for name in whole.keys() - {"seconds"}:
@@ -190,6 +180,7 @@ def test_a_run_killed_in_round_3_and_resumed_ends_as_one_left_alone(strategy, at
     assert all(seconds > -0.5 for seconds in resumed["seconds"].values()), resumed["seconds"]
     assert not (killed / "state.safetensors").exists() and (killed / "report.html").is_file()
     assert json.loads((killed / "environment.json").read_text())["resumed"][0]["after_round"] >= 1
-    again = run("--resume", killed)  # nothing is left to do
-    assert whole["model_sha256"] in again.stdout
+    capfd.readouterr()
+    assert simulate.main(["--resume", str(killed)]) == 0  # nothing is left to do
+    assert whole["model_sha256"] in capfd.readouterr().out
     assert_nothing_left_of(tmp_path)

@@ -24,8 +24,10 @@ from oleander.reports.caveats import counted, warnings_of
 from oleander.reports.webpage import write_study_page
 from oleander.settings.config import Experiment
 from oleander.system.errors import UserError
+from simulate import main
 from tests.experiment.test_records import ROUND, START, SUMMARY
-from tests.programs import ROOT, TINY, command, run, summary
+from tests.in_process import run_here
+from tests.programs import DIGITS, ROOT, command, run, summary
 
 
 def test_a_run_is_known_by_the_content_of_what_it_comes_from(image_folder, tmp_path):
@@ -119,17 +121,15 @@ def test_warnings_of_several_runs_are_said_once_with_their_number():
 
 # ---- end to end ------------------------------------------------------------------------------------------------------
 
-STUDY = [*TINY, "--rounds", "1"]
+STUDY = [*DIGITS, "--rounds", "3"]
 
 
 @pytest.fixture(scope="module")
-def study(image_folder, tmp_path_factory):
+def study(tmp_path_factory):
     """Two strategies with two seeds each, killed in the middle and started again."""
     out = tmp_path_factory.mktemp("studies") / "study"
     flags = [
         *STUDY,
-        "--dataset",
-        f"folder:{image_folder}",
         "--sweep",
         "strategy=fedavg,clip+krum",
         "--repeats",
@@ -174,33 +174,35 @@ def test_results_csv_has_a_row_a_run_that_the_summaries_bear_out(study):
     assert mean.mean == pytest.approx(statistics.fmean(float(r["mta"]) for r in rows if r["strategy"] == "fedavg"))
 
 
-def test_a_run_of_a_study_is_the_run_it_would_be_alone(study, tmp_path):
+def test_a_run_of_a_study_is_the_run_it_would_be_alone(study, tmp_path, task):
     out, *_ = study
     alone = next(out.glob("runs/*clip+krum*s1*"))
-    run("--scenario", alone / "config.toml", "--out", tmp_path / "alone")
+    run_here("--scenario", alone / "config.toml", out=tmp_path / "alone")
     assert summary(tmp_path / "alone")["model_sha256"] == summary(alone)["model_sha256"]
 
 
-def test_run_again_it_is_done_at_once_and_says_the_same(study):
+def test_run_again_it_is_done_at_once_and_says_the_same(study, capfd, same_environment):
     out, printed, flags = study
     before = {p: p.stat().st_mtime_ns for p in out.glob("runs/*/*.json*")}
-    again = run(*flags, seconds=60)
+    assert main([*map(str, flags)]) == 0
+    again = capfd.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in out.glob("runs/*/*.json*")} == before
-    assert "run 4/4" not in again.stdout
-    assert printed.stdout[printed.stdout.index("dba: ") :] == again.stdout[again.stdout.index("dba: ") :]
+    assert "run 4/4" not in again
+    assert printed.stdout[printed.stdout.index("dba: ") :] == again[again.index("dba: ") :]
 
 
-def test_runs_of_a_study_may_differ_in_their_number_of_clients(image_folder, tmp_path):
-    flags = [*STUDY, "--dataset", f"folder:{image_folder}"]
-    run(*flags, "--sweep", "clients=7,6", "--out", tmp_path / "study")
+@pytest.mark.network
+def test_runs_of_a_study_may_differ_in_their_number_of_clients(tmp_path):
+    run(*STUDY, "--sweep", "clients=7,6", "--out", tmp_path / "study")
     sizes = [tomllib.loads(path.read_text())["clients"] for path in tmp_path.glob("study/runs/*/config.toml")]
     assert sorted(sizes) == [6, 7] and len(list(tmp_path.glob("study/runs/*/summary.json"))) == 2
 
 
-def test_one_impossible_setting_refuses_the_whole_study(image_folder, tmp_path):
-    flags = [*STUDY, "--dataset", f"folder:{image_folder}", "--out", tmp_path / "out"]
-    result = run(*flags, "--strategy", "krum", "--sweep", "clients_per_round=6,4", code=2)
-    assert "n = 4" in result.stderr and "4 a round" in result.stderr
+def test_one_impossible_setting_refuses_the_whole_study(tmp_path, capfd, same_environment):
+    flags = [*STUDY, "--out", str(tmp_path / "out")]
+    assert main([*flags, "--strategy", "krum", "--sweep", "clients_per_round=6,4"]) == 2
+    said = capfd.readouterr().err
+    assert "n = 4" in said and "4 a round" in said
     assert not (tmp_path / "out").exists()
 
 
