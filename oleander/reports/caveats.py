@@ -24,6 +24,7 @@ def warnings_of(
         found.append("Started from a fresh model: after a few rounds its accuracy is low whatever the attack does.")
     found += _broken(summary, rounds)
     found += _assumptions(experiment, summary, rounds)
+    found += _multi_krum(experiment, summary)
     found += _scaling(experiment)
     found += _omniscient(experiment)
     dropped = [d for record in rounds for d in record.dropped]
@@ -75,6 +76,21 @@ def _assumptions(experiment: Experiment, summary: Summary, rounds: Sequence[Roun
             f"Half of the clients or more were malicious in {len(halves)} of {len(rounds) - 1} rounds: no rule can tell then."
         ]
     return []
+
+
+def _multi_krum(experiment: Experiment, summary: Summary) -> list[str]:
+    """Where Multi-Krum averages more updates than its guarantee covers, which its default m = n − f does."""
+    if "multi_krum" not in map(short, split(summary.strategy)):
+        return []
+    n, f = experiment.clients_per_round, experiment.assumed_malicious
+    m, most = n - f if experiment.multi_krum_m is None else experiment.multi_krum_m, n - 2 * f - 3
+    if m <= most:
+        return []
+    covered = f"m <= n - 2f - 3 = {most}" if most > 0 else f"m <= n - 2f - 3, which is {most} here: for no m"
+    return [
+        f"multi_krum averaged m = {m} of n = {n} updates with f = {f}; its guarantee holds for {covered}: beyond it, what was "
+        "measured here is all there is to go by."
+    ]
 
 
 def _scaling(experiment: Experiment) -> list[str]:

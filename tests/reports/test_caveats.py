@@ -61,3 +61,22 @@ def test_an_attack_of_ones_own_that_sees_everybody_is_named(tmp_path):
     file.write_text(ATTACK + "\n\nSEES = replace(Attack(), omniscient=())\n")
     outside.use("attacks", str(file))
     assert "attackers of my_attack knew every" in said(Experiment(attack=str(file), malicious=1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "m = 4 of n = 5 updates with f = 1; its guarantee holds for m <= n - 2f - 3, which is 0 here: for no m"),
+        (
+            {"clients": 11, "clients_per_round": 11},
+            "m = 10 of n = 11 updates with f = 1; its guarantee holds for m <= n - 2f - 3 = 6:",
+        ),
+        ({"clients": 11, "clients_per_round": 11, "multi_krum_m": 7}, "m = 7 of n = 11"),
+        ({"clients": 11, "clients_per_round": 11, "multi_krum_m": 6}, ""),
+    ],
+)
+def test_where_multi_krums_guarantee_ends_is_said(settings, words):
+    experiment = Experiment(strategy="clip+multi_krum").changed(**settings)
+    text = said(experiment, "clip+multi_krum")
+    assert words in text if words else "guarantee" not in text
+    assert "guarantee" not in said(replace(experiment, strategy="krum"), "krum")
