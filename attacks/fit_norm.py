@@ -1,12 +1,12 @@
 """Fit norm: the update as long as one wants it, or as long as an honest one would have been.
 
-No paper's own: it is what clipping and filters of norms have to face. Close to it is the norm-bounded attacker of Sun, Kairouz, Suresh,
-McMahan 2019, "Can You Really Backdoor Federated Learning?" (arXiv 1911.07963), whose update is scaled to the server's bound. The
-update is scaled, up or down, to a number, or to the length of the update that the attacker's own honest training comes to: on its
-shard as it is, from the same model, in the same order of batches, which doubles its work. The norm is over all weights together;
-statistics take the same factor, unless ``--scale-statistics false`` leaves them as training made them. An update of length 0 has no
-direction and stays. What is sent is float32: the server, who takes G off again, sees the norm but for that rounding. A step after
-this one may change it again (``fit_norm+scaling``).
+No paper's own: it is what clipping and filters of norms have to face. Close to it is the norm-bounded attacker of Sun, Kairouz,
+Suresh, McMahan 2019, "Can You Really Backdoor Federated Learning?" (arXiv 1911.07963), whose update is scaled to the server's
+bound. The update is scaled, up or down, to a number, or to the length of the update that the attacker's own honest training
+comes to: on its shard as it is, from the same model, in the same order of batches, which doubles its work. The norm is over all
+weights together; statistics take the same factor, unless ``--scale-statistics false`` leaves them as training made them. An
+update of length 0 has no direction and stays. What is sent is float32: the server, who takes G off again, sees the norm but for
+that rounding. A step after this one may change it again (``fit_norm+scaling``).
 """
 
 from collections.abc import Callable

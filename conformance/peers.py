@@ -115,10 +115,10 @@ can be asked; below the table stands, for each difference, the smallest vector t
 - **refuses**: no answer where the paper has one.
 
 A difference is no fault by itself: a project may mean another variant, guard against division by zero with a constant, or leave
-bounds to its users. What the vectors say is which definition a name stands for. Each package was installed without what it depends on,
-on top of one set of libraries (NumPy, PyTorch), so that rules are compared and not libraries; FedML's package starts services where it
-is imported, so only its defence modules were. `acfa-flower` needs a compiled program that its package does not bring, and
-no package named `krum` could be had: neither was run.
+bounds to its users. What the vectors say is which definition a name stands for. Each package was installed without what it
+depends on, on top of one set of libraries (NumPy, PyTorch), so that rules are compared and not libraries. Of FedML only the defence
+modules were imported: the package itself imports dozens of services. `acfa-flower` needs a compiled program that its
+package does not bring, and no package named `krum` could be had: neither was run.
 """
 
 

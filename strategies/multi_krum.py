@@ -1,8 +1,8 @@
 """Multi-Krum: the plain mean of the m updates with the best Krum scores.
 
-Blanchard, El Mhamdi, Guerraoui, Stainer 2017 (NeurIPS; arXiv 1703.02757), section 4. m = n − f unless told otherwise. What El Mhamdi,
-Guerraoui, Rouault 2018 (arXiv 1802.07927) and later proofs say of it wants m ≤ n − 2f − 3; our default is outside of that, and a run's report
-says so. (m of others: n − 2f − 3, n − f − 2, 0.2 n, 10.)
+Blanchard, El Mhamdi, Guerraoui, Stainer 2017 (NeurIPS; arXiv 1703.02757), section 4. m = n − f unless told otherwise. What
+El Mhamdi, Guerraoui, Rouault 2018 (arXiv 1802.07927) and later proofs say of it wants m ≤ n − 2f − 3; our default is outside of
+that, and a run's report says so. (m of others: n − 2f − 3, n − f − 2, 0.2 n, 10.)
 """
 
 import numpy as np

@@ -23,7 +23,9 @@ def aggregate(rule: str, updates: Any, examples: Any, settings: dict[str, Any], 
     if rule not in aggregators:
         raise NotImplementedError(rule)
     models = [_model(row, int(count), k) for k, (row, count) in enumerate(zip(updates, examples, strict=True))]
-    return aggregators[rule]().aggregate(models).get_parameters()[0]
+    aggregator = aggregators[rule]()
+    aggregator.set_addr("here")
+    return aggregator.aggregate(models).get_parameters()[0]
 
 
 def _model(row: Any, examples: int, number: int) -> Any:

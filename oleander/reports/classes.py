@@ -128,7 +128,7 @@ def draw_shards(folder: Path, run: str) -> Figure | None:
     _class_ticks(axes, names, counts.target)
     label_clients(axes, order, bad)
     bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=20, label="training images")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     axes.set_xlabel("class (red: the target)")
     headed(figure, findings.of_shards(counts), run + (". Clients by the class that they hold most of." if many else ""))
     return figure

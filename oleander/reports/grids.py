@@ -67,7 +67,7 @@ def draw_grid(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
 def draw_trade(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     """ASR against MTA, a point a setting, small ones its single runs: a defence does well at the bottom right."""
     figure, axes = subplots(figsize=(WIDTH, 4.6))
-    shown = [(cell, cell.mta().mean, asr.mean) for cell in cells if (asr := cell.asr())]
+    shown = [(cell, cell.mta().mean, found.mean) for cell in cells if (found := cell.asr())]
     for cell, mta, asr in shown:
         singles = [(s.mta, s.asr) for s in cell.summaries if s.asr is not None]
         if len(singles) > 1:

@@ -68,7 +68,7 @@ def _cells(
     bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=14)
     bar.minorticks_off()
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7.5)
     axes.grid(visible=False)
     axes.set_title(what, fontsize=9, loc="left")
