@@ -3,7 +3,7 @@
 What is tried is one function, ``aggregate(rule, updates, examples, settings, more)``: the rule's name as in ``vectors/``, float32
 updates (n, d), whole numbers (n,), the vector's settings, and what else a rule may want: ``server_update`` (d,) and
 ``output_layer`` (first number, one past the last). It returns the aggregate (d,). It raises ``NotImplementedError`` for a rule or
-settings that it has not; an ``ImportError`` ends the run, and any other exception is a refusal.
+settings that it has not; a programming error (``PROGRAMMING``) ends the run, and any other exception is a refusal.
 """
 
 import json
@@ -22,6 +22,8 @@ STEP = 2.0**-23
 """Float32's relative step."""
 DENORMAL = 2.0**-149
 """Float32's smallest number: no result can be told nearer than that."""
+
+PROGRAMMING = (ImportError, AttributeError, NameError, TypeError)
 
 Aggregate = Callable[[str, Any, Any, dict[str, Any], dict[str, Any]], Any]
 
@@ -63,8 +65,8 @@ def verdict(rule: str, case: dict[str, Any], aggregate: Aggregate) -> Verdict:
             warnings.simplefilter("ignore")
             answer = aggregate(rule, updates, np.asarray(given["examples"]), dict(case["settings"]), more)
         result = np.asarray(answer, np.float64).reshape(-1)
-    except ImportError:
-        raise  # what is to be tried is not there
+    except PROGRAMMING:
+        raise  # no refusal: what was to be tried was not
     except NotImplementedError as error:
         return found("absent", str(error))
     except Exception as error:  # whatever a rule refuses with

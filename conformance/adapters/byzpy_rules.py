@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 PACKAGE = "byzpy==0.1.4"
 TITLE = "ByzPy 0.1.4"
 
@@ -14,7 +16,7 @@ def aggregate(rule: str, updates: Any, examples: Any, settings: dict[str, Any], 
     from byzpy.aggregators.norm_wise.center_clipping import CenteredClipping
     from byzpy.pre_aggregators.nnm import NearestNeighborMixing
 
-    f, rows = settings.get("f", 0), [row.copy() for row in updates]
+    f, rows = settings.get("f", 0), [torch.tensor(row) for row in updates]
     if rule == "krum":
         return Krum(f).aggregate(rows)
     if rule == "multi_krum":
