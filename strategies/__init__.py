@@ -125,7 +125,8 @@ def _try_out(pipeline: Pipeline, experiment: Experiment) -> None:
     server = trial_server(rows[n + 1])
     try:
         first = pipeline.run(cohort, {}, server)
-        pipeline.run(replace(cohort, round=2), first.memory, server)
+        others = np.arange(n) + (n < experiment.clients)  # where not all are drawn, others may be
+        pipeline.run(replace(cohort, round=2, client_ids=others), first.memory, server)
     except NobodyLeftError:
         return  # of these; it may well leave some of others
     except RuleError as error:
