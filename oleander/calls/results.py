@@ -90,6 +90,8 @@ class Row:
     """``mean``, the runs' ``values``, and from five on ``low`` and ``high`` of the 95 % interval, else None."""
     asr: Interval | None
     """None where no trigger is measured."""
+    robust_accuracy: Interval | None = None
+    """Of stamped images answered with their true class; None where there is no ASR, and of runs from before it was measured."""
 
 
 class Table(list[Row]):
@@ -176,7 +178,7 @@ def study_in(folder: Path, notices: tuple[str, ...] = ()) -> Study:
 
     found = read_study(folder)
     rows = Table(
-        Row(chart.name, cell.series, cell.x, len(cell.summaries), cell.mta(), cell.asr())
+        Row(chart.name, cell.series, cell.x, len(cell.summaries), cell.mta(), cell.asr(), cell.robust_accuracy())
         for chart in found.charts
         for cell in chart.cells
         if cell.summaries
@@ -186,7 +188,7 @@ def study_in(folder: Path, notices: tuple[str, ...] = ()) -> Study:
 
 def _flat(row: Row) -> dict[str, Any]:
     flat: dict[str, Any] = {"chart": row.chart, "series": row.series, "setting": row.setting, "runs": row.runs}
-    for name, score in (("mta", row.mta), ("asr", row.asr)):
+    for name, score in (("mta", row.mta), ("asr", row.asr), ("robust_accuracy", row.robust_accuracy)):
         flat[name] = score and score.mean
         flat |= {f"{name} {part}": score and getattr(score, part) for part in ("low", "high", "least", "greatest")}
     return flat
