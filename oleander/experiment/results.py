@@ -19,8 +19,8 @@ from oleander.system.files import replace_file
 from oleander.system.foreign import plain
 
 RESULTS, ROUNDS_TABLE = "results.csv", "rounds.csv"
-NO_COLUMN = ("scenario", "description", "out", "seed")
-"""Settings that have a column anyway, or that say nothing of the run."""
+NO_COLUMN = ("scenario", "description", "out", "seed", "data_dir", "ray_address")
+"""Settings that have a column anyway, or that say nothing of the run: where the images lay, and whose Ray it was."""
 SCORES = ("mta", "asr", "robust_accuracy", "baseline_mta", "baseline_asr", "true_positive_rate", "false_positive_rate")
 REPAIRED = ("mta", "asr", "robust_accuracy")
 

@@ -44,7 +44,7 @@ def test_every_setting_that_varies_or_is_no_default_has_a_column():
     assert columns_of(runs) == ["dataset", "rounds", "strategy", "clip_norm"]
     assert columns_of([Experiment()]) == []
     assert (
-        columns_of([Experiment(scenario="a", description="b", out="c", seed=4)]) == []
+        columns_of([Experiment(scenario="a", description="b", out="c", seed=4, data_dir="d")]) == []
     )  # have their own, or say nothing
 
 
