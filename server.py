@@ -35,17 +35,18 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, get_type_hints
 
 import tyro
 from flwr.serverapp import Grid, ServerApp
 
 from oleander.experiment.asked import asked, asked_run
 from oleander.experiment.records import LOG, RunFolder, is_finished, read_summary, taken_up, write_scenario
-from oleander.network.address import Address, check_free
+from oleander.network.address import Address, check_free, check_host
 from oleander.settings.cli import Command, Flags, is_asked
 from oleander.settings.ranges import Count
 from oleander.settings.run_config import experiment_of
+from oleander.settings.words import parsed
 from oleander.system import itself
 from oleander.system.console import console_on, error_line, in_one_line, notice, say_error
 from oleander.system.environment import versions_in_words
@@ -127,7 +128,9 @@ def main(arguments: list[str]) -> int:
 def _make_keys(arguments: list[str]) -> int:
     from oleander.network.keys import make_keys
 
-    flags = tyro.cli(KeysFlags, prog=f"{itself.command('server')} keys", args=arguments)
+    prog = f"{itself.command('server')} keys"
+    kinds = get_type_hints(KeysFlags, include_extras=True)
+    flags = parsed(arguments, kinds, prog, lambda: tyro.cli(KeysFlags, prog=prog, args=arguments))
     files = make_keys(absolute(flags.out), flags.clients, list(flags.san))
     print(f"{len(files)} files in {plain(flags.out)}, mode 0600, for a server called {', '.join(flags.san)}.")
     print(
@@ -142,6 +145,7 @@ def _serve(command: Command, flags: ServerFlags) -> None:
     from oleander.network.superlink import Credentials, check_exposure
     from oleander.reports.tables import print_results
 
+    check_host(flags.host, "--host")
     address = Address(flags.host, flags.port)
     if flags.port > 65535:
         raise UserError(f"--port {flags.port}: wanted 1 to 65535")

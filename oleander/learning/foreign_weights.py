@@ -51,6 +51,7 @@ BESIDE = {
     *(f"numpy.{room}.multiarray.{name}" for room in ("core", "_core") for name in ("scalar", "_reconstruct")),
     "numpy.dtype", "numpy.ndarray", "collections.defaultdict", "datetime.datetime", "datetime.timedelta", "datetime.date",
     "pathlib.PosixPath", "pathlib.WindowsPath", "pathlib._local.PosixPath", "pathlib._local.WindowsPath",
+    *(f"builtins.{name}" for name in ("list", "dict", "int", "float", "str", "bool", "tuple")),
 }  # fmt: skip
 """Values that trainings note beside the weights; they are passed over, and nothing of them is made."""
 

@@ -1,6 +1,7 @@
 """Addresses: HOST:PORT, loopback, free ports."""
 
 import ipaddress
+import re
 import socket
 from dataclasses import dataclass
 
@@ -25,11 +26,26 @@ def parse_address(text: str, flag: str) -> Address:
     Raises:
         UserError: neither.
     """
+    scheme, found, rest = text.partition("://")
+    if found:
+        alone = rest.strip("/") or "127.0.0.1:18000"
+        raise UserError(f"{flag} {text}: {scheme}:// is too much; wanted HOST:PORT alone, such as {alone}")
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not (host and colon and port.isdigit() and 1 <= int(port) <= 65535):
+    if not (host and colon and re.fullmatch(r"\d{1,5}", port, re.ASCII) and 1 <= int(port) <= 65535):
         raise UserError(f"{flag} {text}: wanted HOST:PORT, such as 127.0.0.1:18000")
     return Address(host, int(port))
+
+
+def check_host(host: str, flag: str) -> None:
+    """Refuse an address of the web in place of a host's.
+
+    Raises:
+        UserError: it has a scheme or a path.
+    """
+    if "/" in host:
+        alone = host.partition("://")[2].strip("/") or host.strip("/")
+        raise UserError(f"{flag} {host}: wanted a host's name or address alone, such as {alone}")
 
 
 def is_loopback(host: str) -> bool:

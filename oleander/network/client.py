@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import tyro
 
@@ -20,6 +20,7 @@ from oleander.network.stock import serve_stock
 from oleander.network.visit import ClientFlags, Patience, Told, credentials, say
 from oleander.settings.cli import is_asked
 from oleander.settings.steps import is_one_file, whole
+from oleander.settings.words import parsed
 from oleander.system import itself
 from oleander.system.environment import versions_in_words
 from oleander.system.errors import RunError, UserError
@@ -49,9 +50,9 @@ def main(arguments: list[str]) -> int:
         print(versions_in_words())
         return 0
     try:
-        flags = tyro.cli(
-            ClientFlags, prog=itself.command("client"), args=arguments, config=(tyro.conf.FlagCreatePairsOff,)
-        )
+        prog, kinds = itself.command("client"), get_type_hints(ClientFlags, include_extras=True)
+        off = (tyro.conf.FlagCreatePairsOff,)
+        flags = parsed(arguments, kinds, prog, lambda: tyro.cli(ClientFlags, prog=prog, args=arguments, config=off))
         return _run(flags)
     except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,7 +1,6 @@
 """``--list NAME``: one plug-in whole, as its file says of it; nothing of it is run."""
 
 import ast
-import difflib
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,8 +28,8 @@ from oleander.settings.declared import (
 from oleander.settings.help import docs_of_settings
 from oleander.settings.kinds import kind_in
 from oleander.settings.protocol import protocol_in
-from oleander.settings.ranges import range_words
 from oleander.settings.steps import is_file
+from oleander.settings.words import near, range_words
 from oleander.system.errors import UserError
 from oleander.system.foreign import plain, shortened
 
@@ -70,9 +69,8 @@ def _named(name: str) -> list[Declaration]:
     found += [outside.look(package, name) for package, names in offered.items() if name in names and not found]
     if not found:
         known = [n for package in PLACES for n in (*built_in(package), *offered.get(package, ()))]
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise UserError(f"--list {shortened(name, 80)}: no such plug-in{hint}; known: {', '.join(known)}")
+        named = shortened(name, 80) or repr(name)
+        raise UserError(f"--list {named}: no such plug-in{near(name, known)}; known: {', '.join(known)}")
     return found
 
 

@@ -38,6 +38,8 @@ def call_of(name: str, folder: Path, scenario: Any, settings: Mapping[str, Any],
     Raises:
         UserError: a function that cannot be written down, or a sweep that is none.
     """
+    if scenario == "":
+        raise UserError(f"{name}: scenario = '': no scenario is called so; leave it out, or name one")
     given = {"scenario": scenario or None, **settings, "sweep": sweep, "repeats": repeats, "resume": resume}
     said = ", ".join(f"{key}={_shown(value)}" for key, value in given.items() if value is not None)
     if sweep is not None and not isinstance(sweep, Mapping):

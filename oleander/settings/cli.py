@@ -4,13 +4,13 @@ The flags, their help and their parsing come from dataclasses (tyro); the ranges
 """
 
 import argparse
+import codecs
 import dataclasses
-import difflib
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -23,8 +23,10 @@ from oleander.settings.help import flags_class, settings_in
 from oleander.settings.protocol import whole
 from oleander.settings.ranges import Count
 from oleander.settings.registry import attack_steps, dataset_name, model_name, strategy_steps
+from oleander.settings.words import near, nearest, parsed
 from oleander.system import itself
 from oleander.system.errors import UserError
+from oleander.system.files import file_name
 from oleander.system.foreign import MIB, read_bytes, refusing, shortened
 
 SCENARIOS = itself.ROOT / "scenarios"
@@ -130,22 +132,24 @@ def parse_command(arguments: list[str], kind: type[Flags] = Flags, auto: str = "
         for value in (_word_after(arguments, name), *_swept(arguments, name)):
             outside.use(package, value)
     asked = _word_after(arguments, "scenario")
-    scenario = load_scenario_file(asked, auto) if asked else Scenario({"scenario": "custom"}, {}, "", auto)
+    start = Scenario({"scenario": "custom"}, {}, "", auto)
+    scenario = load_scenario_file(asked, auto) if asked or _is_given(arguments, "scenario") else start
     dataset = _word_after(arguments, "dataset")
     under = whole(scenario.said | ({"dataset": dataset} if dataset else {}), auto)
     given = names_given(arguments) - {"scenario", "out"}
     shown = scenario.experiment.changed(**{name: _word_after(arguments, name) for name in given & set(FLAGS.values())})
-    parsed: Any = tyro.cli(
+    prog = itself.command(kind.part)
+    told: Any = parsed(arguments, _kinds(kind), prog, lambda: tyro.cli(
         flags_class(kind, under, shown if {"-h", "--help"} & set(arguments) else None),
-        prog=itself.command(kind.part), description=_about(kind), args=arguments, registry=_REGISTRY,
+        prog=prog, description=_about(kind), args=arguments, registry=_REGISTRY,
         config=(
             tyro.conf.FlagConversionOff, tyro.conf.OmitArgPrefixes,
             tyro.conf.HelptextFromCommentsOff,  # every field has its help; looking for it in the source is half of the time
         ),
-    )  # fmt: skip
-    settings = settings_in(parsed) | {"scenario": scenario.experiment.scenario}
+    ), _meant)  # fmt: skip
+    settings = settings_in(told) | {"scenario": scenario.experiment.scenario}
     settings["dataset"] = auto if settings["dataset"] == "auto" else settings["dataset"]
-    own = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(kind) if f.name != "experiment"}
+    own = {f.name: getattr(told, f.name) for f in dataclasses.fields(kind) if f.name != "experiment"}
     if own["repeats"] is not None and own["repeats"] < 1:
         raise UserError(f"--repeats {own['repeats']}: wanted 1 or more")
     flags = kind(experiment=validated(settings, "command line"), **own)
@@ -175,6 +179,41 @@ def as_a_whole(scenario: Scenario, flags: Flags, given: dict[str, Any]) -> Comma
         check_attackers(scenario.experiment, [flags.experiment], given)
         check_used(command.given, [flags.experiment])
     return command
+
+
+def _kinds(kind: type[Flags]) -> dict[str, Any]:
+    """Name → type of every flag."""
+    own = get_type_hints(kind, include_extras=True)
+    shared = {f.name: f.type for f in dataclasses.fields(Experiment) if f.name in SHARED}
+    return (
+        {f.name: own[f.name] for f in dataclasses.fields(kind) if f.name != "experiment"}
+        | shared
+        | {name: setting.type for name, setting in declared().items()}
+    )
+
+
+def _meant(word: str) -> str:
+    """The flag that a word without one was probably to have."""
+    if word in ("list", "help", "version", "resume", "report", "dry-run", "dry_run"):
+        return f"--{word.replace('_', '-')}"
+    if word in known_scenarios() or word.endswith(".toml"):
+        return f"--scenario {word}"
+    for package, flag in FLAGS.items():
+        if word in names_in(package):
+            return f"--{flag} {word}"
+    parts = {"server": itself.command("server"), "client": itself.command("client")}
+    name = word.partition("=")[0].replace("-", "_")
+    if name in SETTINGS and "=" in word:
+        return f"--{word}"
+    parts["keys"] = f"{parts['server']} keys"
+    if close := nearest(word, [*known_scenarios(), *parts]):
+        return parts.get(close) or f"--scenario {close}"
+    return ""
+
+
+def _is_given(arguments: Sequence[str], name: str) -> bool:
+    """Whether a flag stands on a command line, with whatever value."""
+    return any(word.partition("=")[0] == f"--{name}" for word in arguments)
 
 
 def _about(kind: type[Flags]) -> str:
@@ -318,10 +357,9 @@ def load_scenario_file(name_or_path: str, auto: str = "auto") -> Scenario:
     if name_or_path in known:
         path = known[name_or_path]
     elif path.suffix != ".toml":
-        close = difflib.get_close_matches(name_or_path, known, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
+        named = shortened(name_or_path, 200) or repr(name_or_path)
         raise UserError(
-            f"--scenario {shortened(name_or_path, 200)}: no such scenario{hint}; known: {', '.join(known)}, or PATH.toml"
+            f"--scenario {named}: no such scenario{near(name_or_path, known)}; known: {', '.join(known)}, or PATH.toml"
         )
     content = _read_toml(path)
     study = {name: content.pop(name) for name in STUDY_TABLES if name in content}
@@ -330,8 +368,9 @@ def load_scenario_file(name_or_path: str, auto: str = "auto") -> Scenario:
             outside.use(package, value)
     outside.check_recorded(content.items(), str(path))
     check_names(content, str(path))
-    content.setdefault("scenario", path.stem)
+    content["scenario"] = content.get("scenario") or file_name(path.stem)
     whole_file = checked(whole(content, auto), str(path))
+    check_name(whole_file["scenario"], f"{path}: scenario")
     scenario = Scenario({name: whole_file[name] for name in content}, study, str(path), auto)
     check_used({n: v for n, v in content.items() if v != SETTINGS[n]}, steps_in(scenario), f"{path}: ")
     return scenario
@@ -366,16 +405,37 @@ def check_names(settings: dict[str, Any], source: str) -> None:
         UserError: names the nearest setting, or all.
     """
     for name in settings.keys() - SETTINGS.keys():
-        close = difflib.get_close_matches(name, SETTINGS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(SETTINGS)}"
+        close = nearest(str(name), SETTINGS)
+        hint = f"did you mean {close}?" if close else f"known: {', '.join(SETTINGS)}"
         raise UserError(f"{source}: {shortened(str(name), 80)} is not a setting; {hint}")
+
+
+def check_name(name: str, source: str) -> None:
+    """Refuse a scenario's or a chart's name that cannot be a folder's or a file's: one rule for all that is called by it.
+
+    Raises:
+        UserError: says where the name stands.
+    """
+    if not name.strip() or file_name(name) != name:
+        said = shortened(repr(name) if name.isprintable() else ascii(name), 120)
+        raise UserError(
+            f"{source} = {said}: wanted a name of up to 100 characters, which does not begin with a dot and has none of "
+            '/ \\ : * ? " < > |'
+        )
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
     with refusing(f"--scenario {path}: cannot read the file"):
         content = read_bytes(path, MOST_BYTES)
     with refusing(f"--scenario {path}: not a TOML file"):
-        return tomllib.loads(content.decode("utf-8"))
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise ValueError("it is in UTF-16, as some editors and PowerShell write; save it as UTF-8")
+        try:
+            return tomllib.loads(content.decode("utf-8-sig"))  # Windows' editors begin with a byte order mark
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"it is not in UTF-8 (byte {error.start} is {content[error.start]:#04x}); save it as UTF-8"
+            ) from None
 
 
 _REGISTRY = ConstructorRegistry()

@@ -7,6 +7,7 @@ differences, and the command line goes over both. The ranges are part of the typ
 import dataclasses
 import functools
 import json
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from oleander.settings.ranges import (
     Sizes,
 )
 from oleander.settings.schedule import rounds_in
+from oleander.settings.words import near
 from oleander.system.errors import UserError
 from oleander.system.foreign import refusing, shortened
 
@@ -281,6 +283,8 @@ def _problems(error: ValidationError, settings: dict[str, Any]) -> list[str]:
     by_setting: dict[str, list[str]] = {}
     for item in error.errors(include_url=False):
         rule = item["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+        if item["type"] == "literal_error" and isinstance(item["input"], str):
+            rule += near(item["input"], re.findall(r"'([^']*)'", rule))
         by_setting.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(rule)
     return [
         f"{name} = {shortened(repr(settings[name]), 80)} {' or '.join(rules)}" if name else "; ".join(rules)

@@ -29,7 +29,6 @@ import hashlib
 import itertools
 import json
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -40,6 +39,7 @@ from oleander.settings.cli import (
     Command,
     Scenario,
     check_attackers,
+    check_name,
     check_names,
     check_rounds,
     check_used,
@@ -51,7 +51,7 @@ from oleander.settings.protocol import protocol_of, whole
 from oleander.settings.ranges import Rate
 from oleander.settings.session import without_folders
 from oleander.settings.steps import short_value, shown
-from oleander.settings.sweeps import NOT_SWEPT, Axis, axis_of, check_axes, words
+from oleander.settings.sweeps import NOT_SWEPT, Axis, axis_of, check_axes, check_values, words
 from oleander.settings.titles import title
 from oleander.system.errors import UserError
 from oleander.system.files import file_name
@@ -166,6 +166,8 @@ def plan_of(command: Command) -> Plan | None:
         return None
     given = command.given
     swept = [axis_of(text) for text in flags.sweep]
+    for text, axis in zip(flags.sweep, swept, strict=True):
+        check_values(axis, f"--sweep {text}" if isinstance(text, str) else f"sweep of {axis.name}")
     parts = _included(scenario) or [scenario]
     repeats = flags.repeats or max(_repeats(part) for part in (scenario, *parts))
     charts = tuple(_chart(part, given, swept, repeats) for part in parts)
@@ -173,10 +175,9 @@ def plan_of(command: Command) -> Plan | None:
     check_used(given | varied_here, _runs_of(charts))
     name = scenario.experiment.scenario
     for chart in charts:
-        if not re.fullmatch(r"[\w+-][\w.+-]{0,99}", chart.name) or [c.name for c in charts].count(chart.name) > 1:
-            raise UserError(
-                f"{scenario.source}: scenario = {chart.name!r}: wanted up to 100 letters, digits and . + - _, once in a study"
-            )
+        check_name(chart.name, f"{scenario.source}: scenario")
+        if [c.name for c in charts].count(chart.name) > 1:
+            raise UserError(f"{scenario.source}: scenario = {chart.name!r}: wanted once in a study")
     own_words = true_words(
         scenario.experiment.description, {*given, *varied_here}, {e.dataset for e in _runs_of(charts)}
     )
@@ -299,6 +300,11 @@ def _cells(
 
 def _seeds(settings: dict[str, Any], repeats: int, source: str) -> tuple[Experiment, ...]:
     first = validated(settings | {"out": ""}, source)
+    if first.seed + repeats > 2**63:
+        last = first.seed + repeats - 1
+        raise UserError(
+            f"--seed {first.seed} with --repeats {repeats}: the last seed would be {last}; at most 2^63 - 1"
+        )
     return tuple(dataclasses.replace(first, seed=first.seed + i) for i in range(repeats))
 
 

@@ -8,7 +8,6 @@ It is read without importing the file, as plug-ins' settings are.
 """
 
 import ast
-import difflib
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from oleander.settings.config import SETTINGS
 from oleander.settings.declared import AUTO, DATASETS, Declaration, declaration, names_in, source_in
 from oleander.settings.steps import short
+from oleander.settings.words import nearest
 from oleander.system.errors import UserError
 
 NAME = "PROTOCOL"
@@ -75,7 +75,7 @@ def _checked(value: ast.expr, asked: str, known: tuple[str, ...]) -> dict[str, A
         raise UserError(f"{asked}: {NAME} is {ast.unparse(value)[:80]}; wanted a dict of settings, written out")
     for name in found:
         if name not in known or name in NEVER:
-            close = difflib.get_close_matches(str(name), [n for n in known if n not in NEVER], n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            close = nearest(str(name), [n for n in known if n not in NEVER])
+            hint = f"; did you mean {close}?" if close else ""
             raise UserError(f"{asked}: {NAME} has {name!r}, which is no setting of a protocol{hint}")
     return found

@@ -1,12 +1,13 @@
 """Settings that a study varies: --sweep NAME=VALUE,VALUE… and the [sweep] table of a scenario file."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from oleander.settings.cli import RESUMABLE, check_names
-from oleander.settings.config import SETTINGS, Experiment
+from oleander.settings.config import SETTINGS, Experiment, checked
 from oleander.system.errors import UserError
 
 NOT_SWEPT = (
@@ -65,6 +66,27 @@ def _value(word: str) -> Any:
     except (ValueError, RecursionError):
         return word
     return value if isinstance(value, int | float | bool) else word
+
+
+def check_values(axis: Axis, source: str) -> None:
+    """Refuse values that the setting cannot have, where they were given: by the flag, whatever the scenario's file says.
+
+    Raises:
+        UserError: names the sweep, the value and the rule.
+    """
+    for value in axis.values if isinstance(axis.values, list) else ():
+        if axis.name in SETTINGS and axis.name not in NOT_SWEPT:
+            try:
+                checked(SETTINGS | {axis.name: value}, source)
+            except UserError as error:
+                raise UserError(f"{error}; wanted NAME=VALUE,VALUE…{_meant(axis.name, value)}") from None
+
+
+def _meant(name: str, value: Any) -> str:
+    """What a range was to be: a sweep's values are named one by one."""
+    found = re.fullmatch(r"(\d{1,4})\s*(?:-|\.\.|:)\s*(\d{1,4})", value) if isinstance(value, str) else None
+    numbers = range(int(found[1]), int(found[2]) + 1) if found else range(0)
+    return f" (did you mean {name}={','.join(map(str, numbers))}?)" if 1 < len(numbers) <= 20 else ""
 
 
 def check_axes(axes: list[Axis], source: str) -> None:

@@ -6,7 +6,8 @@ from rich.console import Console
 import simulate
 from oleander.reports.listing import print_plugin
 from oleander.settings.declared import FLAGS, MODELS, built_in, declared
-from oleander.settings.ranges import VOCABULARY, Count, Rate, range_words
+from oleander.settings.ranges import VOCABULARY, Count, Rate
+from oleander.settings.words import range_words
 from oleander.system.errors import UserError
 from tests.settings.test_outside import RULE
 
