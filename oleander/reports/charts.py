@@ -153,7 +153,7 @@ def _lines(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
         _frame(
             axes, chart, [next(cell for cell in cells if cell.x == place) for place in places], np.arange(len(places))
         )
-        axes.set_title(what, fontsize=10, loc="left", color=colour, fontweight="bold")
+        axes.set_ylabel(what, color=colour, fontweight="bold")
     panels[0].set_xlabel("")
     handles = [Line2D([], [], lw=0, label=f"{chart.series_title}:"), *handles, *_small_print(cells)]
     key(panels[0], handles, 3)

@@ -127,7 +127,7 @@ def of_trade(cells: Sequence[Runs]) -> str:
     best = max(gaps, key=lambda gap: gap[0])[1]
     asr = best.asr()
     assert asr is not None
-    return f"Of all settings {_place(best)} has the most MTA over ASR: {percent(best.mta().mean)} against {percent(asr.mean)}"
+    return f"{_place(best)} keeps the most MTA over ASR: {percent(best.mta().mean)} against {percent(asr.mean)}"
 
 
 def of_classes(counts: ClassCounts) -> str:

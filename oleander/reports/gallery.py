@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec
 from numpy.typing import NDArray
 
 from oleander.experiment.records import SAMPLES
@@ -19,6 +18,10 @@ MOST_PARTS = 64
 MOST_IMAGES = 256
 """Of samples.npz, which may be another's: bytes, packed and unpacked, attackers, images."""
 NAMES = ("clean", "classes", "parts", "whole", "target", "answers", "sure")
+TILE, CAPTION, ROW, HEAD, FOOT = 0.8, 0.36, 1.36, 0.5, 0.62
+"""Inches: of an image, of what stands above it, of both with what stands below, and of the figure's title and last lines."""
+MOST_DRAWN = 6
+"""Attackers whose parts are drawn."""
 FAINT = 128
 """A greatest difference of fewer of the 255 steps than this is shown amplified."""
 
@@ -76,53 +79,45 @@ def amplified(clean: NDArray[np.uint8], whole: NDArray[np.uint8]) -> tuple[NDArr
 
 def draw_samples(samples: dict[str, Any], run: str) -> Figure:
     """Of each class an image: clean, stamped, and the difference, with the final model's answers; above them each attacker's part."""
-    stamped, count = "whole" in samples, len(samples["clean"])
-    each = 3 if stamped else 1
-    across = 2 if stamped else 5
-    rows, parts = -(-count // across), _parts(samples)
-    top = 1 if parts else 0
-    heights = [1.0] * top + [1.0] * rows
-    figure = Picture(figsize=(WIDTH, 0.8 + 1.32 * (rows + top)), layout="constrained")
-    grid = GridSpec(rows + top, 1, figure=figure, height_ratios=heights)
-    if parts:
-        _strip(figure, grid[0, 0].subgridspec(1, len(parts)), parts)
+    stamped, count, parts = "whole" in samples, len(samples["clean"]), _parts(samples)
+    across = 2 if stamped else 6
+    begin = HEAD + (ROW if parts else 0)
+    height = begin + -(-count // across) * ROW + FOOT
+    figure = Picture(figsize=(WIDTH, height))
+    for column, (name, image) in enumerate(parts):
+        tile = _tile(figure, column * min(1.0, WIDTH / len(parts)), HEAD + CAPTION, image)
+        tile.set_title(name, fontsize=7, color=SOFT)
     change, factor = amplified(samples["clean"], samples["whole"]) if stamped else (None, 1)
-    for row in range(rows):
-        line = grid[row + top, 0].subgridspec(1, across, wspace=0.12)
-        for column in range(across):
-            at = row * across + column
-            if at >= count:
-                continue
-            places = line[0, column].subgridspec(1, each, wspace=0.04)
-            images = [samples["clean"][at]] + ([samples["whole"][at], change[at]] if change is not None else [])
-            tiles = [figure.add_subplot(places[0, i]) for i in range(each)]
-            for tile, image, what in zip(
-                tiles, images, ("clean", "stamped", f"difference{f' ×{factor}' if factor > 1 else ''}"), strict=False
-            ):
-                show_image(tile, image)
-                if row == 0 and stamped:
-                    tile.annotate(
-                        what, (0.5, 0), xytext=(0, -2), xycoords="axes fraction", textcoords="offset points", fontsize=6.5,
-                        color=SOFT, ha="center", va="top", annotation_clip=False, in_layout=False,
-                    )  # fmt: skip
-            _caption(tiles, samples, at)
+    what = ("clean", "stamped", "difference" + f" ×{factor}" * (factor > 1))
+    for at in range(count):
+        left, top = (at % across) * WIDTH / across, begin + (at // across) * ROW + CAPTION
+        images = [samples["clean"][at]] + ([samples["whole"][at], change[at]] if change is not None else [])
+        tiles = [_tile(figure, left + i * (TILE + 0.05), top, image) for i, image in enumerate(images)]
+        for tile, name in zip(tiles, what, strict=False):
+            if stamped and at < across:
+                tile.set_xlabel(name, fontsize=6.5, color=SOFT, labelpad=2)
+        _caption(tiles, samples, at)
     headed(figure, finding(samples), run + _small_print(samples, factor))
+    figure.suptitle(
+        figure.get_suptitle(), y=1 - 0.02 / height, va="top", x=0.01, ha="left", fontsize=10.5, fontweight="bold"
+    )
     return figure
+
+
+def _tile(figure: Figure, left: float, top: float, image: NDArray[np.uint8]) -> Axes:
+    """An image with its corner so many inches from the figure's own."""
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((left / width, 1 - (top + TILE) / height, TILE / width, TILE / height))
+    show_image(axes, image)
+    return axes
 
 
 def _parts(samples: dict[str, Any]) -> list[tuple[str, NDArray[np.uint8]]]:
     """The first image as it is, as each attacker stamps it and as the test does, where attackers have parts of their own."""
     if "whole" not in samples or all((part == samples["whole"]).all() for part in samples["parts"]):
         return []
-    own = [(f"attacker {j}\ntrains on", part[0]) for j, part in enumerate(samples["parts"])]
+    own = [(f"attacker {j}\ntrains on", part[0]) for j, part in enumerate(samples["parts"][:MOST_DRAWN])]
     return [("clean", samples["clean"][0]), *own, ("the test\nstamps", samples["whole"][0])]
-
-
-def _strip(figure: Figure, grid: Any, parts: list[tuple[str, NDArray[np.uint8]]]) -> None:
-    for column, (name, image) in enumerate(parts):
-        tile = figure.add_subplot(grid[0, column])
-        show_image(tile, image)
-        tile.set_title(name, fontsize=7, color=SOFT)
 
 
 def show_image(axes: Axes, image: NDArray[np.uint8]) -> None:

@@ -53,7 +53,7 @@ def test_settings_are_told_by_the_lowest_and_the_highest():
         "ASR is lowest with s, a (10.0 %) and highest with s, b (80.0 %); "
         "MTA is lowest with s, c (50.0 %) and highest with s, a (90.0 %)"
     )
-    assert findings.of_trade(cells) == "Of all settings s, a has the most MTA over ASR: 90.0 % against 10.0 %"
+    assert findings.of_trade(cells) == "s, a keeps the most MTA over ASR: 90.0 % against 10.0 %"
 
 
 def test_classes_victims_and_shards_are_counted():
