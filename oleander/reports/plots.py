@@ -160,7 +160,7 @@ def _norms(rounds: list[RoundRecord], run: str) -> Figure:
     grid[-1, 0].set_xlabel("round")
     figure.align_ylabels(grid[:, 0])
     _norms_key(grid[0, 0], rounds, changed)
-    unchanged = "" if changed or not rounds else " The defence left every norm as it was sent."
+    unchanged = "" if changed or not rounds else " No filter changed a norm."
     headed(figure, findings.of_norms(rounds) + ("." + unchanged if unchanged else ""), run)
     return figure
 
@@ -206,7 +206,7 @@ def _norm_points(axes: Axes, rounds: Sequence[RoundRecord], which: str) -> None:
             last = max(course)
             above = 8 if bad == _is_above(medians, last) else -8
             axes.annotate(
-                f"{'malicious' if bad else 'benign'}\n(median {course[last]:.2f})", (last + 0.25, course[last]), xytext=(6, above),
+                f"{'malicious' if bad else 'benign'} {course[last]:.2f}", (last + 0.25, course[last]), xytext=(6, above),
                 textcoords="offset points", fontsize=7.5, color=colour, va="center", annotation_clip=False,
             )  # fmt: skip
 

@@ -50,7 +50,7 @@ SECTIONS = (
     ("samples", "What the trigger does", ""),
     ("confusion", "Attacked images by answer", "Each row is a class, each column what the final model answers; the target is red."),
     ("classes", "Class by class", ""),
-    ("norms", "Update norms", "A point is a client's update; hollow ones got no influence on the aggregate."),
+    ("norms", "Update norms", "A point is a client's update, a line the rounds' medians; hollow points had no influence on the aggregate."),
     ("updates", "Every update, round by round",
      "The cosine of an update and of what the global model moved by says how far the aggregate went this client's way."),
     ("shards", "Who holds which classes", ""),
