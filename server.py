@@ -16,6 +16,7 @@ for _name, _value in {  # before the imports that read them
 }.items():
     os.environ.setdefault(_name, _value)
 
+from oleander.system.display import begin_display, close_display, display_on, doing, started
 from oleander.system.output import hold_up_nothing
 from oleander.system.processes import Chatter, end_now, end_on_signals, is_ending
 from oleander.system.proxies import talk_to_nobody_else
@@ -24,6 +25,7 @@ talk_to_nobody_else()
 if __name__ == "__main__":
     hold_up_nothing()
     end_on_signals()  # before the imports, which take seconds
+    begin_display()
 
 import contextlib
 import dataclasses
@@ -42,17 +44,19 @@ from flwr.serverapp import Grid, ServerApp
 
 from oleander.experiment.asked import asked, asked_run
 from oleander.experiment.records import LOG, RunFolder, is_finished, read_summary, taken_up, write_scenario
+from oleander.experiment.remaining import left_of_run
 from oleander.network.address import Address, check_free, check_host
 from oleander.settings.cli import Command, Flags, is_asked
 from oleander.settings.ranges import Count
 from oleander.settings.run_config import experiment_of
 from oleander.settings.words import parsed
 from oleander.system import itself
-from oleander.system.console import console_on, error_line, in_one_line, notice, say_error
+from oleander.system.console import console_on, in_one_line, notice, say_error
 from oleander.system.environment import versions_in_words
 from oleander.system.errors import RunError, UserError
 from oleander.system.files import absolute
 from oleander.system.foreign import plain
+from oleander.system.remains import leaving
 
 if TYPE_CHECKING:
     from flwr.app import Context
@@ -118,10 +122,13 @@ def main(arguments: list[str]) -> int:
             )
         if flags.stock and flags.resume is not None:
             raise UserError("--stock with --resume: Flower's own programs cannot take a run up again")
+        started()
         _serve(command, flags)
     except (UserError, RunError) as error:
         say_error(error)
         return error.exit_code
+    finally:
+        close_display()
     return 0
 
 
@@ -140,10 +147,11 @@ def _make_keys(arguments: list[str]) -> int:
 
 
 def _serve(command: Command, flags: ServerFlags) -> None:
-    from oleander.experiment.prepare import Sources, prepare
-    from oleander.experiment.runner import told_of_failure
-    from oleander.network.superlink import Credentials, check_exposure
-    from oleander.reports.tables import print_results
+    with doing("importing PyTorch and Flower"):
+        from oleander.experiment.prepare import Sources, prepare
+        from oleander.experiment.runner import told_of_failure
+        from oleander.network.superlink import Credentials, check_exposure
+        from oleander.reports.tables import print_results
 
     check_host(flags.host, "--host")
     address = Address(flags.host, flags.port)
@@ -158,13 +166,17 @@ def _serve(command: Command, flags: ServerFlags) -> None:
         return
     if flags.keys:
         Credentials.of(flags.keys, experiment.clients)  # refused before anything is written
-    with Chatter() as chatter:
+    with Chatter() as chatter, display_on(console_on(chatter.out)), contextlib.ExitStack() as under_way:
         console = console_on(chatter.out)
+        left = functools.partial(left_of_run, part="server", flags=network_flags(flags))
+        if stopped:
+            under_way.enter_context(leaving(functools.partial(left, stopped.path, experiment.rounds)))
         try:
             setup = prepare(experiment, Sources(lambda text: notice(console, text)), stopped.path if stopped else None)
         except OSError as error:
             raise UserError.of(error) from None
         folder = stopped or RunFolder.of(setup.experiment)
+        under_way.enter_context(leaving(functools.partial(left, folder.path, setup.experiment.rounds)))
         with told_of_failure(folder.path / LOG, folder.path, None):
             chatter.keep_in(folder.path / LOG)
             network = _network(setup, flags, address, folder, console, chatter)
@@ -182,7 +194,7 @@ def _network(
     def died(text: str) -> None:
         if is_ending():
             return  # it was ended, and with it all that it had started
-        console_on(chatter.error).print(error_line(RunError(text), folder.path), soft_wrap=True)
+        say_error(RunError(text), chatter.error)
         end_now(RunError.exit_code)
 
     return Network(
@@ -199,9 +211,11 @@ def _run_warm(setup: Setup, flags: ServerFlags, folder: RunFolder, network: Netw
     from oleander.network.superlink import app_folder
     from oleander.reports.tables import print_results
 
-    with ending_in_time(network.died) as failed, network:
-        trusted = network.trusted()
-        submit(str(network.inner), network.ca, app_folder(network.scratch))
+    with ending_in_time(network.died) as failed, contextlib.ExitStack() as up:
+        with doing("starting Flower's SuperLink"):
+            up.enter_context(network)
+            trusted = network.trusted()
+            submit(str(network.inner), network.ca, app_folder(network.scratch))
         roster = NetworkRoster(setup, lambda text: _line(console, text), trusted, how_to_start(flags, setup.experiment),
                                network)  # fmt: skip
         with server_task(str(network.inner), network.ca, network.reply_limit) as grid:
@@ -218,7 +232,7 @@ def _run_stock(setup: Setup, flags: ServerFlags, folder: RunFolder, network: Net
     scenario = folder.path / "scenario.toml"
     write_scenario(scenario, with_files(setup))
     folder.release()
-    with network:
+    with network, doing("Flower's programs run the server's part"):
         roster = {"trusted": network.trusted(), "start": how_to_start(flags, setup.experiment)}
         out = f"--out {shlex.quote(str(folder.path))}"
         told = network.scratch / "roster.json"  # not in the run's settings, which Flower shows to every client
@@ -260,7 +274,6 @@ def _federated(
     from oleander.experiment.progress import ProgressListener
     from oleander.reports.tables import finish_run
 
-    listener = ProgressListener(console, setup.experiment)
     failures: list[Exception] = []
 
     def over(error: Exception) -> None:
@@ -272,14 +285,26 @@ def _federated(
             roster.dismiss(grid, f"the run failed: {error}", 1, patience)
 
     try:
-        with listener.progress:
+        with display_on(console) as display:
+            listener = ProgressListener(console, setup.experiment, display)
             summary = federate(grid, setup, folder, listener, roster=roster, failed=over)
-        finish_run(folder, summary)
+            listener.over()
+            with doing("drawing the figures, writing the report"):
+                finish_run(folder, summary)
     except Exception as error:
         over(error)
         raise
-    roster.dismiss(grid, "the run is finished", 0, patience)
+    with doing("telling the clients that the run is finished"):
+        roster.dismiss(grid, "the run is finished", 0, patience)
     return summary
+
+
+def network_flags(flags: ServerFlags) -> list[str]:
+    """Those by which clients find the same server again."""
+    own = {"host": flags.host, "port": flags.port, "keys": flags.keys}
+    given = {name: str(value) for name, value in own.items() if value != getattr(ServerFlags, name)}
+    words = [word for name, value in given.items() for word in (f"--{name}", value)]
+    return [*words, "--insecure"] if flags.insecure else words
 
 
 def how_to_start(flags: ServerFlags, experiment: Experiment) -> str:

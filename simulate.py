@@ -19,7 +19,9 @@ ENVIRONMENT = {
 }
 """Of a run's process, where the user has not set it; a program that imports this module keeps its own."""
 
-from oleander.system.output import hold_up_nothing
+from oleander.system.console import NOTICES, console_on, notice, say_error
+from oleander.system.display import begin_display, close_display, display_on, doing, started
+from oleander.system.output import REPLACING, hold_up_nothing
 from oleander.system.processes import Chatter, end_now, end_on_signals
 from oleander.system.proxies import talk_to_nobody_else
 
@@ -30,6 +32,7 @@ def _begin() -> None:
     talk_to_nobody_else()
     hold_up_nothing()
     end_on_signals()
+    begin_display()
 
 
 def _set_environment() -> None:
@@ -64,6 +67,7 @@ from oleander.experiment.records import (
     read_summary,
     taken_up,
 )
+from oleander.experiment.remaining import left_of_run, left_of_study
 from oleander.settings import completion
 from oleander.settings.call import Call, command_of
 from oleander.settings.cli import Command, is_asked, parse_command
@@ -71,9 +75,9 @@ from oleander.settings.config import Experiment
 from oleander.settings.plan import Plan, plan_of
 from oleander.system import itself
 from oleander.system.cache import nothing_kept
-from oleander.system.console import NOTICES, console_on, notice, say_error
 from oleander.system.environment import called_as, versions_in_words
 from oleander.system.errors import RunError, UserError
+from oleander.system.remains import leaving
 
 __all__ = ["main", "run", "study"]
 
@@ -91,7 +95,7 @@ def main(arguments: list[str], client_app: ClientApp | None = None) -> int:
     """Run what the arguments ask for; returns the exit code: 0, 1 (the run failed) or 2 (it cannot be)."""
     _set_environment()
     if isinstance(sys.stdout, io.TextIOWrapper):  # where main() is called by another program
-        sys.stdout.reconfigure(errors="replace")  # a terminal without µ must not end a run
+        sys.stdout.reconfigure(errors=REPLACING)  # a terminal without µ must not end a run
 
     def work() -> None:
         if is_asked("version", arguments):
@@ -106,6 +110,7 @@ def main(arguments: list[str], client_app: ClientApp | None = None) -> int:
             dry = is_asked("dry-run", arguments)
             with nothing_kept() if dry else contextlib.nullcontext():
                 command, plan = asked(arguments, lambda text: notice(console_on(), text))
+                started()
                 (_say_what_would_run if dry else _run_command)(command, plan, client_app)
 
     return _exit_code(work)
@@ -133,6 +138,7 @@ def called() -> int:
             return command, plan_of(command) if call.name == "study" else None
 
         command, plan = settled(read, lambda text: notice(console_on(), text))
+        started()
         _run_command(command, plan, None)
         notices.write_text(json.dumps(NOTICES), "utf-8")
 
@@ -148,6 +154,8 @@ def _exit_code(work: Callable[[], None]) -> int:
     except RunError as error:
         say_error(error)
         end_now(error.exit_code)  # the server's thread may wait for clients that will never come
+    finally:
+        close_display()
     return 0
 
 
@@ -238,9 +246,16 @@ def simulate(experiment: Experiment, client_app: ClientApp | None = None, stoppe
         RunError: it failed on the way; the finished rounds are in the run folder.
     """
     told = set_login(experiment.ray_address)
-    import ray  # noqa: F401  # alone: two imports at once only hold each other up
-
-    with Chatter() as chatter, ThreadPoolExecutor(1) as aside, contextlib.ExitStack() as engine:
+    with (
+        Chatter() as chatter,
+        display_on(console_on(chatter.out)),
+        ThreadPoolExecutor(1) as aside,
+        contextlib.ExitStack() as engine,
+    ):
+        if stopped:
+            engine.enter_context(leaving(functools.partial(left_of_run, stopped.path, experiment.rounds)))
+        with doing("importing Ray"):
+            import ray  # noqa: F401  # alone: two imports at once only hold each other up
         if told:
             notice(console_on(chatter.out), told)
         work = functools.partial(_setup, experiment, stopped.path if stopped else None)
@@ -255,11 +270,13 @@ def simulate(experiment: Experiment, client_app: ClientApp | None = None, stoppe
 
         setup = preparing.result()
         folder = stopped or RunFolder.of(setup.experiment)
-        with told_of_failure(folder.path / LOG, folder.path, folder.discard if not stopped else None):
+        left = functools.partial(left_of_run, folder.path, setup.experiment.rounds)
+        with leaving(left), told_of_failure(folder.path / LOG, folder.path, folder.discard if not stopped else None):
             chatter.keep_in(folder.path / LOG)
 
             def finish(run: RunFolder, summary: Summary) -> None:
-                finish_run(run, summary)
+                with doing("drawing the figures, writing the report"):
+                    finish_run(run, summary)
                 print_results(console_on(chatter.out), run.path, summary)
 
             run_one(setup, folder, ray_up, client_app, chatter, finish)
@@ -294,7 +311,8 @@ def run_study(plan: Plan, client_app: ClientApp | None = None) -> None:
     from oleander.reports.tables import finish_run, finish_study
 
     told = set_login(plan.experiments()[0].ray_address)
-    with Chatter() as chatter:
+    begun = functools.partial(left_of_study, study_path(plan), (), counted=False)
+    with Chatter() as chatter, display_on(console_on(chatter.out)), leaving(begun):
         if told:
             notice(console_on(chatter.out), told)
         jobs, sources = _prepared(lambda sources: (jobs_of(plan, study_path(plan), sources), sources), chatter)
@@ -306,14 +324,16 @@ def run_study(plan: Plan, client_app: ClientApp | None = None) -> None:
             if is_finished(run.folder):
                 check_finished(run.folder)
         folder = StudyFolder(study_path(plan))
-        with told_of_failure(folder.path / LOG, folder.path, None):
+        left = functools.partial(left_of_study, folder.path, [run.folder for run in runs])
+        with leaving(left), told_of_failure(folder.path / LOG, folder.path, None):
             chatter.keep_in(folder.path / LOG)
             folder.write_plan(plan, jobs)
             _say_what_is_old(folder.path, runs, chatter)
             if not all(is_finished(run.folder) for run in runs):
                 run_all(runs, folder, sources, client_app, chatter, finish_run)
             folder.write_results(runs)
-            finish_study(console_on(chatter.out), folder.path)
+            with doing("drawing the figures, writing the report"):
+                finish_study(console_on(chatter.out), folder.path)
         folder.release()
 
 
@@ -336,13 +356,16 @@ def _say_what_is_old(folder: Path, runs: list[Job], chatter: Chatter) -> None:
 
 def _prepared(work: Callable[[Sources], Prepared], chatter: Chatter) -> Prepared:
     """What ``work`` prepares, and the imports that a run will need."""
-    from oleander.experiment.prepare import Sources
+    with doing("importing PyTorch"):
+        from oleander.experiment.prepare import Sources
 
     try:
-        done = work(Sources(lambda text: notice(console_on(chatter.out), text)))
-        import flwr.simulation  # noqa: F401
+        with doing("checking the settings"):
+            done = work(Sources(lambda text: notice(console_on(chatter.out), text)))
+        with doing("importing Flower"):
+            import flwr.simulation  # noqa: F401
 
-        import oleander.experiment.runner  # noqa: F401
+            import oleander.experiment.runner  # noqa: F401
     except OSError as error:
         raise UserError.of(error) from None
     return done

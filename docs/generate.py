@@ -31,7 +31,7 @@ from oleander.settings.declared import (  # noqa: E402
 from oleander.settings.help import GROUPS, docs_of, docs_of_settings  # noqa: E402
 from oleander.settings.kinds import kind_in  # noqa: E402
 from oleander.settings.protocol import protocol_in  # noqa: E402
-from oleander.settings.ranges import range_words  # noqa: E402
+from oleander.settings.words import range_words  # noqa: E402
 
 README = ROOT / "README.md"
 BEGIN, END = "<!-- plug-ins: written by `python docs/generate.py` -->", "<!-- plug-ins: end -->"

@@ -2,6 +2,7 @@
 
 import sys
 
+from oleander.system.display import begin_display
 from oleander.system.output import hold_up_nothing
 from oleander.system.processes import end_on_signals
 from oleander.system.proxies import talk_to_nobody_else
@@ -12,6 +13,7 @@ def main() -> int:
     talk_to_nobody_else()
     hold_up_nothing()
     end_on_signals()  # before the imports, which take seconds
+    begin_display()
     first, rest = sys.argv[1:2], sys.argv[2:]
     if first == ["server"]:
         import server

@@ -20,6 +20,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from oleander.learning.parameters import Layout, ModelState
 from oleander.learning.updates import MIXED, Aggregate, Cohort, Memory
 from oleander.settings.config import Experiment
+from oleander.system.display import doing
 from oleander.system.errors import RunError
 from oleander.system.streams import generator
 from oleander.transport.adversary import Adversary, Nobody
@@ -170,10 +171,11 @@ class PipelineStrategy(Strategy):
         if not self.training_began_at:
             self.training_began_at = self._sent_at = min(self._began, default=self._sent_at)
         cohort = self.adversary.met(cohort)
-        try:
-            passed = self.pipeline.run(cohort, self._remembered, self.server)
-        except RuleError as error:
-            raise RunError(f"round {server_round}: {error}{_left_out(dropped)}") from None
+        with doing(f"round {server_round}: aggregating {len(cohort)} updates ({self.pipeline.name})", aloud=False):
+            try:
+                passed = self.pipeline.run(cohort, self._remembered, self.server)
+            except RuleError as error:
+                raise RunError(f"round {server_round}: {error}{_left_out(dropped)}") from None
         clamped = self._apply(server_round, passed.aggregate)
         self._remembered = passed.memory
         before = _norms(cohort)

@@ -26,6 +26,8 @@ class Quiet:
 
     def waiting_for(self, clients): ...
 
+    def went_on(self, rounds, clients): ...
+
     def client_done(self, client_id, images):
         self.images += images
 

@@ -154,11 +154,11 @@ def _tidied(made: Path | None) -> Iterator[None]:
 
 @contextmanager
 def _noted(path: Path, folder: Path, again: str = "") -> Iterator[None]:
-    """An interruption says where the finished rounds are."""
+    """What stops a run says where the finished rounds are, and by which call it goes on."""
     try:
         yield
-    except KeyboardInterrupt as interrupted:
+    except (KeyboardInterrupt, RunError) as stopped:
         resumable = "" if (folder / FOLDER).exists() else f"; run(resume={str(path)!r}) goes on"
-        if (path / ROUNDS).exists() or again:
-            interrupted.add_note(f"what is finished is in {path}{f'; {again}' if again else resumable}")
+        if (path / ROUNDS).exists() or (again and path.exists()):
+            stopped.add_note(f"what is finished is in {path}{f'; {again}' if again else resumable}")
         raise

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from oleander.settings.cli import Command, Flags, parse_command
 from oleander.settings.config import Experiment
 from oleander.settings.plan import Plan, plan_of
+from oleander.system.display import doing
 from oleander.system.foreign import refusing
 
 
@@ -49,10 +50,12 @@ def asked_run(read: Callable[[str], Experiment], notify: Callable[[str], None]) 
 
 def _settled(runs: list[Experiment], notify: Callable[[str], None]) -> str:
     """What ``auto`` stands for; asked once no other setting of theirs can be at fault."""
-    from oleander.datasets.sources import chosen  # brings PyTorch, for which no refusal above should have to wait
-    from oleander.experiment.prepare import check_settings
+    with doing("importing PyTorch"):
+        from oleander.datasets.sources import chosen  # brings PyTorch, for which no refusal above should have to wait
+        from oleander.experiment.prepare import check_settings
 
     waiting = [run for run in runs if run.dataset == "auto"]
     for run in waiting:
         check_settings(run)
-    return chosen(waiting[0].data_dir, notify)
+    with doing("looking for CIFAR-10"):
+        return chosen(waiting[0].data_dir, notify)

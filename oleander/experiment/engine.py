@@ -27,6 +27,7 @@ from oleander.experiment.own_ray import (
     watch_processes,
 )
 from oleander.settings.config import Experiment
+from oleander.system.display import doing
 from oleander.system.errors import RunError, UserError
 from oleander.system.machine import cpu_count
 from oleander.system.processes import end_now, end_on_signals
@@ -127,13 +128,15 @@ def running_ray(experiment: Experiment) -> Iterator[Ray]:
     nowhere: contextlib.AbstractContextManager[dict[str, str]] = contextlib.nullcontext({})
     with nowhere if address else folders_for_ray() as folders:
         try:
-            _init(experiment, address, folders)
+            with doing(f"joining the Ray cluster at {address}" if address else "starting Ray"):
+                _init(experiment, address, folders)
             yield Ray(
                 actor_resources(experiment, ray.cluster_resources()),
                 watch_cluster(address) if address else watch_processes(),
             )
         finally:
-            ray.shutdown()  # if the engine has not done it
+            with doing("ending Ray", aloud=False):
+                ray.shutdown()  # if the engine has not done it
 
 
 def _init(experiment: Experiment, address: str, folders: dict[str, str]) -> None:

@@ -25,6 +25,8 @@ from oleander.learning.training import train
 from oleander.learning.updates import Update
 from oleander.learning.weights import save_model
 from oleander.models import build
+from oleander.settings.steps import shown
+from oleander.system.display import doing
 from oleander.system.environment import environment
 from oleander.system.errors import RunError
 from oleander.system.machine import cpu_count
@@ -69,6 +71,7 @@ def federate(
         write_samples(folder.path, setup)
     else:
         done = setup.standing.round
+        listener.went_on(done, experiment.clients_per_round)
         changed = folder.note_resumption(done, about)
         if changed:
             listener.say(
@@ -109,7 +112,10 @@ def federate(
         recorder.close()  # a round whose clients failed leaves the one before it on record
     recorder.write_last()
     sha256 = save_model(folder.path / MODEL, setup.layout, strategy.state)
-    after = _repaired(setup, folder, recorder, server) if setup.repairs else None
+    after = None
+    if setup.repairs:
+        with doing(f"repairing the model ({shown(experiment.repair)})"):
+            after = _repaired(setup, folder, recorder, server)
     return recorder.summary(sha256, began or psutil.Process().create_time(), after)
 
 
@@ -119,7 +125,8 @@ def _repaired(setup: Setup, folder: RunFolder, recorder: Recorder, server: Serve
     model = repaired(recorder.strategy.state, setup.repairs, server)
     if not (np.isfinite(model.weights).all() and np.isfinite(model.statistics).all()):
         raise RunError(f"--repair {setup.experiment.repair}: the repaired model has values that are not finite")
-    scores = recorder.scores_of(model)
+    with doing("scoring the repaired model", "images"):
+        scores = recorder.scores_of(model)
     sha256 = save_model(folder.path / REPAIRED_MODEL, setup.layout, model)
     assert scores.mta is not None and scores.loss is not None
     seconds = time.monotonic() - began
@@ -169,9 +176,14 @@ class _Watch:
     """Passes on how the round goes, and leaves to evaluation the cores that its clients do not use."""
 
     def __init__(self, listener: Listener, cores: Cores | None, threads: int) -> None:
-        self.round_began, self.client_done = listener.round_began, listener.client_done
+        self.round_began, self.client_done, self._told = (
+            listener.round_began,
+            listener.client_done,
+            listener.waiting_for,
+        )
         self._cores, self._threads = cores, threads
 
     def waiting_for(self, clients: int) -> None:
+        self._told(clients)
         if self._cores is not None:
             self._cores.busy(clients * self._threads)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from oleander.settings.declared import MODELS, built_in, declared
 from oleander.settings.registry import attack_steps, blamed, dataset_name, model_name
 from oleander.settings.steps import is_one_file, whole_steps
 from oleander.settings.steps import whole as whole_step
+from oleander.system.display import doing
 from oleander.system.errors import UserError
 from oleander.system.files import absolute
 from oleander.system.foreign import open_regular, refusing
@@ -92,10 +94,12 @@ class Sources:
     def __init__(self, notify: Callable[[str], None]) -> None:
         """``notify`` is told in one sentence what the user must know, each thing once."""
         self.notify = functools.cache(notify)
-        self.dataset = functools.cache(
-            lambda source, data_dir, asked=(): load_dataset(source, data_dir, self.notify, **dict(asked))
-        )
+        self.dataset = functools.cache(self._dataset)
         self._starts: dict[tuple[str, str, str, ImageSpace, int], Start] = {}
+
+    def _dataset(self, source: str, data_dir: str, asked: tuple[tuple[str, Any], ...] = ()) -> Dataset:
+        with doing(f"reading the images of {source}"):
+            return load_dataset(source, data_dir, self.notify, **dict(asked))
 
     def start(self, experiment: Experiment, dataset: Dataset, layout: Layout) -> Start:
         """The starting model of these settings."""

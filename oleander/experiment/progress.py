@@ -1,40 +1,60 @@
-"""What a person sees while runs go on: the progress of a run or a study."""
+"""What a person sees while runs go on: what is being done and how far it is, and a line for each finished round or run."""
 
 import time
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from oleander.experiment.records import RoundRecord, Summary
 from oleander.settings.config import Experiment
 from oleander.settings.sweeps import varied
 from oleander.system.console import notice, percent
+from oleander.system.display import Display, Step, Whole
+
+STARTING = "starting the clients' processes"
 
 
 class ProgressListener:
-    """Shows how a run goes on: a live bar in a terminal, and a line for each finished round everywhere."""
+    """Shows how a run goes on: live in a terminal, and a line for each finished round everywhere."""
 
-    def __init__(self, console: Console, experiment: Experiment) -> None:
-        """Watch a run of these settings."""
+    def __init__(self, console: Console, experiment: Experiment, display: Display | None = None) -> None:
+        """Watch a run of these settings, on this display (default: one of its own)."""
         self.console = console
         self.rounds = experiment.rounds
-        self.progress = _progress(console)
-        total = experiment.rounds * experiment.clients_per_round
-        self.task = self.progress.add_task("starting", total=total, rate="")
+        self.display = display or Display(console)
+        self.whole = Whole(experiment.rounds * experiment.clients_per_round, "clients")
+        self.step: Step | None = None
         self.images, self.began = 0, time.monotonic()
+
+    def starting(self, what: str = STARTING) -> None:
+        """Say what is done before the first round."""
+        self._now(Step(what, owner=self))
+
+    def went_on(self, rounds: int, clients: int) -> None:
+        """So many rounds, of so many clients each, were done before."""
+        self.whole.done = self.whole.before = rounds * clients
 
     def round_began(self, round_number: int, client_ids: list[int]) -> None:
         """Show which clients are training."""
         self.began, self.images = time.monotonic(), 0
+        self.whole.timed_from = self.whole.timed_from or self.began
+        self.display.whole = self.whole
         names = ", ".join(map(str, client_ids[:12])) + (" …" if len(client_ids) > 12 else "")
-        self.progress.update(self.task, description=f"{self._run()}round {round_number}/{self.rounds}: clients {names}")
+        text = f"{self._run()}round {round_number}/{self.rounds}: training clients {names}"
+        self._now(Step(text, owner=self, total=len(client_ids)))
 
     def client_done(self, client_id: int, images: int) -> None:
         """Count a client and its images."""
         self.images += images
-        rate = self.images / max(time.monotonic() - self.began, 1e-6)
-        self.progress.update(self.task, advance=1, rate=f"{rate:.0f} images/s")
+        self.whole.done += 1
+        self.whole.rate = f"{self.images / max(time.monotonic() - self.began, 1e-6):,.0f} images/s"
+        if self.step:
+            self.step.done += 1
+
+    def waiting_for(self, clients: int) -> None:
+        """So many of the round's clients have yet to answer; when none has, training is over."""
+        if not clients:
+            self._now(None)
 
     def round_finished(self, record: RoundRecord) -> None:
         """Print the round's scores."""
@@ -44,12 +64,22 @@ class ProgressListener:
         self.console.print(
             f"{what}  MTA {percent(record.mta)}  ASR {percent(record.asr)}  ({seconds:.1f} s{rate}){_left_out(record)}"
         )
-        if record.round == 0:
-            self.progress.update(self.task, description="starting the clients' processes")
 
     def say(self, text: str) -> None:
         """A notice."""
         notice(self.console, text)
+
+    def over(self) -> None:
+        """The rounds are over."""
+        self._now(None)
+        self.display.whole = None
+
+    def _now(self, step: Step | None) -> None:
+        if self.step:
+            self.display.remove(self.step)
+        self.step = step
+        if step:
+            self.display.add(step, aloud=not step.total)
 
     def _run(self) -> str:
         return ""
@@ -58,26 +88,36 @@ class ProgressListener:
 class StudyListener(ProgressListener):
     """Shows how a study goes on: one bar over all its runs, and a line for each finished run."""
 
-    def __init__(self, console: Console, experiments: list[Experiment], done: int) -> None:
+    def __init__(
+        self, console: Console, experiments: list[Experiment], done: int, display: Display | None = None
+    ) -> None:
         """Watch these runs, of which so many were finished before."""
-        super().__init__(console, experiments[0])
+        super().__init__(console, experiments[0], display)
         self.runs, self.run = len(experiments), done
         self.varied = {
             scenario: varied([e for e in experiments if e.scenario == scenario]) or ["attack", "strategy"]
             for scenario in {e.scenario for e in experiments}
         }
         work = [e.rounds * e.clients_per_round for e in experiments]
-        self.progress.update(self.task, total=sum(work), completed=sum(work[:done]))
+        finished = sum(work[:done])
+        self.whole = Whole(sum(work), "clients", done=finished, before=finished)
         known = f", {done} of them finished before" if done else ""
         console.print(f"{self.runs} runs{known}")
+
+    def went_on(self, rounds: int, clients: int) -> None:
+        """So many rounds of the run that begins were done before."""
+        self.whole.done += rounds * clients
+        self.whole.before += rounds * clients
 
     def run_began(self, experiment: Experiment) -> None:
         """The next run."""
         self.run += 1
         self.rounds, self.experiment, self.run_began_at = experiment.rounds, experiment, time.monotonic()
+        self.display.whole = self.whole
 
     def round_finished(self, record: RoundRecord) -> None:
         """Only what is out of the ordinary; the run's line comes at its end."""
+        self.display.aloud = False  # from here on the runs' own lines say how it goes on
         if record.dropped:
             self.console.print(f"run {self.run}/{self.runs}, round {record.round}{_left_out(record)}")
 
@@ -93,14 +133,6 @@ class StudyListener(ProgressListener):
 
     def _run(self) -> str:
         return f"run {self.run}/{self.runs}, "
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("clients"),
-        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-        console=console, transient=True, disable=not console.is_terminal,
-    )  # fmt: skip
 
 
 def _left_out(record: RoundRecord) -> str:

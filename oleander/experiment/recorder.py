@@ -1,9 +1,10 @@
 """Scores the global model after each round and keeps the records of a run."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from flwr.app import ArrayRecord, MetricRecord
@@ -21,6 +22,7 @@ from oleander.learning.parameters import ModelState, load_arrays
 from oleander.learning.remembered import recall_scores, remember_scores, scores_key
 from oleander.models import build, identity
 from oleander.settings.steps import shown
+from oleander.system.display import doing
 from oleander.system.machine import return_memory
 from strategies.flower import PipelineStrategy, RoundOutcome
 
@@ -34,11 +36,23 @@ class Listener(Protocol):
     def client_done(self, client_id: int, images: int) -> None:
         """As ``Watcher``'s."""
 
+    def waiting_for(self, clients: int) -> None:
+        """As ``Watcher``'s."""
+
+    def went_on(self, rounds: int, clients: int) -> None:
+        """So many rounds, of so many clients each, were done before: the run goes on."""
+
     def round_finished(self, record: RoundRecord) -> None:
         """A round's record is on disk; round 0 is the starting model's."""
 
     def say(self, text: str) -> None:
         """Something that the user must know."""
+
+
+def _shown(what: str, score: Callable[..., Scores], *given: Any) -> Scores:
+    """Scores, worked out for all to see; without a live display only the start's, since a round has a line of its own."""
+    with doing(what, "images", aloud=what == "scoring the start"):
+        return score(*given)
 
 
 class Recorder:
@@ -83,10 +97,11 @@ class Recorder:
         else:
             keep(self.folder.path, round_number, state, outcome, self._kept_with, self.strategy.memory)
         classify = self._classifier_of(state)
+        attack, what = self.attackers.attack, f"scoring round {round_number}" if round_number else "scoring the start"
         if round_number == 0:
-            scoring = self._scoring.submit(self._baseline, classify, state, self.attackers.attack)
+            scoring = self._scoring.submit(_shown, what, self._baseline, classify, state, attack)
         else:
-            scoring = self._scoring.submit(self._scores, round_number, classify, self.attackers.attack)
+            scoring = self._scoring.submit(_shown, what, self._scores, round_number, classify, attack)
         self._pending = round_number, outcome or RoundOutcome(0, [], {}, [], [], [], [], 0, 0), scoring
         if round_number == self.setup.experiment.rounds:
             self.settle()
@@ -216,6 +231,7 @@ class Recorder:
             false_positive_rate=false_positives,
             model_sha256=model_sha256,
             **self._about,
+            test_images=len(self.setup.dataset.test_labels),
             device=str(self.device),
             seconds=self._seconds(began),
             repair=shown(experiment.repair),

@@ -36,6 +36,7 @@ STATE = "state.safetensors"
 MODEL, REPAIRED_MODEL = MODEL_FILES = ("model.safetensors", "model_repaired.safetensors")
 STUDY = "study.json"
 SAMPLES = "samples.npz"
+REPORT = "report.html"
 LOCK = ".lock"
 MOST_RECORDS = 512 * MIB
 
@@ -126,6 +127,8 @@ class Summary:
     dataset_sha256: str
     device: str
     seconds: dict[str, float]
+    test_images: int = 0
+    """That MTA and loss are measured on; 0 in records from before it was kept."""
     repair: str = "none"
     repaired: Repaired | None = None
     """None where nothing was to be repaired."""

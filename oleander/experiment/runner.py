@@ -1,6 +1,7 @@
 """One run, or all runs of a study, on a Ray that is up: the figures and reports of one are made while the next one trains."""
 
 import contextlib
+import functools
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -9,27 +10,24 @@ from pathlib import Path
 
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
-from rich.progress import Progress
 
 from clients.app import app
 from oleander.experiment.engine import Ray, actor_count, run_on_ray, running_ray
 from oleander.experiment.federation import federate
 from oleander.experiment.prepare import Setup, Sources, prepare
 from oleander.experiment.progress import ProgressListener, StudyListener
-from oleander.experiment.records import RunFolder, Summary, is_finished
+from oleander.experiment.records import LOG, RunFolder, Summary, is_finished
+from oleander.experiment.remaining import left_of_run, left_of_study
 from oleander.experiment.study import Job, StudyFolder
-from oleander.system.console import console_on, error_line
+from oleander.system.console import console_on, say_error
+from oleander.system.display import display_on
 from oleander.system.errors import RunError, UserError
 from oleander.system.files import appending
-from oleander.system.foreign import plain
 from oleander.system.processes import Chatter, end_now, is_ending, last_word
 
 Finish = Callable[[RunFolder, Summary], None]
 """What is done with a run whose rounds are over: figures, page, summary."""
-GONE = (
-    "the program has ended without a word: by Ray's own code, as where Ray's raylet died, or killed from outside (memory?); "
-    "--resume goes on"
-)
+GONE = "the program has ended without a word: by Ray's own code, as where Ray's raylet died, or killed from outside (memory?)"
 
 
 def run_one(
@@ -38,17 +36,21 @@ def run_one(
     """Run an experiment; ``finish`` closes it and prints its table."""
     finished: list[Future[None]] = []
     here = not setup.experiment.ray_address
-    listener = ProgressListener(console_on(chatter.out), setup.experiment)
-
-    def close(summary: Summary) -> None:
-        listener.progress.stop()
-        finish(folder, summary)
+    console = console_on(chatter.out)
 
     def serve(grid: Grid) -> None:
-        finished.append(closing.submit(close, federate(grid, setup, folder, listener, clients_are_here=here)))
+        summary = federate(grid, setup, folder, listener, clients_are_here=here)
+        listener.over()
+        finished.append(closing.submit(finish, folder, summary))
 
-    with listener.progress, ThreadPoolExecutor(1) as closing:  # draws the figures while the engine winds down
-        _on_engine(ray, setup.experiment.clients_per_round, client_app, serve, listener.progress, folder.path, chatter)
+    with (
+        display_on(console) as display,
+        ThreadPoolExecutor(1) as closing,
+    ):  # draws the figures while the engine winds down
+        listener = ProgressListener(console, setup.experiment, display)
+        listener.starting()
+        left = functools.partial(left_of_run, folder.path, setup.experiment.rounds)
+        _on_engine(ray, setup.experiment.clients_per_round, client_app, serve, left, folder.path / LOG, chatter)
         finished[0].result()
 
 
@@ -65,7 +67,7 @@ def run_all(
     largest = max(
         (job.experiment for job in todo), key=lambda experiment: (actor_count(experiment), experiment.clients)
     )
-    listener = StudyListener(console_on(chatter.out), [job.experiment for job in jobs], len(jobs) - len(todo))
+    console = console_on(chatter.out)
     nodes = max(job.experiment.clients_per_round for job in todo)
     closed: list[Future[None]] = []
 
@@ -88,29 +90,34 @@ def run_all(
                 began=began,
             )
             listener.run_finished(summary)
+            listener.starting("closing the run")
             for done in closed:
                 done.result()
             closed[:] = [closing.submit(close, run, summary)]
 
-    with listener.progress, ThreadPoolExecutor(1) as closing, running_ray(largest) as ray:
-        _on_engine(ray, nodes, client_app, serve, listener.progress, folder.path, chatter)
+    with display_on(console) as display, ThreadPoolExecutor(1) as closing, running_ray(largest) as ray:
+        experiments = [job.experiment for job in jobs]
+        listener = StudyListener(console, experiments, len(jobs) - len(todo), display)
+        listener.starting()
+        left = functools.partial(left_of_study, folder.path, [job.folder for job in jobs])
+        _on_engine(ray, nodes, client_app, serve, left, folder.path / LOG, chatter)
+        listener.over()
         for done in closed:
             done.result()
 
 
 def _on_engine(
-    ray: Ray, nodes: int, client_app: ClientApp | None, serve: Callable[[Grid], None],
-    progress: Progress, folder: Path, chatter: Chatter,
+    ray: Ray, nodes: int, client_app: ClientApp | None, serve: Callable[[Grid], None], left: Callable[..., str],
+    log: Path, chatter: Chatter,
 ) -> None:  # fmt: skip
     def failed(error: BaseException) -> None:
         with contextlib.suppress(OSError):  # a full disk
             traceback.print_exception(error)  # to log.txt
         if not is_ending():
-            progress.stop()
-            console_on(chatter.error).print(error_line(error, folder), soft_wrap=True)
+            say_error(error, chatter.error, log)
         end_now(error.exit_code if isinstance(error, UserError) else RunError.exit_code)
 
-    with last_word(f"{plain(f'error: {GONE}; finished rounds are in {folder}')}\n"):
+    with last_word(f"error: {GONE}\n{left(counted=False)}\n"):
         run_on_ray(ray, nodes, client_app or app, serve, failed)
 
 

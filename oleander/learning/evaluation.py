@@ -26,6 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from oleander.datasets.data import Dataset, to_pixels
 from oleander.datasets.space import ImageSpace
 from oleander.learning.devices import dtype_of
+from oleander.system.display import here
 from oleander.system.machine import cpu_count
 
 BATCH = {"cpu": 100, "cuda": 2000}
@@ -234,19 +235,28 @@ def examine(
     stamp = trigger if victims.stamped else None
     measured = trigger is not None or not victims.stamped
 
+    step, own = here(), 0 if victims.images is None or not measured else len(victims.images)
+    step.at(0, count + own)
+    scored = itertools.count(1)
+
     def on_device(array: NDArray[Any], start: int) -> Tensor:
         return torch.from_numpy(np.array(array[start : start + size])).to(device)
 
+    def told(part: _Part) -> _Part:
+        step.at(min(next(scored) * size, count + own), count + own)
+        return part
+
     def score(start: int) -> _Part:
         pixels, truth = to_pixels(on_device(images, start)), on_device(labels, start)  # (b, c, h, w), (b,)
-        here = measured and victims.images is None
-        return _score_batch(classify, pixels, truth, stamp, on_device(victims.wanted, start) if here else None)
+        stamped_too = measured and victims.images is None
+        return told(
+            _score_batch(classify, pixels, truth, stamp, on_device(victims.wanted, start) if stamped_too else None)
+        )
 
     def score_own(start: int) -> _Part:
         assert victims.images is not None
-        return _score_victims(
-            classify, to_pixels(on_device(victims.images, start)), stamp, on_device(victims.wanted, start)
-        )
+        pixels = to_pixels(on_device(victims.images, start))
+        return told(_score_victims(classify, pixels, stamp, on_device(victims.wanted, start)))
 
     parts = cores.each(score, range(0, count, size))
     if measured and victims.images is not None:

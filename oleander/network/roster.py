@@ -19,6 +19,7 @@ from clients.plugins import ATTACKING, HONEST, difference, expected
 from oleander.datasets.partition import shard_of, shard_sha256
 from oleander.experiment.federation import client_config
 from oleander.experiment.prepare import Setup
+from oleander.system.display import doing
 from oleander.system.environment import versions
 from oleander.system.errors import RunError
 from oleander.transport.replies import BadReply, answered, error_of, guarded, shown
@@ -124,24 +125,33 @@ class NetworkRoster:
         enough = experiment.min_clients or experiment.clients
         began = reminded = time.monotonic()
         before = None
-        while True:
-            self._look(grid)
-            here = {client: node for node, client in sorted(self._clients.items())}
-            waited = time.monotonic() - began
-            nobody_comes = not self._greeted or waited > GREETING_SECONDS
-            if len(here) == experiment.clients or (len(here) >= enough and nobody_comes):
-                return here
-            missing = [client for client in range(experiment.clients) if client not in here]
-            if waited > experiment.round_timeout:
-                raise RunError(
-                    f"the clients [{named(missing)}] did not join within {experiment.round_timeout:g} s "
-                    "(--round-timeout, --min-clients)"
-                )
-            if sorted(here) != before or time.monotonic() - reminded > REMIND_SECONDS:
-                before, reminded = sorted(here), time.monotonic()
-                if missing:
-                    self.say(self._waiting(before, missing))
-            time.sleep(LOOK_SECONDS)
+        with doing("waiting for clients", "clients", aloud=False) as step:
+            while True:
+                self._look(grid)
+                here = {client: node for node, client in sorted(self._clients.items())}
+                waited = time.monotonic() - began
+                nobody_comes = not self._greeted or waited > GREETING_SECONDS
+                if len(here) == experiment.clients or (len(here) >= enough and nobody_comes):
+                    return here
+                missing = [client for client in range(experiment.clients) if client not in here]
+                step.at(len(here), experiment.clients)
+                step.text = self._doing(missing)
+                if waited > experiment.round_timeout:
+                    raise RunError(
+                        f"the clients [{named(missing)}] did not join within {experiment.round_timeout:g} s "
+                        "(--round-timeout, --min-clients)"
+                    )
+                if sorted(here) != before or time.monotonic() - reminded > REMIND_SECONDS:
+                    before, reminded = sorted(here), time.monotonic()
+                    if missing:
+                        self.say(self._waiting(before, missing))
+                time.sleep(LOOK_SECONDS)
+
+    def _doing(self, missing: list[int]) -> str:
+        """What is waited for, for the display."""
+        if greeted := len(self._greeted):
+            return f"checking {greeted} that joined: images, versions, plug-ins"
+        return f"waiting for clients {named(missing)}"
 
     def _waiting(self, here: list[int], missing: list[int]) -> str:
         there = f"here: {named(here)}" if here else "nobody is here yet"

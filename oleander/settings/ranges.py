@@ -1,6 +1,6 @@
 """The types of settings: what a value may be, said once, for flags, TOML files and the arguments of plug-ins."""
 
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, FiniteFloat
@@ -35,19 +35,3 @@ VOCABULARY = {
     "Positive": Positive, "NotNegative": NotNegative, "FilePath": FilePath, "FolderPath": FolderPath, "bool": bool, "str": str,
 }  # fmt: skip
 """What a plug-in may declare a setting of its own to be, with ``Literal[…]`` and ``None``."""
-
-
-def range_words(kind: Any) -> str:
-    """A setting's type in words: ``a number, > 0``, ``median or a number, > 0``."""
-    if kind is None or kind is type(None):
-        return "none"
-    if get_origin(kind) is Literal:
-        return " or ".join(map(str, get_args(kind)))
-    bounds = getattr(kind, "__metadata__", None)
-    if bounds is not None:
-        signs = {Ge: ("ge", "≥"), Gt: ("gt", ">"), Le: ("le", "≤"), Lt: ("lt", "<")}
-        told = [f"{signs[type(b)][1]} {getattr(b, signs[type(b)][0]):,}" for b in bounds if type(b) in signs]
-        told += [b for b in bounds if isinstance(b, str)]
-        return ", ".join([range_words(kind.__origin__), *told])
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    return words[kind] if kind in words else " or ".join(map(range_words, get_args(kind)))

@@ -1,6 +1,7 @@
 """What is written to a terminal by any part: consoles, notices, and the line of an error."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO, cast
@@ -12,12 +13,15 @@ from rich.segment import Segment
 
 from oleander.system.errors import RunError, UserError
 from oleander.system.foreign import plain, shortened
-from oleander.system.output import Outlet
+from oleander.system.output import Outlet, make_room, outlet_of
+from oleander.system.remains import forget, remains
 
 WIDTH_WHEN_PIPED = 126
 LONGEST_ERROR = 2000
 NOTICES: list[str] = []
 """All that this process has given."""
+SHARED: list[Console] = []
+"""The console of the display that is open (``display.py``): what is printed on it comes above what is shown."""
 
 
 class PlainConsole(Console):
@@ -34,7 +38,9 @@ class PlainConsole(Console):
 
 
 def console_on(to: TextIO | Outlet | None = None, *, stderr: bool = False) -> Console:
-    """A console that wraps at the terminal's width, or at a fixed one where there is none."""
+    """A console that wraps at the terminal's width, or at a fixed one where there is none; the display's, where one is open."""
+    if SHARED and not stderr and (to or outlet_of(sys.stdout)) is SHARED[0].file:
+        return SHARED[0]
     file = cast(TextIO | None, to)
     console = PlainConsole(file=file, stderr=stderr, highlight=False)
     if not console.is_terminal:
@@ -48,9 +54,20 @@ def notice(console: Console, text: str) -> None:
     console.print(Panel(escape(text), title="[bold]NOTICE[/]", border_style="bold yellow"))
 
 
-def say_error(error: UserError | RunError) -> None:
-    """An error's line, on standard error."""
-    console_on(stderr=True).print(error_line(error), soft_wrap=True)
+def say_error(error: BaseException, to: TextIO | Outlet | None = None, log: Path | None = None) -> None:
+    """An error's line on standard error, or on what stands for it, and behind it what is left of the work.
+
+    Args:
+        error: any.
+        to: where standard error really leads, while it is turned away.
+        log: file that has the traceback of one that nobody foresaw.
+    """
+    make_room()
+    console = console_on(to, stderr=True)
+    console.print(error_line(error, log), soft_wrap=True)
+    if to is not None or not isinstance(error, UserError):  # what is refused has not begun
+        console.print(escape(remains()), end="", soft_wrap=True)
+    forget()
 
 
 def in_one_line(record: logging.LogRecord) -> bool:
@@ -61,12 +78,11 @@ def in_one_line(record: logging.LogRecord) -> bool:
     return True
 
 
-def error_line(error: BaseException, folder: Path | None = None) -> str:
+def error_line(error: BaseException, log: Path | None = None) -> str:
     """An error in one line, for the terminal; for what nobody foresaw, with where to read more."""
     if isinstance(error, UserError | RunError):
-        where = f"; finished rounds are in {folder}" if folder else ""
-        return f"[bold red]error:[/] {escape(_line(error))}{escape(plain(where))}"
-    said = f"unexpected {type(error).__name__}: {_line(error)}; the traceback is in {folder}/log.txt"
+        return f"[bold red]error:[/] {escape(_line(error))}"
+    said = f"unexpected {type(error).__name__}: {_line(error)}; the traceback is in {log}"
     return f"[bold red]error:[/] {escape(plain(said))}"
 
 

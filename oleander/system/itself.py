@@ -4,6 +4,7 @@ Its rooms lie side by side, in a source tree (``python simulate.py``) and where 
 """
 
 import functools
+import shutil
 import sys
 import tomllib
 from importlib import metadata
@@ -38,6 +39,25 @@ def version() -> str | None:
         return str(project()["version"]) if project() else metadata.version(NAME)
     except (KeyError, metadata.PackageNotFoundError):
         return None
+
+
+def called(part: Part = "simulate") -> list[str]:
+    """The words that start this program again just as the user has started it: the interpreter and the file that were named.
+
+    Those of ``command`` where they cannot be told, as in a process that a library has started.
+    """
+    script, orders = Path(sys.argv[0]), sys.orig_argv
+    if script.stem == NAME and script.suffix in (
+        "",
+        ".exe",
+    ):  # the console script: what a shell finds by its name, or where it is
+        start = [NAME if shutil.which(NAME) == str(script) else str(script)]
+        return [*start, *INSTALLED[part].split()[1:]]
+    given = len(orders) - len(sys.argv) + 1
+    is_ours = script.name == f"{part}.py" or (script.name == "__main__.py" and script.parent.name == NAME)
+    if not is_ours or given < 2 or orders[given:] != sys.argv[1:]:
+        return command(part).split()
+    return [*orders[:given], *(INSTALLED[part].split()[1:] if script.name == "__main__.py" else [])]
 
 
 def command(part: Part = "simulate") -> str:

@@ -5,6 +5,7 @@ never the work, nor its exit code. What waits is bounded; beyond, the oldest lin
 """
 
 import atexit
+import codecs
 import contextlib
 import errno
 import io
@@ -14,7 +15,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 MOST_WAITING = 256 * 1024
 """Bytes that may wait for a reader; what is newer counts more, for the end of a run says how it ended."""
@@ -26,8 +28,24 @@ ORDER_SECONDS = 0.5
 """How long an error waits for what was printed before it: both may lead to one terminal."""
 LARGEST_PIPE = 2**20
 """Linux gives a pipe as much to any user: all that waits goes in, and is there when its reader reads on, after we are gone."""
+REPLACING = "oleander.ascii"
+"""What is done with signs that a terminal's encoding has not, by its name as an error handler of Python's."""
+IN_ASCII = {
+    "–": "-", "—": "-", "−": "-", "…": "...", "→": "->", "±": "+/-", "·": "|", "×": "x", "≤": "<=", "≥": ">=", "²": "^2",
+    "‖": "||", "µ": "mu", "α": "alpha", "β": "beta", "γ": "gamma", "σ": "sigma", "Δ": "delta", "•": "*", "“": '"', "”": '"', "’": "'",
+}  # fmt: skip
 PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """What may be over in a while; after any other error nobody will ever read."""
+
+
+def in_ascii(error: UnicodeError) -> tuple[str, int]:
+    """What stands for signs that cannot be written; a question mark for those that nothing stands for."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(IN_ASCII.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(REPLACING, in_ascii)
 
 
 class Outlet(io.TextIOBase):
@@ -51,7 +69,7 @@ class Outlet(io.TextIOBase):
     @property
     def errors(self) -> str:  # type: ignore[override]
         """A terminal without µ must not end a run."""
-        return "replace"
+        return REPLACING
 
     def isatty(self) -> bool:
         """Whether a person may be watching."""
@@ -72,7 +90,7 @@ class Outlet(io.TextIOBase):
     def _add(self, text: str) -> int:
         with self._changed:
             if text and not self._gone and not self.closed:
-                self._waiting.append(text.encode(self._encoding, "replace"))
+                self._waiting.append(text.encode(self._encoding, REPLACING))
                 self._size += len(self._waiting[-1])
                 while self._size > MOST_WAITING and len(self._waiting) > 1:
                     oldest = self._waiting.popleft()
@@ -168,10 +186,16 @@ class Standard(io.TextIOBase):
     def write(self, text: str) -> int:
         """Pass it on."""
         if not self.turned:
+            make_room()
             return self.outlet.write(text)
         with contextlib.suppress(OSError):  # a full disk under the log
-            _write_all(self.number, text.encode(self.encoding, "replace"))
+            _write_all(self.number, text.encode(self.encoding, REPLACING))
         return len(text)
+
+
+def outlet_of(stream: Any) -> Any:
+    """Where what is printed on a standard stream goes while nothing is turned away; the stream itself, if it is another's."""
+    return stream.outlet if isinstance(stream, Standard) else stream
 
 
 def hold_up_nothing() -> None:
@@ -206,14 +230,32 @@ def say_no_more() -> None:
     _ENDED.append(True)
 
 
+def is_over() -> bool:
+    """Whether ``say_no_more`` was called."""
+    return bool(_ENDED)
+
+
+def before_others_print(clear: Callable[[], None] | None) -> None:
+    """What is called before anything is printed on ``sys.stdout`` or ``sys.stderr``: a display leaves the terminal's last lines."""
+    _BEFORE[:] = [clear] if clear else []
+
+
+def make_room() -> None:
+    """Something is printed past the display, if there is one."""
+    for clear in _BEFORE:
+        clear()
+
+
 def say_last(number: int, text: str, descriptor: int) -> None:
     """A few words of a process that ends itself: after what waits already; where nothing waits, if they can be said at once."""
+    if not text:
+        return
     if _OUTLETS:
         _OUTLETS[number - 1]._add(text)
         return
     with contextlib.suppress(OSError, ValueError):
         if _has_room(descriptor, 100):
-            os.write(descriptor, text.encode())
+            os.write(descriptor, text.encode(errors="replace"))
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -233,3 +275,4 @@ def _has_room(descriptor: int, milliseconds: int) -> bool:
 
 _OUTLETS: list[Outlet] = []
 _ENDED: list[bool] = []
+_BEFORE: list[Callable[[], None]] = []

@@ -15,8 +15,10 @@ from typing import IO, Self
 
 import psutil
 
+from oleander.system.display import erasing
 from oleander.system.files import appending
 from oleander.system.output import Outlet, Standard, open_what_is_closed, say_last, say_no_more, say_the_rest
+from oleander.system.remains import remains
 
 
 def end_on_signals() -> None:
@@ -28,9 +30,10 @@ def end_on_signals() -> None:
     def end(number: int, _frame: object) -> None:
         for other in (signal.SIGINT, signal.SIGTERM):
             signal.signal(other, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the ending
-        name = signal.Signals(number).name
-        kept = "; finished rounds are in the run folder" if _KEPT else ""
-        say_last(2, f"\nended by {name}{kept}\n", _KEPT.get(2, 2))
+        say_no_more()
+        say_last(1, erasing(), _KEPT.get(1, 1))
+        left = remains() or "nothing was run\n"
+        say_last(2, f"\nended by {signal.Signals(number).name}\n{left}", _KEPT.get(2, 2))
         end_now(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -130,7 +130,8 @@ def test_ctrl_c_ends_a_server_whose_output_nobody_reads(tmp_path, image_folder):
         server.send_signal(signal.SIGINT)
         assert place.ended("server", 120) == 130
         said = rest_of(read)
-        assert said.endswith("ended by SIGINT; finished rounds are in the run folder\n")
+        assert f"ended by SIGINT\n0 of 2 rounds are finished; finished rounds are in {place.out}\nto go on: " in said
+        assert said.endswith(f" -m server --resume {place.out} --port {place.port}\n")
         client.terminate()
     assert_nothing_left_of(tmp_path)
 
