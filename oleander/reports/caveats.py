@@ -10,7 +10,13 @@ from oleander.settings.config import Experiment
 from oleander.settings.declared import declaration, in_use, knows_step, steps_of
 from oleander.settings.kinds import is_omniscient
 from oleander.settings.steps import short, split
+from oleander.system.console import percent
 from strategies import known_strategies
+
+FEW_IMAGES = 2_400
+"""Test images below which a score of 50 % is known to no better than 2 points (95 %, a binomial's normal approximation)."""
+FOOLED_START = 0.2
+"""ASR of a starting model that must be known."""
 
 
 def warnings_of(
@@ -23,6 +29,7 @@ def warnings_of(
     if summary.start.startswith("a fresh model"):
         found.append("Started from a fresh model: after a few rounds its accuracy is low whatever the attack does.")
     found += _broken(summary, rounds)
+    found += _measured(summary)
     found += _assumptions(experiment, summary, rounds)
     found += _multi_krum(experiment, summary)
     found += _scaling(experiment)
@@ -39,6 +46,21 @@ def warnings_of(
         found.append(f"Stopped, and went on after round {resumed['after_round']}.")
     if str(environment.get("commit") or "").endswith("+"):
         found.append("Run from a source tree with changes that are in no commit.")
+    return found
+
+
+def _measured(summary: Summary) -> list[str]:
+    """What the scores cannot show: of a few images, or of an attack that the start gives in to already."""
+    found = []
+    if 0 < summary.test_images < FEW_IMAGES:
+        off = 100 * 1.96 * (0.25 / summary.test_images) ** 0.5
+        found.append(
+            f"Scored on {summary.test_images:,} test images: by their choice alone a score may be {off:.1f} points off (95 %)."
+        )
+    if summary.malicious and (summary.baseline_asr or 0.0) >= FOOLED_START:
+        found.append(
+            f"The start's ASR is {percent(summary.baseline_asr)} already: the attack has not done all of the final model's."
+        )
     return found
 
 

@@ -3,19 +3,24 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from attacks import known_attacks
 from oleander.experiment.intervals import p_shown, shown, signs_of
-from oleander.experiment.records import RoundRecord, RunFolder, Summary, left_no_model, read_rounds, settings_of
+from oleander.experiment.records import REPORT, RoundRecord, RunFolder, Summary, left_no_model, read_rounds, settings_of
 from oleander.experiment.results import columns_of, finished, write_runs
 from oleander.experiment.study import Runs, StudyResult
 from oleander.reports.differences import Difference, differences_of, write_differences
 from oleander.reports.headings import run_line
 from oleander.reports.listing import installed
 from oleander.reports.paper import write_tables
+from oleander.reports.verdict import caveats_of_run, caveats_of_study, study_verdict, verdict
 from oleander.settings.cli import known_scenarios, load_scenario_file
 from oleander.settings.declared import AUTO, DATASETS, FLAGS, MODELS, TORCHVISION, built_in, declaration, shown_source
 from oleander.settings.registry import find
@@ -25,6 +30,8 @@ from oleander.system.foreign import plain
 from repairs import known_repairs
 from strategies import kind_of, known_strategies
 
+LONGEST_WORD = 12
+"""Characters of a word that stay together in a table."""
 AUTO_IS = "CIFAR-10 if it is on disk or can be downloaded, else digits."
 MODELS_BESIDE = {
     f"{TORCHVISION}NAME": "A classification model of torchvision's (resnet50 …), untrained, fitted to the images."
@@ -118,10 +125,52 @@ def print_results(console: Console, folder: Path, summary: Summary, clients_show
         number = "start" if record.round == 0 else str(record.round)
         table.add_row(number, percent(record.mta), percent(record.asr), _clients(record, clients_shown))
     console.print()
-    console.print(table)
+    print_table(console, table)
     for line in _closing_lines(summary, not left_no_model(folder)):
         console.print(line)
-    console.print(f"results in [bold]{escape(str(folder))}[/]")
+    print_end(console, folder, [verdict(summary)], caveats_of_run(folder, summary))
+
+
+def print_end(console: Console, folder: Path, found: list[str], caveats: list[str]) -> None:
+    """The last lines: what was found, what weakens it, and where the report and the rest are."""
+    console.print()
+    for sentence in found:
+        console.print(f"[bold]{escape(sentence)}[/]")
+    if caveats:
+        console.print("What weakens it:")
+    for caveat in caveats:
+        console.print(Padding(escape(f"- {caveat}"), (0, 0, 0, 2)))
+    report = folder / REPORT
+    if report.is_file():
+        console.print(f"report: {escape(plain(report))}", soft_wrap=True)
+    console.print(f"results in [bold]{escape(plain(folder))}[/]", soft_wrap=True)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """A table of which nothing is cut off: texts are folded, and where numbers would not fit, each row is a list of its own."""
+    least, natural = [], []
+    for column in table.columns:
+        texts = [Text.from_markup(str(cell)).plain for cell in column.cells]
+        words = [word for text in [str(column.header), *texts] for word in text.split()]
+        whole = texts if column.justify == "right" else []  # numbers keep to a line; of texts, the words do
+        least.append(max(map(cell_len, [*(word[:LONGEST_WORD] for word in words), *whole]), default=1))
+        natural.append(max(map(cell_len, [str(column.header), *texts])))
+    spare = console.width - sum(least) - 3 * len(least) - 1
+    if spare < 0:
+        table.box, table.show_edge, table.padding = SIMPLE_HEAD, False, (0, 1, 0, 0)
+        spare = console.width - sum(least) - 2 * len(least)
+    if spare >= 0:
+        for column, width, wanted in zip(table.columns, least, natural, strict=True):
+            more = min(spare, wanted - width)
+            column.width, column.overflow, spare = width + more, "fold", spare - more
+        console.print(table)
+        return
+    console.print(table.title, style="bold")
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        console.print()
+        for column, cell in zip(table.columns, cells, strict=True):
+            if cell:
+                console.print(f"{column.header}: {cell}")
 
 
 def print_study(console: Console, folder: Path, study: StudyResult) -> None:
@@ -143,9 +192,9 @@ def print_study(console: Console, folder: Path, study: StudyResult) -> None:
             said = [percent(cell.published.mta), percent(cell.published.asr)] if published else []
             table.add_row(*place, str(len(cell.summaries)), *_scores_of(cell, mended), *said)
         console.print()
-        console.print(table)
+        print_table(console, table)
         if differences := differences_of(chart):
-            console.print(_differences(differences))
+            print_table(console, _differences(differences))
     for line in signs_of(score for chart in study.charts for cell in chart.cells for score in cell.scores()):
         console.print(line)
     if study.repeats == 1:
@@ -157,7 +206,7 @@ def print_study(console: Console, folder: Path, study: StudyResult) -> None:
     if len(study.folders()) < study.planned:
         console.print(f"{len(study.folders())} of {study.planned} runs are finished; these numbers are of them alone")
     console.print(f"augment {escape(study.augment())}")
-    console.print(f"results in [bold]{escape(str(folder))}[/]")
+    print_end(console, folder, study_verdict(study), caveats_of_study(study))
 
 
 def _differences(found: Sequence[Difference]) -> Table:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from oleander.experiment.intervals import p_shown, shown, signs_of
 from oleander.experiment.records import (
     CONFIG,
+    REPORT,
     RoundRecord,
     Summary,
     read_environment,
@@ -40,7 +41,6 @@ from oleander.system.console import percent
 from oleander.system.files import replace_file
 from oleander.system.foreign import plain
 
-REPORT = "report.html"
 PHASES = ("startup", "train", "aggregate", "evaluate", "other")
 MOST_CLIENTS = 40
 FITS = 470.0

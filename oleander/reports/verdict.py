@@ -1,0 +1,106 @@
+"""What a run or a study found, in a sentence that its records bear out, and what weakens it.
+
+The words for an attack's success follow its ASR alone, and are these: it works from ``WORKS`` on, in most images from ``MOST`` on,
+in part where the ASR is more than ``MORE`` above the start's, else it failed. Nothing here is a test of significance.
+"""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from oleander.experiment.records import Summary, read_environment, read_rounds, read_summary, settings_of
+from oleander.experiment.study import Runs, StudyResult
+from oleander.reports.caveats import counted, warnings_of
+from oleander.settings.plan import Chart
+from oleander.system.console import percent
+
+WORKS, MOST, MORE = 0.9, 0.5, 0.1
+"""Shares of the stamped images."""
+ONE_SEED = "One seed: one draw. Run several (--repeats 5) before you believe a difference."
+
+
+def verdict(summary: Summary) -> str:
+    """What a run found."""
+    mta = f"main task accuracy (MTA) is {percent(summary.mta)}, {_change(summary.mta, summary.baseline_mta)}"
+    asr, start = percent(summary.asr), percent(summary.baseline_asr)
+    if not summary.malicious or summary.attack == "none":
+        alone = f", and the trigger alone succeeds on {asr} of its test images" if summary.asr is not None else ""
+        return f"Nobody attacked: {mta}{alone}."
+    against = "" if summary.strategy == "fedavg" else f" against {summary.strategy}"
+    if summary.mta < summary.baseline_mta / 2:
+        says = f"; its ASR of {asr} is then no sign of a backdoor" if summary.asr is not None else ""
+        return f"The attack broke the model{against}: {mta}{says}."
+    if summary.asr is None:
+        return f"The attack's success was not measured: {mta}."
+    found = f"the ASR is {asr} (start {start}), and {mta}"
+    return f"{_success(summary.asr, summary.baseline_asr or 0.0)}{against}: {found}.{_repaired(summary)}"
+
+
+def study_verdict(study: StudyResult) -> list[str]:
+    """What a study found, a sentence for each chart with finished runs."""
+    return [said for chart in study.charts if (said := _chart_verdict(chart))]
+
+
+def caveats_of_run(folder: Path, summary: Summary) -> list[str]:
+    """What weakens a run's verdict."""
+    return [ONE_SEED, *_warnings(folder, summary)]
+
+
+def caveats_of_study(study: StudyResult) -> list[str]:
+    """What weakens a study's."""
+    warnings = counted([_warnings(folder, read_summary(folder)) for folder in study.folders()])
+    return [ONE_SEED, *warnings] if study.repeats < 2 else warnings
+
+
+def _warnings(folder: Path, summary: Summary) -> list[str]:
+    return warnings_of(settings_of(folder), summary, read_rounds(folder), read_environment(folder))
+
+
+def _success(asr: float, start: float) -> str:
+    if asr >= MOST and asr - start <= MORE:
+        return "The final model has a backdoor, and so had the start"
+    if asr >= WORKS:
+        return "The backdoor works"
+    if asr >= MOST:
+        return "The backdoor works on most images"
+    return "The backdoor works in part" if asr - start > MORE else "The backdoor failed"
+
+
+def _change(value: float, start: float) -> str:
+    points = round(100 * value, 1) - round(100 * start, 1)
+    if abs(points) < 0.05:
+        return "as at the start"
+    return f"{abs(points):.1f} points {'above' if points > 0 else 'below'} the start"
+
+
+def _repaired(summary: Summary) -> str:
+    if not summary.repaired:
+        return ""
+    after = f"ASR {percent(summary.repaired.asr)} and MTA {percent(summary.repaired.mta)}"
+    return f" After the repair ({summary.repair}): {after}."
+
+
+def _chart_verdict(chart: Chart[Runs]) -> str:
+    cells = [cell for cell in chart.cells if cell.summaries]
+    if not cells:
+        return ""
+    of = f"{chart.name}: " if chart.name else ""
+    ranges = [_range("ASR", cells, [[s.asr for s in cell.summaries] for cell in cells]),
+              _range("MTA", cells, [[s.mta for s in cell.summaries] for cell in cells])]  # fmt: skip
+    return f"{of}{'; '.join(filter(None, ranges))}."
+
+
+def _range(score: str, cells: Sequence[Runs], values: Sequence[Sequence[float | None]]) -> str:
+    """From which setting's mean to which a score goes."""
+    known = [(cell, [v for v in found if v is not None]) for cell, found in zip(cells, values, strict=True)]
+    means = {_place(cell): statistics.fmean(found) for cell, found in known if found}
+    if not means:
+        return ""
+    low, high = min(means, key=lambda place: means[place]), max(means, key=lambda place: means[place])
+    if percent(means[low]) == percent(means[high]):
+        return f"{score} is {percent(means[low])}{' in each setting' if len(means) > 1 else ''}"
+    return f"{score} is lowest with {low} ({percent(means[low])}) and highest with {high} ({percent(means[high])})"
+
+
+def _place(cell: Runs) -> str:
+    return ", ".join(filter(None, (cell.series, cell.x)))
