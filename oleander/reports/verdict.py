@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from oleander.experiment.records import Summary, read_environment, read_rounds, read_summary, settings_of
+from oleander.experiment.records import CONFIG, Summary, read_environment, read_rounds, read_summary, settings_of
 from oleander.experiment.study import Runs, StudyResult
 from oleander.reports.caveats import counted, warnings_of
 from oleander.settings.plan import Chart
@@ -53,6 +53,8 @@ def caveats_of_study(study: StudyResult) -> list[str]:
 
 
 def _warnings(folder: Path, summary: Summary) -> list[str]:
+    if not (folder / CONFIG).is_file():  # records alone: there are no settings to judge by
+        return []
     return warnings_of(settings_of(folder), summary, read_rounds(folder), read_environment(folder))
 
 

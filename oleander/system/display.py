@@ -24,6 +24,8 @@ from oleander.system.foreign import plain
 AFTER_SECONDS = 2.0
 """How long a step takes at least to be worth a line where there is no live display."""
 MOST_STEPS = 3
+ECHO = 2
+"""Columns that stay free at the end of a line, for the ^C of who ends it: it would wrap, and the line could not be erased."""
 SHORTEST_BAR, LONGEST_BAR = 8, 40
 CLEAR_LINE, UP_AND_CLEAR = "\r\x1b[2K", "\x1b[1A\x1b[2K"
 
@@ -49,7 +51,7 @@ class Step:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """One line; what is too long for it is cut off the text, never off counts and times."""
         counted = f"{self.done:,}/{self.total:,} {self.unit}".rstrip() if self.total else ""
-        yield _line(self.text, "  ".join(filter(None, (counted, _clock(self.began)))), options.max_width)
+        yield _line(self.text, "  ".join(filter(None, (counted, _clock(self.began)))), options.max_width - ECHO)
 
 
 @dataclass(eq=False)
@@ -79,14 +81,14 @@ class Whole:
         """A bar, counts and times in one line: where it is narrow without the rate, the bar, then the words."""
         counts, clock, left = f"{self.done:,}/{self.total:,}", _clock(self.began), self.left
         worded = [f"{counts} {self.unit}", clock, f"left {left}"]
-        width = options.max_width
+        width = options.max_width - ECHO
         for parts in ([worded[0], self.rate, *worded[1:]], worded):
             numbers = "  ".join(filter(None, parts))
             room = min(width - len(numbers) - 2, LONGEST_BAR)
             if room >= SHORTEST_BAR:
                 yield self._bar(room, console, options).append(f"  {numbers}")
                 return
-        fitting = (text for text in ("  ".join(worded), f"{counts}  {clock}  {left}") if len(text) <= width)
+        fitting = (text for text in ("  ".join(worded), f"{counts}  {clock}  left {left}") if len(text) <= width)
         yield Text(next(fitting, counts), no_wrap=True, overflow="crop")
 
     def _bar(self, width: int, console: Console, options: ConsoleOptions) -> Text:

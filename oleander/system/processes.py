@@ -31,9 +31,11 @@ def end_on_signals() -> None:
         for other in (signal.SIGINT, signal.SIGTERM):
             signal.signal(other, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the ending
         say_no_more()
-        say_last(1, erasing(), _KEPT.get(1, 1))
-        left = remains() or "nothing was run\n"
-        say_last(2, f"\nended by {signal.Signals(number).name}\n{left}", _KEPT.get(2, 2))
+        cleared, left = erasing() or "\n", remains() or "nothing was run\n"
+        if cleared != "\n" and not os.isatty(_KEPT.get(2, 2)):  # they lead to different places
+            say_last(1, cleared, _KEPT.get(1, 1))
+            cleared = ""
+        say_last(2, f"{cleared}ended by {signal.Signals(number).name}\n{left}", _KEPT.get(2, 2))
         end_now(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
