@@ -1,4 +1,7 @@
-"""``python -m tests.faulty FAULTS [flags of simulate.py]``: a run whose clients fail as told, ``0=raise,3=kill`` in round 1."""
+"""``python -m tests.faulty FAULTS [flags of simulate.py]``: a run whose clients fail as told, ``0=raise,3=kill`` in round 1.
+
+``2=sit`` is a client that does nothing in round 2, for as long as anybody waits.
+"""
 
 import os
 import signal
@@ -46,6 +49,8 @@ def identify(message: Message, context: Context) -> Message:
 def fit(message: Message, context: Context) -> Message:
     faults = dict(pair.split("=") for pair in os.environ["FAULTS"].split(",") if pair)
     fault = faults.get(str(honest._client_id(message, context.node_config)))
+    if fault == "sit" and message.content["config"]["server-round"] == 2:
+        time.sleep(10_000)
     if message.content["config"]["server-round"] != 1:
         fault = None
     if fault == "hang":

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.forks import RUNNING
+
 ROOT = Path(__file__).parent.parent
 TINY = [
     "--scenario", "dba", "--rounds", "2", "--samples-per-client", "8", "--batch-size", "4", "--local-epochs", "1",
@@ -50,7 +52,9 @@ def assert_nothing_left_of(folder: Path, seconds: float = 60) -> None:
 
 
 def _processes_of(folder: Path) -> list[list[str]]:
-    found = []
+    found = [
+        fork.args for fork in RUNNING if fork.environment.get("OLEANDER_TEST") == str(folder) and fork.poll() is None
+    ]
     for process in psutil.process_iter():
         try:
             if process.environ().get("OLEANDER_TEST") == str(folder) and process.status() != psutil.STATUS_ZOMBIE:

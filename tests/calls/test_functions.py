@@ -22,8 +22,8 @@ from oleander.settings.cli import load_scenario
 from oleander.system.errors import RunError, UserError
 from simulate import run, study
 from strategies.fedavg import fedavg
+from tests.in_process import run_here
 from tests.programs import ROOT, assert_nothing_left_of, summary
-from tests.programs import run as command_line
 
 TINY = {"scenario": "dba", "rounds": 2, "samples_per_client": 8, "batch_size": 4, "local_epochs": 1, "actors": 1}
 
@@ -136,12 +136,12 @@ def test_a_frame_without_pandas_names_the_command_that_installs_it(monkeypatch):
 
 
 @pytest.mark.network
-def test_a_run_has_the_hash_of_the_command_line_twice_in_one_process_and_prints_nothing(here, image_folder, capfd):
-    data = {"dataset": f"folder:{image_folder}"}
+def test_a_run_has_the_hash_of_the_command_line_twice_in_one_process_and_prints_nothing(here, capfd, task):
+    data = {"dataset": "digits", "weights": "fresh"}
     found = [run(**TINY, **data, strategy="krum", seed=1) for _ in range(2)]
     assert capfd.readouterr() == ("", "")
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in (TINY | data).items()]
-    command_line(*flags, "--strategy", "krum", "--seed", "1", "--out", here / "cli")
+    run_here(*flags, "--strategy", "krum", "--seed", "1", out=here / "cli")
     hashes = {one.summary.model_sha256 for one in found}
     assert hashes == {summary(here / "cli")["model_sha256"]} and found[0].folder != found[1].folder
     one = found[0]
@@ -167,8 +167,8 @@ def test_a_run_has_the_hash_of_the_command_line_twice_in_one_process_and_prints_
 
 
 @pytest.mark.network
-def test_a_study_with_a_function_and_what_is_kept_of_it(here, image_folder):
-    asked = TINY | {"dataset": f"folder:{image_folder}", "rounds": 1}
+def test_a_study_with_a_function_and_what_is_kept_of_it(here):
+    asked = TINY | {"dataset": "digits", "rounds": 1}
     first = study(**asked, sweep={"strategy": ["fedavg", ["clip", my_rule]]}, repeats=2)
     assert len(first.runs) == 4 and [row.setting for row in first.table] == ["fedavg", "clip+my_rule"]
     assert first.table[0].mta.n == 2 and first.table[0].mta.mean == sum(r.mta for r in first.runs[:2]) / 2
@@ -189,7 +189,7 @@ def test_a_study_with_a_function_and_what_is_kept_of_it(here, image_folder):
 
 
 @pytest.mark.network
-def test_an_interrupted_run_leaves_no_process_and_goes_on(here, image_folder, tmp_path):
+def test_an_interrupted_run_leaves_no_process_and_goes_on(here, tmp_path):
     """A script that is interrupted as by Ctrl-C in its terminal, once it has a round."""
     script = f"""
 import sys, threading, time, os, signal, glob
@@ -203,7 +203,7 @@ def stop():
 threading.Thread(target=stop, daemon=True).start()
 handler = signal.getsignal(signal.SIGINT)
 try:
-    run(**{TINY | {"rounds": 40, "dataset": f"folder:{image_folder}"}!r})
+    run(**{TINY | {"rounds": 400, "dataset": "digits"}!r})
 except KeyboardInterrupt as interrupted:
     assert signal.getsignal(signal.SIGINT) is handler
     print(interrupted.__notes__[0])

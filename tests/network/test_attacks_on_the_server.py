@@ -18,7 +18,7 @@ from oleander.experiment.records import read_rounds, read_summary
 from oleander.network.internals import Node, NodeRefusedError
 from oleander.network.keys import make_keys, read
 from tests.network.places import THREE, Place
-from tests.programs import assert_nothing_left_of, run
+from tests.programs import assert_nothing_left_of
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]
 
@@ -44,9 +44,8 @@ def post(place, keys, path, message):
         return client.post(f"{scheme}://{place.host}:{place.port}{path}", content=message.SerializeToString())
 
 
-def test_nobody_who_should_not_gets_in_and_the_run_comes_to_its_end(tmp_path, image_folder, keys):
-    flags = [*THREE, "--dataset", f"folder:{image_folder}"]
-    run(*flags, "--out", tmp_path / "simulated")
+def test_nobody_who_should_not_gets_in_and_the_run_comes_to_its_end(tmp_path, keys, simulated):
+    flags = THREE
     make_keys(tmp_path / "strangers", 3, ["127.0.0.1"])
     with Place(tmp_path) as place:
         place.server(*flags, "--out", place.out, "--keys", keys)
@@ -112,7 +111,7 @@ def test_nobody_who_should_not_gets_in_and_the_run_comes_to_its_end(tmp_path, im
         assert place.ended("server") == 0, place.all()
         assert [place.ended(f"client{i}", 120) for i in range(3)] == [0, 0, 0]
         assert place.ended("twin", 120) == 2 and "joined" not in place.said("twin")
-    assert read_summary(place.out).model_sha256 == read_summary(tmp_path / "simulated").model_sha256
+    assert read_summary(place.out).model_sha256 == simulated
     assert not any(record.dropped for record in read_rounds(place.out))
     assert "Traceback" not in place.said("server")
     assert_nothing_left_of(tmp_path)
@@ -148,9 +147,9 @@ def test_without_keys_a_second_client_of_a_number_is_refused_and_an_oversize_rep
     assert_nothing_left_of(tmp_path)
 
 
-def test_connections_that_say_nothing_are_closed_and_take_nobodys_place(tmp_path, image_folder):
+def test_connections_that_say_nothing_are_closed_and_take_nobodys_place(tmp_path):
     with Place(tmp_path) as place:
-        place.server(*THREE, "--dataset", f"folder:{image_folder}", "--out", place.out)
+        place.server(*THREE, "--out", place.out)
         place.wait_for("server", "nobody is here yet")
         with socket.create_connection((place.host, place.port)) as silent:
             silent.settimeout(40)

@@ -18,25 +18,21 @@ from clients.introduction import introduce
 from oleander.experiment.prepare import Sources, prepare
 from oleander.experiment.records import read_rounds
 from oleander.network.roster import TAKEN_SECONDS
-from oleander.settings.config import Experiment
+from oleander.settings.cli import parse
 from oleander.system.environment import versions
 from tests.network.places import Place
 from tests.programs import assert_nothing_left_of
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(900)]
-SETTINGS = {
-    "clients": 3,
-    "clients_per_round": 3,
-    "samples_per_client": 8,
-    "batch_size": 4,
-    "local_epochs": 1,
-    "rounds": 1,
-}
-TIMEOUT = 25.0
+FLAGS = [
+    "--dataset=digits", "--clients=3", "--clients-per-round=3", "--samples-per-client=8", "--batch-size=4",
+    "--local-epochs=1", "--rounds=1",
+]  # fmt: skip
+TIMEOUT = 15.0
 KINDS = ("error", "bad", "dead", "hanging")
 CELLS = [(policy, how, kind) for policy in ("fail", "drop") for how in ("plain", "keys") for kind in KINDS]
 OTHERS = [("fail", "plain", "SIGINT"), ("fail", "keys", "SIGTERM"), ("drop", "plain", "too few for the rule")]
-AT_ONCE = 4
+AT_ONCE = 6
 LIMIT = 1000.0
 """The round's timeout, seconds, where nobody is to be waited for so long."""
 WAITED = 60.0
@@ -57,11 +53,10 @@ class End:
 
 
 @pytest.fixture(scope="module")
-def ends(image_folder, keys, tmp_path_factory):
+def ends(keys, tmp_path_factory):
     """All cells, some at a time."""
     root = tmp_path_factory.mktemp("ends")
-    dataset = f"folder:{image_folder}"
-    setup = prepare(Experiment(dataset=dataset, weights="fresh", **SETTINGS), Sources(print))
+    setup = prepare(parse(FLAGS), Sources(print))
     hello = {"versions": json.dumps(versions())}
     identity = {
         str(client): {"partition-id": client}
@@ -72,16 +67,14 @@ def ends(image_folder, keys, tmp_path_factory):
     answers.write_text(json.dumps({"identity": identity, "metrics": {"num-examples": 8, "images": 8.0}}))
     with ThreadPoolExecutor(AT_ONCE) as pool:
         cells = [*CELLS, *OTHERS]
-        found = pool.map(
-            lambda cell: tried(root / "-".join(cell).replace(" ", "-"), cell, dataset, keys, answers), cells
-        )
+        found = pool.map(lambda cell: tried(root / "-".join(cell).replace(" ", "-"), cell, keys, answers), cells)
         return dict(zip(cells, found, strict=True))
 
 
-def tried(folder, cell, dataset, keys, answers) -> End | AssertionError:
+def tried(folder, cell, keys, answers) -> End | AssertionError:
     """How a cell ended; what failed in one is no other's failure."""
     try:
-        return ended(folder, cell, dataset, keys, answers)
+        return ended(folder, cell, keys, answers)
     except AssertionError as error:
         return error
 
@@ -94,10 +87,9 @@ def end_of(ends, cell) -> End:
     return end
 
 
-def ended(folder, cell, dataset, keys, answers) -> End:
+def ended(folder, cell, keys, answers) -> End:
     policy, how, kind = cell
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()]
-    flags += ["--dataset", dataset, "--weights", "fresh", "--on-bad-reply", policy]
+    flags = [*FLAGS, "--on-bad-reply", policy]
     flags += ["--round-timeout", TIMEOUT if kind == "hanging" else LIMIT]
     if kind == "too few for the rule":
         flags += ["--strategy", "krum", "--assumed-malicious", 0]

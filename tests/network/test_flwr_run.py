@@ -16,19 +16,24 @@ from tests.programs import ROOT, assert_nothing_left_of, kill_tree
 pytestmark = [pytest.mark.network, pytest.mark.timeout(900)]
 
 
-@pytest.fixture
-def flwr(tmp_path):
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("flwr")
+
+
+@pytest.fixture(scope="module")
+def flwr(home):
     """A function that runs ``flwr`` against a SuperLink whose runs are simulations of three clients."""
     port = port_of_its_own()
     env = os.environ | {
-        "FLWR_HOME": str(tmp_path), "PATH": flower_programs(tmp_path / "bin"), "PYTHONPATH": module_path(),
-        "FLWR_DISABLE_UPDATE_CHECK": "1", "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1", "OLEANDER_TEST": str(tmp_path),
+        "FLWR_HOME": str(home), "PATH": flower_programs(home / "bin"), "PYTHONPATH": module_path(),
+        "FLWR_DISABLE_UPDATE_CHECK": "1", "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1", "OLEANDER_TEST": str(home),
         "RAY_ADDRESS": "local", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32),
     }  # fmt: skip
     config = f'[superlink]\ndefault = "here"\n[superlink.here]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
-    (tmp_path / "config.toml").write_text(config)
+    (home / "config.toml").write_text(config)
     words = ["--insecure", "--simulation", "--host", "127.0.0.1", "--port", str(port)]
-    with (tmp_path / "superlink.txt").open("w") as log:
+    with (home / "superlink.txt").open("w") as log:
         superlink = subprocess.Popen([*flower("flower-superlink"), *words], env=env, stdout=log, stderr=log)
 
     def run(*words, tries=1):
@@ -47,17 +52,19 @@ def flwr(tmp_path):
         yield run
     finally:
         kill_tree(superlink)
-        assert_nothing_left_of(tmp_path)
+        assert_nothing_left_of(home)
 
 
 def status(flwr):
-    return json.loads(flwr("ls", "here", "--format", "json").stdout)["runs"][0]["status"]
+    """Of the run that was begun last."""
+    runs = json.loads(flwr("ls", "here", "--format", "json").stdout)["runs"]
+    return max(runs, key=lambda run: run["pending-at"])["status"]
 
 
-def test_keys_and_flags_are_the_runs_settings(flwr, tmp_path, image_folder):
+def test_keys_and_flags_are_the_runs_settings(flwr, tmp_path):
     out = tmp_path / "run"
     keys = f"scenario='dba' rounds=2 clients=3 clients_per_round=3 malicious=2 samples_per_client=8 batch_size=4 out='{out}' "
-    keys += f"dataset='folder:{image_folder}' flags='--strategy clip --clip-norm 2.5'"
+    keys += "dataset='digits' flags='--strategy clip --clip-norm 2.5'"
     done = flwr("run", str(ROOT), "here", "--stream", "-c", keys)
     assert status(flwr) == "finished:completed", done.stdout + done.stderr
     found = settings_of(out)
@@ -79,7 +86,7 @@ def test_what_cannot_be_is_a_line_of_the_log_and_the_run_has_failed(flwr, keys, 
     assert status(flwr) == "finished:failed"
 
 
-def test_flower_itself_refuses_a_key_that_is_no_setting(flwr, tmp_path):
+def test_flower_itself_refuses_a_key_that_is_no_setting(flwr, home):
     done = flwr("run", str(ROOT), "here", "-c", "scenario='dba' round=3")
     assert done.returncode, done.stdout + done.stderr
-    assert "'round'" in (tmp_path / "superlink.txt").read_text()  # its words go into the SuperLink's log
+    assert "'round'" in (home / "superlink.txt").read_text()  # its words go into the SuperLink's log

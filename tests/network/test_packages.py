@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]
 
 
 @pytest.mark.parametrize("stock", [False, True], ids=["own", "stock"])
-def test_a_run_whose_packages_lie_elsewhere_comes_to_its_end(tmp_path, image_folder, monkeypatch, stock):
+def test_a_run_whose_packages_lie_elsewhere_comes_to_its_end(tmp_path, monkeypatch, stock):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
     (tmp_path / "packages").symlink_to(Path(httpx.__file__).parent.parent)  # a way to them with no programs beside it
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(tmp_path / "packages")]))
@@ -24,7 +24,8 @@ def test_a_run_whose_packages_lie_elsewhere_comes_to_its_end(tmp_path, image_fol
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bare" / "bin" / "python"))
     how = ["--stock"] if stock else []
     with Place(tmp_path) as place:
-        place.server(*THREE, "--rounds", 1, "--dataset", f"folder:{image_folder}", "--out", place.out, *how)
+        place.anew = True
+        place.server(*THREE, "--rounds", 1, "--out", place.out, *how)
         for number in range(3):
             place.client(number, *how)
         assert place.ended("server", 400) == 0, place.all()

@@ -4,9 +4,9 @@ import pytest
 
 from oleander.experiment.records import read_summary
 from oleander.settings import outside
+from tests.in_process import run_here
 from tests.models.test_own import MODEL
 from tests.network.places import THREE, Place
-from tests.programs import run
 from tests.settings.test_outside import ATTACK
 
 pytestmark = pytest.mark.network
@@ -20,20 +20,18 @@ def files(tmp_path):
     outside.forget()
 
 
-def test_they_come_to_the_simulations_model_and_who_says_it_has_others_is_sent_away(files, image_folder, tmp_path):
+def test_they_come_to_the_simulations_model_and_who_says_it_has_others_is_sent_away(files, tmp_path, task):
     model, attack = files
     flags = [
         *THREE,
         "--malicious",
         1,
-        "--dataset",
-        f"folder:{image_folder}",
         "--model",
         model,
         "--attack",
         f"patch+{attack}",
     ]
-    run(*flags, "--out", tmp_path / "simulated")
+    run_here(*flags, out=tmp_path / "simulated")
     (tmp_path / "own").mkdir()
     own = tmp_path / "own" / "my_model.py"
     own.write_text(MODEL)

@@ -14,9 +14,10 @@ import pytest
 
 from oleander.experiment.records import read_rounds
 from oleander.experiment.runner import GONE
+from tests.in_process import run_here
 from tests.programs import (
+    DIGITS,
     ROOT,
-    TINY,
     assert_nothing_left_of,
     command,
     kill_tree,
@@ -43,7 +44,7 @@ def started(*flags, mark: Path, rounds: int = 2, **environment: str):
     (mark / "tmp").mkdir(exist_ok=True)
     env = os.environ | {"OLEANDER_TEST": str(mark), "TMPDIR": str(mark / "tmp")} | environment
     process = subprocess.Popen(
-        command(*TINY, *flags, "--out", mark / "out"), cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE,
+        command(*DIGITS, *flags, "--out", mark / "out"), cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -82,10 +83,10 @@ def _entries(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_a_part_of_ray_that_dies_is_named_and_the_run_ends_with_1(name, image_folder, tmp_path):
+def test_a_part_of_ray_that_dies_is_named_and_the_run_ends_with_1(name, tmp_path):
     words, said = PARTS[name]
     mark = tmp_path
-    victim, scratch, errors = _killed(name, words, image_folder, mark)
+    victim, scratch, errors = _killed(name, words, mark)
     assert "Traceback" not in errors
     found = " ".join(errors.split())
     gone = name == "raylet" and GONE in found  # Ray's own code has ended the program at once; the guardian said so
@@ -96,9 +97,9 @@ def test_a_part_of_ray_that_dies_is_named_and_the_run_ends_with_1(name, image_fo
     assert_nothing_left_of(mark)
 
 
-def _killed(name: str, words: str, image_folder: Path, mark: Path) -> tuple[psutil.Process, Path, str]:
+def _killed(name: str, words: str, mark: Path) -> tuple[psutil.Process, Path, str]:
     scratch = short_folder()
-    flags = ["--rounds", 5000, "--evaluate", "last", "--dataset", f"folder:{image_folder}"]
+    flags = ["--rounds", 5000, "--evaluate", "last"]
     with started(*flags, mark=mark, TMPDIR=str(scratch)) as process:
         victim = part(process, words)
         victim.kill()
@@ -111,37 +112,39 @@ def _killed(name: str, words: str, image_folder: Path, mark: Path) -> tuple[psut
     return victim, scratch, errors
 
 
-def test_a_run_whose_raylet_died_goes_on_to_the_same_model(image_folder, tmp_path):
-    flags = ["--rounds", 8, "--evaluate", "last", "--dataset", f"folder:{image_folder}"]
+def test_a_run_whose_raylet_died_goes_on_to_the_same_model(tmp_path, task):
+    flags = ["--rounds", 60, "--evaluate", "last"]
     (tmp_path / "broken").mkdir()
     with started(*flags, mark=tmp_path / "broken") as process:
         part(process, "raylet/raylet").kill()
         process.communicate(timeout=120)
     assert process.returncode == 1
     run("--resume", tmp_path / "broken" / "out")
-    run(*TINY, *flags, "--out", tmp_path / "whole")
+    run_here(*DIGITS, *flags, out=tmp_path / "whole")
     assert summary(tmp_path / "broken" / "out")["model_sha256"] == summary(tmp_path / "whole")["model_sha256"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_is_ended_leaves_no_process_and_no_temporary_file(number, image_folder, tmp_path):
+def test_a_run_that_is_ended_leaves_no_process_and_no_temporary_file(number, tmp_path):
     scratch = short_folder()
-    flags = ["--rounds", 5000, "--evaluate", "last", "--dataset", f"folder:{image_folder}"]
+    flags = ["--rounds", 5000, "--evaluate", "last"]
     with started(*flags, mark=tmp_path, TMPDIR=str(scratch)) as process:
         assert list(scratch.glob("oleander-*/r/session_*"))
         process.send_signal(number)
         _, errors = process.communicate(timeout=120)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number], errors
+    assert "Traceback" not in errors
     assert (GONE in errors) == (number == signal.SIGKILL), errors  # the others end with a word of their own
     assert not left_in(scratch)
     assert_nothing_left_of(tmp_path)
 
 
-def test_two_runs_at_once_with_a_long_tmpdir_end_alike_and_leave_nothing(image_folder, tmp_path):
+def test_two_runs_at_once_with_a_long_tmpdir_end_alike_and_leave_nothing(tmp_path):
     long, runtime = tmp_path / ("long" * 30), short_folder()
     long.mkdir()
     env = os.environ | {"TMPDIR": str(long), "XDG_RUNTIME_DIR": str(runtime), "OLEANDER_TEST": str(tmp_path)}
     outs = [tmp_path / name for name in "ab"]
-    flags = [*TINY, "--dataset", f"folder:{image_folder}"]
+    flags = [*DIGITS]
     both = [
         subprocess.Popen(command(*flags, "--out", out), cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
         for out in outs
@@ -157,10 +160,10 @@ def test_two_runs_at_once_with_a_long_tmpdir_end_alike_and_leave_nothing(image_f
     assert_nothing_left_of(tmp_path)
 
 
-def test_a_refused_run_and_a_study_leave_no_temporary_file(image_folder, tmp_path):
+def test_a_refused_run_and_a_study_leave_no_temporary_file(tmp_path):
     scratch = short_folder()
     env = os.environ | {"TMPDIR": str(scratch)}
-    flags = [*TINY, "--dataset", f"folder:{image_folder}"]
+    flags = [*DIGITS]
     for words, code in (
         ([*flags, "--weights", "nowhere"], 2),
         ([*flags, "--rounds", 1, "--sweep", "malicious=1,2", "--out", tmp_path / "study"], 0),

@@ -1,6 +1,5 @@
 """What others reach of the Ray that a run starts: from another host, and as another user of the same machine."""
 
-import contextlib
 import json
 import os
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.programs import ROOT, TINY, command, kill_tree, short_folder, wait_for_rounds
+from tests.programs import DIGITS, ROOT, command, kill_tree, short_folder, wait_for_rounds
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]
 STRANGER = Path(__file__).with_name("stranger.py")
@@ -23,7 +22,7 @@ def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def two_hosts():
     """Two network namespaces with a wire between them: 10.78.0.1, where a run is started, and 10.78.0.2."""
     home, away = f"ol-home-{os.getpid()}", f"ol-away-{os.getpid()}"
@@ -45,14 +44,18 @@ def two_hosts():
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
 
 
-@contextlib.contextmanager
-def a_run(host: str, image_folder: Path, out: Path):
-    """A run that lasts, in a network namespace; yields its process and its listeners: (program, address, port)."""
-    flags = [*TINY, "--rounds", 5000, "--evaluate", "last", "--dataset", f"folder:{image_folder}", "--out", out]
-    process = subprocess.Popen(["ip", "netns", "exec", host, *command(*flags)], cwd=ROOT, stdout=subprocess.DEVNULL)
+@pytest.fixture(scope="module")
+def a_run(two_hosts, tmp_path_factory):
+    """A run that lasts, on the first host, for all who try: its process, its folder and its listeners (program, address, port).
+
+    It stands still in its second round, so that the strangers have the processor.
+    """
+    host, out = two_hosts[0], tmp_path_factory.mktemp("run") / "out"
+    words = command("2=sit", *DIGITS, "--rounds", 3, "--out", out, module="tests.faulty")
+    process = subprocess.Popen(["ip", "netns", "exec", host, *words], cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         wait_for_rounds(process, out, 2)
-        yield process, listeners(host)
+        yield process, out, listeners(host)
     finally:
         kill_tree(process)
 
@@ -83,12 +86,11 @@ def stranger(netns: str, host: str, found, marker: Path, login: dict[str, str]) 
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def test_a_stranger_on_another_host_reaches_no_port_and_joins_nothing(two_hosts, image_folder, tmp_path):
-    home, away = two_hosts
-    with a_run(home, image_folder, tmp_path / "out") as (process, found):
-        assert {"gcs_server", "raylet"} <= {name for name, _, _ in found} and len(found) >= 6
-        got = stranger(away, "10.78.0.1", found, tmp_path / "marker", {})
-        assert process.poll() is None
+def test_a_stranger_on_another_host_reaches_no_port_and_joins_nothing(two_hosts, a_run, tmp_path):
+    process, _, found = a_run
+    assert {"gcs_server", "raylet"} <= {name for name, _, _ in found} and len(found) >= 6
+    got = stranger(two_hosts[1], "10.78.0.1", found, tmp_path / "marker", {})
+    assert process.poll() is None
     assert not (tmp_path / "marker").exists(), "a stranger's code ran"
     assert got == {"answers": {}, "driver": False, "node": False}
     assert {address for _, address, _ in found} == {"127.0.0.1"}
@@ -98,11 +100,10 @@ LOGINS = {"no token": {}, "a wrong token": {"RAY_AUTH_MODE": "token", "RAY_AUTH_
 
 
 @pytest.mark.parametrize("login", ["no token", "a wrong token"])
-def test_on_the_same_machine_nobody_gets_an_answer_without_the_token_or_joins(login, two_hosts, image_folder, tmp_path):
-    home, _ = two_hosts
-    with a_run(home, image_folder, tmp_path / "out") as (process, found):
-        got = stranger(home, "127.0.0.1", found, tmp_path / "marker", LOGINS[login])
-        assert process.poll() is None
+def test_on_the_same_machine_nobody_gets_an_answer_without_the_token_or_joins(login, two_hosts, a_run, tmp_path):
+    process, _, found = a_run
+    got = stranger(two_hosts[0], "127.0.0.1", found, tmp_path / "marker", LOGINS[login])
+    assert process.poll() is None
     assert not (tmp_path / "marker").exists(), "a stranger's code ran"
     assert len(got["answers"]) == len({port for _, _, port in found})
     for port, answers in got["answers"].items():
@@ -112,19 +113,17 @@ def test_on_the_same_machine_nobody_gets_an_answer_without_the_token_or_joins(lo
     assert (got["driver"], got["node"]) == (False, False)
 
 
-def test_the_token_is_on_no_command_line_and_in_no_record_and_the_sockets_are_nobody_elses(
-    two_hosts, image_folder, tmp_path
-):
-    with a_run(two_hosts[0], image_folder, tmp_path / "out") as (process, _):
-        us = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        raylet = next(p for p in us if p.name() == "raylet")
-        token = raylet.environ()["RAY_AUTH_TOKEN"]
-        assert len(token) == 64 and token != os.environ.get("RAY_AUTH_TOKEN")
-        assert not [p for p in us if token in " ".join(p.cmdline())]
-        sockets = [word.partition("=")[2] for word in raylet.cmdline() if word.startswith("--raylet_socket_name")]
-        session = Path(sockets[0]).parents[1]
-        private = next(p for p in session.parents if p.name.startswith("oleander-"))
-        assert private.stat().st_mode & 0o077 == 0
-        time.sleep(1)
-        written = [*session.rglob("*"), *(tmp_path / "out").rglob("*")]
-        assert not [p for p in written if p.is_file() and not p.is_symlink() and token.encode() in p.read_bytes()]
+def test_the_token_is_on_no_command_line_and_in_no_record_and_the_sockets_are_nobody_elses(a_run):
+    process, out, _ = a_run
+    us = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    raylet = next(p for p in us if p.name() == "raylet")
+    token = raylet.environ()["RAY_AUTH_TOKEN"]
+    assert len(token) == 64 and token != os.environ.get("RAY_AUTH_TOKEN")
+    assert not [p for p in us if token in " ".join(p.cmdline())]
+    sockets = [word.partition("=")[2] for word in raylet.cmdline() if word.startswith("--raylet_socket_name")]
+    session = Path(sockets[0]).parents[1]
+    private = next(p for p in session.parents if p.name.startswith("oleander-"))
+    assert private.stat().st_mode & 0o077 == 0
+    time.sleep(1)
+    written = [*session.rglob("*"), *out.rglob("*")]
+    assert not [p for p in written if p.is_file() and not p.is_symlink() and token.encode() in p.read_bytes()]

@@ -14,23 +14,16 @@ import pytest
 
 from oleander.experiment.records import read_rounds, read_summary
 from oleander.reports.gallery import read_samples
+from tests.in_process import run_here
 from tests.network.places import THREE, Place
 from tests.programs import assert_nothing_left_of, run
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]
 
 
-@pytest.fixture(scope="module")
-def flags(image_folder):
-    return [*THREE, "--dataset", f"folder:{image_folder}"]
-
-
-@pytest.fixture(scope="module")
-def simulated(flags, tmp_path_factory) -> str:
-    """The hash that the simulation comes to."""
-    out = tmp_path_factory.mktemp("simulated") / "run"
-    run(*flags, "--out", out)
-    return read_summary(out).model_sha256
+@pytest.fixture
+def flags():
+    return THREE
 
 
 @pytest.fixture
@@ -51,8 +44,11 @@ def finished(place: Place, clients=3, killed=False) -> str:
     return read_summary(place.out).model_sha256
 
 
-def test_a_network_comes_to_the_simulations_model(place, flags, simulated):
-    """Clients are there before the server, and everything that a run leaves is there."""
+def test_a_network_comes_to_the_simulations_model(place, flags, simulated, tmp_path):
+    """Programs as a user starts them; clients are there before the server, and everything that a run leaves is there."""
+    run(*flags, "--actors", 1, "--out", tmp_path / "simulated")
+    assert read_summary(tmp_path / "simulated").model_sha256 == simulated
+    place.anew = True
     for i in range(3):
         place.client(i)
     place.wait_for("client0", "no server at")
@@ -63,10 +59,10 @@ def test_a_network_comes_to_the_simulations_model(place, flags, simulated):
     assert "round 2: 8 images" in place.said("client0") and "the run is finished" in place.said("client1")
 
 
-def test_attacks_that_train_otherwise_remember_and_agree_come_to_it_too(place, flags, tmp_path):
+def test_attacks_that_train_otherwise_remember_and_agree_come_to_it_too(place, flags, tmp_path, task):
     """All hooks of training, a tamper, the model of the round before, and updates that the attackers agree on."""
     attack = ["--attack", "patch+constrain+neurotoxin+pgd+alie", "--pgd-radius", 0.5, "--alie-z", 0.5]
-    run(*flags, *attack, "--out", tmp_path / "simulated")
+    run_here(*flags, *attack, out=tmp_path / "simulated")
     for i in range(3):
         place.client(i)
     place.server(*flags, *attack, "--out", place.out)
@@ -76,11 +72,11 @@ def test_attacks_that_train_otherwise_remember_and_agree_come_to_it_too(place, f
     assert len(attackers) == 2 and attackers[0] == attackers[1] and attackers[0] < 1
 
 
-def test_a_trigger_that_is_optimised_from_round_to_round_comes_to_it_too(tmp_path, image_folder):
+def test_a_trigger_that_is_optimised_from_round_to_round_comes_to_it_too(tmp_path, task):
     """Six clients on a network, two of them attackers who remember a trigger and the model of the round before."""
     attack = ["--attack", "neurotoxin+a3fl", "--a3fl-steps", 4, "--a3fl-renew", 2]
-    flags = [*THREE, "--dataset", f"folder:{image_folder}", "--clients", 6, "--clients-per-round", 5, *attack]
-    run(*flags, "--out", tmp_path / "simulated")
+    flags = [*THREE, "--clients", 6, "--clients-per-round", 5, *attack]
+    run_here(*flags, out=tmp_path / "simulated")
     with Place(tmp_path) as place:
         place.server(*flags, "--out", place.out)
         for i in range(6):
@@ -149,11 +145,11 @@ def test_a_killed_client_is_left_out_and_one_that_comes_back_takes_part_again(pl
 
 
 def test_fewer_clients_are_enough_if_so_said_and_one_that_hangs_is_left_out(place, flags):
-    place.server(*flags, "--out", place.out, "--on-bad-reply", "drop", "--min-clients", 2, "--round-timeout", 60)
+    place.server(*flags, "--out", place.out, "--on-bad-reply", "drop", "--min-clients", 2, "--round-timeout", 20)
     place.client(0), place.faulty(2, "hang")
     assert place.ended("server") == 0, place.all()
     causes = {dropped["client"]: dropped["cause"] for dropped in read_rounds(place.out)[1].dropped}
-    assert causes == {1: "it was not there", 2: "no reply within 60 s"}
+    assert causes == {1: "it was not there", 2: "no reply within 20 s"}
     assert place.ended("client0", 120) == 0
 
 
@@ -169,7 +165,7 @@ GARBAGE = {
 
 
 def test_whatever_a_client_sends_the_run_goes_on_without_it(place, image_folder):
-    """All at once: every other client is honest, the server's memory stays, and the gate says what it refused."""
+    """All at once, with messages of eleven megabytes: the server's memory stays, and the gate says what it refused."""
     flags = [*THREE, "--dataset", f"folder:{image_folder}", "--clients", 8, "--clients-per-round", 8, "--malicious", 0,
              "--attack", "none", "--rounds", 1, "--on-bad-reply", "drop", "--round-timeout", 300]  # fmt: skip
     place.server(*flags, "--out", place.out)
@@ -186,8 +182,10 @@ def test_whatever_a_client_sends_the_run_goes_on_without_it(place, image_folder)
     assert "sends a reply of more than" in said and "in the name of node" in said
 
 
-def test_a_killed_server_goes_on_with_the_clients_that_waited_for_it(place, flags, simulated):
-    process = place.server(*flags, "--out", place.out, "--rounds", 2)
+def test_a_killed_server_goes_on_with_the_clients_that_waited_for_it(place, flags, tmp_path, task):
+    flags = [*flags, "--rounds", 20]  # so that it is killed long before its end
+    run_here(*flags, out=tmp_path / "simulated")
+    process = place.server(*flags, "--out", place.out)
     for i in range(3):
         place.client(i)
     place.wait_for("client0", "round 1: 8 images")
@@ -199,7 +197,7 @@ def test_a_killed_server_goes_on_with_the_clients_that_waited_for_it(place, flag
         assert time.monotonic() < deadline, "the gate outlived its server"
         time.sleep(0.1)
     place.server("--resume", place.out)
-    assert finished(place, killed=True) == simulated
+    assert finished(place, killed=True) == read_summary(tmp_path / "simulated").model_sha256
     assert json.loads((place.out / "environment.json").read_text())["resumed"]
 
 
