@@ -69,9 +69,12 @@ def papers(text: str) -> list[str]:
 def summary(found: Declaration) -> tuple[str, str]:
     """What a plug-in does, in a line, and its paper as a link (– without one)."""
     cited = CITED.search(found.summary)
-    said = found.summary[: cited.start()] + found.summary[cited.end() :] if cited else found.summary
+    if not cited:
+        return found.summary.rstrip(".") + ".", "–"
+    remark, _, paper = cited[1].rpartition("; ")
+    said = found.summary[: cited.start()] + (f" ({remark})" if remark else "") + found.summary[cited.end() :]
     links = papers(about(found))
-    return said.rstrip(".") + ".", f"[{cited[1]}]({links[0]})" if cited and links else cited[1] if cited else "–"
+    return said.rstrip(".") + ".", f"[{paper}]({links[0]})" if links else paper
 
 
 def readme_table() -> str:

@@ -54,6 +54,11 @@ def test_a_summary_is_split_into_what_is_done_and_its_paper(generate):
     )
     behind = of("attacks", "x", "Flip it (Doe et al. 2020); untargeted.", (), (), '"""X (doi 10.1000/a.b.2)."""')
     assert generate.summary(behind) == ("Flip it; untargeted.", "[Doe et al. 2020](https://doi.org/10.1000/a.b.2)")
+    remarked = of("attacks", "x", "Flip it (alone: all; Doe et al. 2020).", (), (), '"""X (arXiv 1234.56789)."""')
+    assert (
+        generate.summary(remarked)[0] == "Flip it (alone: all)."
+        and "[Doe et al. 2020]" in generate.summary(remarked)[1]
+    )
     plain = of("attacks", "x", "Move by x (1 - α).", (), (), '"""X."""')
     assert generate.summary(plain) == ("Move by x (1 - α).", "–")
 
