@@ -186,7 +186,7 @@ def print_study(console: Console, folder: Path, study: StudyResult) -> None:
         mended = any(cell.repaired("mta") for cell in chart.cells)
         after = ("repaired MTA, %", "repaired ASR, %") if mended else ()
         for name in ("runs", "MTA, %", "ASR, %", *after, "baseline ASR", *told):
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap="%" in name)  # an interval stays on its line
         for cell in chart.cells:
             place = [escape(cell.series), escape(cell.x)] if chart.series_title else [escape(cell.x)]
             said = [percent(cell.published.mta), percent(cell.published.asr)] if published else []
@@ -196,7 +196,7 @@ def print_study(console: Console, folder: Path, study: StudyResult) -> None:
         if differences := differences_of(chart):
             print_table(console, _differences(differences))
     for line in signs_of(score for chart in study.charts for cell in chart.cells for score in cell.scores()):
-        console.print(line)
+        console.print(escape(line))
     if study.repeats == 1:
         console.print("one seed: one draw, not a finding; --repeats 5 gives intervals")
     if goals := sorted(
@@ -216,7 +216,7 @@ def _differences(found: Sequence[Difference]) -> Table:
     for name in ("setting − reference", "pairs"):
         table.add_column(name)
     for name in ("MTA", "p", "ASR", "p"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     rows: dict[tuple[str, str], dict[str, Difference]] = {}
     for one in found:
         rows.setdefault((one.setting, one.reference), {})[one.score] = one

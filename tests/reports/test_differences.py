@@ -1,13 +1,17 @@
 """Differences between a study's settings: what is compared with what, and over which seeds."""
 
 import csv
+import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from oleander.experiment.study import Runs, StudyResult
 from oleander.reports.differences import differences_of, write_differences
+from oleander.reports.tables import print_study
 from oleander.settings.plan import Chart, Published
 from tests.experiment.test_records import SUMMARY
 
@@ -90,3 +94,16 @@ def test_differences_are_written_a_row_each(tmp_path):
     assert float(rows[0]["difference"]) == pytest.approx(-0.1) and rows[0]["low"] == "" and rows[0]["pairs"] == "5"
     write_differences(tmp_path, replace(study, charts=study.charts[1:]))
     assert list(csv.DictReader((tmp_path / "differences.csv").open())) == []
+
+
+def test_the_terminal_shows_intervals_on_one_line_and_says_what_their_brackets_are(tmp_path):
+    """At 80 columns; square brackets are rich's own markup, and were taken for it."""
+    noisy = cell("blend", "krum", "krum")
+    noisy = replace(noisy, summaries=tuple(replace(s, mta=s.mta - 0.02 * (s.seed % 3)) for s in noisy.summaries))
+    study = StudyResult("s", "d", "c", 5, (replace(chart(cell("blend", "fedavg"), noisy), series_title="strategy"),))
+    text = io.StringIO()
+    print_study(Console(file=text, width=80), tmp_path, study)
+    said = text.getvalue()
+    assert "[low, high]: 95 % interval" in said and "differences by seed" in said
+    assert all(line.count("[") == line.count("]") for line in said.splitlines())
+    assert re.search(r"72\.0 \[[\d.]+, [\d.]+\] ", said) and re.search(r"−1\.6 \[−[\d.]+, \+?−?[\d.]+\]", said)
