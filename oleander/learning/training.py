@@ -38,6 +38,8 @@ class Hooks:
     """A step's gradients → those that the optimiser takes; its momentum and weight decay come after them."""
     weights: Callable[[Tensors], Tensors] | None = None
     """The weights after a step → where they are put."""
+    before: Callable[[nn.Module, Tensor, Tensor], None] | None = None
+    """Trains the model, in place, before the first step: on the normalised images (m, c, h, w) and labels of the first epoch."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def train(
         experiment: epochs, batch size, learning rate, precision (fp32 or bf16) and the rest.
         round_number: keys the batches, and the augmentation unless that is drawn once, with the seed and the client.
         finish: what happens to pixels between augmentation and normalisation (a malicious client's trigger).
-        hooks: what a malicious client changes in losses, gradients and weights, in this order.
+        hooks: what a malicious client changes in losses, gradients and weights, in this order, and does before.
     """
     device = next(model.parameters()).device
     key = (experiment.seed, round_number, shard.client_id)
@@ -72,7 +74,7 @@ def train(
     augmentation = _generator("augment", (experiment.seed, drawn_in, shard.client_id))
     order = _generator("batches", key)
     optimiser = _SGD(model, experiment)
-    on_loss, on_gradients, on_weights = (
+    on_loss, on_gradients, on_weights, first = (
         [getattr(h, f.name) for h in hooks if getattr(h, f.name)] for f in fields(Hooks)
     )
     model.train()
@@ -82,6 +84,8 @@ def train(
             if inputs is None or experiment.augment == "epoch":
                 moved = images if experiment.augment == "none" else augmented(images, augmentation)
                 inputs = shard.image.normalise(finish(to_pixels(moved)))  # (m, c, h, w)
+            while first:
+                first.pop(0)(model, inputs, labels)
             total.zero_()
             for batch in torch.randperm(len(labels), generator=order).to(device).split(experiment.batch_size):
                 model.zero_grad(set_to_none=True)
