@@ -11,7 +11,7 @@ poisoning weights that honest clients move little, is ``iba+neurotoxin`` here.
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -83,7 +83,7 @@ def iba(
 class Generated:
     """x' = clamp(x + ε g(x)): g is 3×3 convolutions with ReLUs between them and tanh behind, of these weights and biases."""
 
-    def __init__(self, weights: Tensor, shapes: list[tuple[int, ...]], epsilon: float) -> None:
+    def __init__(self, weights: Tensor, shapes: Sequence[tuple[int, ...]], epsilon: float) -> None:
         self.weights, self.shapes, self.epsilon = weights, shapes, epsilon
 
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class Generated:
             flat = flat[count + shape[0] :]
 
 
-def _untrained(shapes: list[tuple[int, ...]]) -> Tensor:
+def _untrained(shapes: Sequence[tuple[int, ...]]) -> Tensor:
     """(P,) weights as He et al. draw them, the same everywhere, and biases of 0."""
     drawn, parts = torch_generator(0, "iba"), []
     for shape in shapes:
