@@ -14,6 +14,7 @@ A keyword argument with a default is a setting of its own, declared right there;
     layout    which tensor the numbers of an update belong to
     root      clean images of the server's own, and the clients' local training
     answers   runs a model on images
+    image     what images are: channels, side, how they are normalised
 
 A step that asks for ``memory`` returns ``tuple[its result, Memory]``. The docstring's first line stands in ``--list``. All sums of
 squares are in float64. A new defence is one new file (CONTRIBUTING.md); ``contract.py`` says whether it keeps to all of this.
@@ -108,11 +109,11 @@ BARE = Layout(TRIAL.names[:-1], TRIAL.shapes[:-1], TRIAL.is_weight[:-1])
 
 def trial_server(delta: FloatArray, layout: Layout = TRIAL) -> Server:
     """A made-up server that has everything; training on its images comes to this change (d,) of the weights."""
-    shard = Shard(-1, np.zeros((1, 1, 2, 2), np.uint8), np.zeros(1, np.int64), ImageSpace(1, 2, (0.0,), (1.0,)))
+    image = ImageSpace(1, 2, (0.0,), (1.0,))
+    shard = Shard(-1, np.zeros((1, 1, 2, 2), np.uint8), np.zeros(1, np.int64), image)
     own = Update(-1, delta, delta[: layout.statistic_count], 1)
-    return Server(
-        0, layout, Root(shard, lambda _start, _shard, _round: own), lambda _, pixels: torch.zeros(len(pixels), 2)
-    )
+    root = Root(shard, lambda _start, _shard, _round: own)
+    return Server(0, layout, root, lambda _, pixels: torch.zeros(len(pixels), 2), image)
 
 
 def _try_out(pipeline: Pipeline, experiment: Experiment) -> None:

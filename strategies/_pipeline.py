@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from oleander.datasets.space import ImageSpace
 from oleander.learning.parameters import Layout, ModelState
 from oleander.learning.root import Root
 from oleander.learning.updates import MIXED, Aggregate, Cohort, Memory
@@ -42,6 +43,8 @@ class Server:
     layout: Layout | None = None
     root: Root | None = None
     answers: Answers | None = None
+    image: ImageSpace | None = None
+    """What the images are that the model is made for."""
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ def server_of(setup: Setup, device: torch.device) -> Server:
         )
 
     root = Root(root_shard(setup.dataset, experiment), trained) if "root" in asks else None
-    return Server(experiment.seed, layout, root, answers if "answers" in asks else None)
+    return Server(experiment.seed, layout, root, answers if "answers" in asks else None, setup.dataset.image)
 
 
 class _Watch:

@@ -30,7 +30,7 @@ AUTO = "auto"
 TORCHVISION = "torchvision:"
 """Begins the models that --model takes from torchvision; they are no plug-ins."""
 KNOWLEDGE = {
-    "strategies": ("memory", "rng", "layout", "root", "answers"),
+    "strategies": ("memory", "rng", "layout", "root", "answers", "image"),
     "attacks": ("image",),
     "repairs": ("rng", "layout", "root", "answers"),
     MODELS: (),

@@ -79,7 +79,8 @@ def test_every_pair_of_filter_and_rule_runs_or_the_rule_says_that_it_knows_no_mi
 @pytest.mark.parametrize("name", KNOWN)
 def test_nothing_depends_on_how_many_cores_there_are(name, monkeypatch):
     cohort, found = random_cohort(7, d=5 * _sums.WIDTH + 3), []
-    layout = Layout(("body.weight", "linear.weight", "mean"), ((5 * _sums.WIDTH,), (3,), (6,)), (True, True, False))
+    names, shapes = ("body.weight", "linear.weight", "linear.bias", "mean"), ((5 * _sums.WIDTH,), (1, 2), (1,), (6,))
+    layout = Layout(names, shapes, (True, True, True, False))
     own = Update(-1, random_cohort(1, d=layout.weight_count, seed=1).deltas[0], np.ones(6, np.float32), 1)
     server = replace(trial_server(own.delta[:8]), layout=layout, root=Root(shard(), lambda *_: own))
     for cores in (1, 4):
