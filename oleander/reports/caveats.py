@@ -34,6 +34,7 @@ def warnings_of(
     found += _multi_krum(experiment, summary)
     found += _scaling(experiment)
     found += _omniscient(experiment)
+    found += _untargeted(experiment, summary)
     dropped = [d for record in rounds for d in record.dropped]
     if dropped:
         found.append(
@@ -150,6 +151,17 @@ def _omniscient(experiment: Experiment) -> list[str]:
         f"The attackers of {step} knew every client's update: no real attacker does."
         for step in steps
         if step not in asked and is_omniscient(declaration("attacks", step).source)
+    ]
+
+
+def _untargeted(experiment: Experiment, summary: Summary) -> list[str]:
+    """An attack that leads to no class: what its success is to be read off."""
+    if not experiment.malicious or experiment.attack == "none" or summary.asr is not None or summary.mta is None:
+        return []
+    if summary.baseline_asr is not None:  # it has an ASR, of a round that was not scored
+        return []
+    return [
+        "The attack has no ASR: what it does is the MTA beside that of the same run with --malicious 0 --attack none."
     ]
 
 

@@ -56,6 +56,15 @@ def test_attackers_who_see_only_their_own_updates_or_are_not_there_are_not_said_
     assert "knew every" not in said(Experiment(attack="mimic", malicious=0))
 
 
+def test_of_an_attack_without_an_asr_is_said_what_counts():
+    experiment = Experiment(attack="sign_flip", malicious=1)
+    for asr, baseline, told in ((None, None, True), (0.5, 0.1, False), (None, 0.1, False)):
+        summary = replace(SUMMARY, asr=asr, baseline_asr=baseline)
+        assert ("has no ASR" in " ".join(warnings_of(experiment, summary, [ROUND], {}))) == told
+    nobody = replace(SUMMARY, asr=None, baseline_asr=None)
+    assert "no ASR" not in " ".join(warnings_of(Experiment(), nobody, [ROUND], {}))
+
+
 def test_an_attack_of_ones_own_that_sees_everybody_is_named(tmp_path):
     file = tmp_path / "my_attack.py"
     file.write_text(ATTACK + "\n\nSEES = replace(Attack(), omniscient=())\n")
