@@ -33,7 +33,7 @@ from oleander.settings.declared import (
 )
 from oleander.settings.declared import outside as from_outside
 from oleander.settings.steps import is_file, is_one_file, short, split
-from oleander.settings.words import near
+from oleander.settings.words import meant
 from oleander.system.errors import RunError, UserError
 from oleander.system.foreign import reason
 
@@ -124,9 +124,9 @@ def _steps(experiment: Experiment, package: str, *besides: str) -> list[str]:
     for step in split(joined):
         if not (is_file(step) or step in names or step in from_outside(package)):
             flag = f"--{FLAGS[package]} {joined or repr(joined)}"
-            hint = _joined(joined, names) or near(step, names)
+            hint = _joined(joined, names) or meant(step, names)
             raise UserError(
-                f"{flag}: {step!r} is unknown{hint}; known: {', '.join(names)}, joined by +, or a file of your own (./NAME.py)"
+                f"{flag}: {step!r} is unknown; known: {', '.join(names)}, joined by +, or a file of your own (./NAME.py){hint}"
             )
     return list(map(short, split(joined)))
 
@@ -134,7 +134,7 @@ def _steps(experiment: Experiment, package: str, *besides: str) -> list[str]:
 def _joined(joined: str, names: Collection[str]) -> str:
     """What was meant where known names are joined by something else than +."""
     steps = [step for step in re.split(r"[\s,;&|+]+", joined) if step]
-    return f" (did you mean {'+'.join(steps)}?)" if len(steps) > 1 and set(steps) <= set(names) else ""
+    return f"; did you mean {'+'.join(steps)}?" if len(steps) > 1 and set(steps) <= set(names) else ""
 
 
 def model_name(experiment: Experiment) -> str:
@@ -146,16 +146,16 @@ def model_name(experiment: Experiment) -> str:
     asked = f"--model {experiment.model}"
     if experiment.model.startswith(TORCHVISION):
         if experiment.model.removeprefix(TORCHVISION) not in torchvision_models():
-            close = near(experiment.model.removeprefix(TORCHVISION), torchvision_models())
-            raise UserError(f"{asked}: unknown{close}; torchvision has {', '.join(torchvision_models())}")
+            close = meant(experiment.model.removeprefix(TORCHVISION), torchvision_models())
+            raise UserError(f"{asked}: unknown; torchvision has {', '.join(torchvision_models())}{close}")
         return experiment.model
     outside.use(MODELS, experiment.model, instead=True)
     outside.check_recorded(experiment.own, asked)
     if not knows_step(MODELS, experiment.model):
         known = ", ".join((*built_in(MODELS), f"{TORCHVISION}NAME"))
-        close = near(experiment.model, built_in(MODELS))
+        close = meant(experiment.model, built_in(MODELS))
         asked = asked if experiment.model else "--model ''"
-        raise UserError(f"{asked}: unknown{close}; known: {known}, or a file of your own (./NAME.py)")
+        raise UserError(f"{asked}: unknown; known: {known}, or a file of your own (./NAME.py){close}")
     return short(experiment.model)
 
 
@@ -189,9 +189,9 @@ def use_dataset(source: str) -> bool:
     outside.use(DATASETS, source, instead=True)
     if not source or source in built_in(DATASETS) or not knows_step(DATASETS, source):
         known = ", ".join((*sources(), *outside.entry_points(DATASETS)))
-        close = near(source, (*sources(), *outside.entry_points(DATASETS)))
+        close = meant(source, (*sources(), *outside.entry_points(DATASETS)))
         raise UserError(
-            f"--dataset {source or repr(source)}: unknown{close}; known: {known}, or a file of your own (./NAME.py)"
+            f"--dataset {source or repr(source)}: unknown; known: {known}, or a file of your own (./NAME.py){close}"
         )
     return True
 

@@ -28,6 +28,12 @@ def near(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {close}?)" if close else ""
 
 
+def meant(word: str, known: Iterable[str]) -> str:
+    """The same at a line's end, behind all that is known: ``; did you mean krum?``."""
+    close = nearest(word, known)
+    return f"; did you mean {close}?" if close else ""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word that was probably meant, whatever its letters' size and whether - or _ joins its parts."""
     folded = {_folded(other): other for other in known}
@@ -53,7 +59,7 @@ def range_words(kind: Any) -> str:
 
 def parsed(
     arguments: Sequence[str], kinds: Mapping[str, Any], prog: str, parse: Callable[[], Any],
-    meant: Callable[[str], str] = lambda word: "",
+    guess: Callable[[str], str] = lambda word: "",
 ) -> Any:  # fmt: skip
     """What ``parse`` makes of a command line; a word that cannot be ends the program with one line and exit code 2, as argparse does.
 
@@ -62,10 +68,10 @@ def parsed(
         kinds: name → type of every flag.
         prog: the command, for messages.
         parse: tyro's parsing, which may print help and exit.
-        meant: what a word that is neither a flag nor a flag's value was probably to be; "" where it is not known.
+        guess: what a word that is neither a flag nor a flag's value was probably to be; "" where it is not known.
     """
     try:
-        _check(arguments, kinds, prog, meant)
+        _check(arguments, kinds, prog, guess)
     except UserError as error:
         _end(str(error))
     said = io.StringIO()
@@ -84,7 +90,7 @@ def _end(said: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def _check(arguments: Sequence[str], kinds: Mapping[str, Any], prog: str, meant: Callable[[str], str]) -> None:
+def _check(arguments: Sequence[str], kinds: Mapping[str, Any], prog: str, guess: Callable[[str], str]) -> None:
     """Refuse flags that are none, values that cannot be read as what they are to be, and words that belong to no flag."""
     waiting = list(arguments)
     while waiting:
@@ -92,7 +98,7 @@ def _check(arguments: Sequence[str], kinds: Mapping[str, Any], prog: str, meant:
         if word == "-h":
             continue
         if not word.startswith("--"):
-            raise UserError(f"{shortened(word, 200)}: {_stray(word, kinds, meant)} ({prog} --help names every flag)")
+            raise UserError(f"{shortened(word, 200)}: {_stray(word, kinds, guess)} ({prog} --help names every flag)")
         flag, equals, value = word.partition("=")
         name = flag[2:].replace("-", "_")
         if name.replace("_", "-") in BUILT_IN:
@@ -115,9 +121,9 @@ def _check(arguments: Sequence[str], kinds: Mapping[str, Any], prog: str, meant:
                 raise UserError(f"{flag} {shortened(value, 200) or repr(value)}: wanted {range_words(kind)}{hint}")
 
 
-def _stray(word: str, kinds: Mapping[str, Any], meant: Callable[[str], str]) -> str:
+def _stray(word: str, kinds: Mapping[str, Any], guess: Callable[[str], str]) -> str:
     name = word.lstrip("-").partition("=")[0]
-    if meaning := meant(word):
+    if meaning := guess(word):
         return f"belongs to no flag; did you mean {meaning}?"
     if word.startswith("-") or "=" in word:
         flag = nearest(name, kinds).replace("_", "-")
