@@ -1,6 +1,7 @@
 """IBA: a generator makes each image's own faint trigger, and is trained against the global model each round.
 
-Nguyen, Nguyen, Doan, Wong 2023, "IBA: Towards Irreversible Backdoor Attacks in Federated Learning" (NeurIPS), from memory of
+Nguyen, Nguyen, Tran, Doan, Wong 2023, "IBA: Towards Irreversible Backdoor Attacks in Federated Learning" (NeurIPS; OpenReview
+cemEOP8YoC), from memory of
 the paper and from public codes of it: T(x) = clamp(x + ε g(x)), g a network whose output is in [-1, 1], trained with Adam so
 that the global model answers T(x) with the target. The attackers share g: the round's first one trains it for all on its own
 images and uses it at once, the others know it from the next round on, and the round's ASR is of the new g. Theirs is an
