@@ -43,7 +43,7 @@ def aggregate(
     strategy: str, updates: ArrayLike, *, num_examples: ArrayLike | None = None, start: ArrayLike | None = None,
     memory: Mapping[str, Memory] | None = None, seed: int = 0, client_ids: Sequence[int] | None = None, round: int = 1,
     layout: Layout | None = None, root: Root | ArrayLike | None = None, answers: pipeline.Answers | None = None,
-    **settings: Any,
+    image: ImageSpace | None = None, **settings: Any,
 ) -> Aggregated:  # fmt: skip
     """Aggregate updates with any ``--strategy``, such as ``clip+krum``; the arrays that are handed in are left alone.
 
@@ -59,6 +59,7 @@ def aggregate(
         layout: which tensor the d numbers belong to (``Layout.of(model)``).
         root: the server's own images with the clients' training, or (d,) the update that this training came to.
         answers: runs a model on images.
+        image: what these images are.
         settings: those that the strategy's steps use, by their names (``assumed_malicious=2``).
 
     Raises:
@@ -68,7 +69,7 @@ def aggregate(
     experiment = settings_of(strategy, settings)
     steps = pipeline_for(strategy_steps(experiment), experiment, f"strategy {strategy}")
     cohort, order = _cohort(updates, num_examples, start, client_ids, round)
-    server = pipeline.Server(seed, layout, _root(root, cohort), answers)
+    server = pipeline.Server(seed, layout, _root(root, cohort), answers, image)
     check_rest(steps, memory, seed, round, layout)
     if layout is not None and layout.weight_count != cohort.deltas.shape[1]:
         raise pipeline.RuleError(f"layout has {layout.weight_count} weights, updates have {cohort.deltas.shape[1]}")

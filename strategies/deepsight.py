@@ -121,7 +121,8 @@ def _log_softmax(logits: torch.Tensor) -> NDArray[np.float64]:
 def _model(cohort: Cohort, layout: Layout, i: int) -> ModelState:
     """A client's local model; a variance is not negative."""
     statistics = cohort.start.statistics + cohort.statistics[i]
-    statistics[layout.variances] = np.maximum(statistics[layout.variances], 0)
+    if len(statistics):  # plain arrays come without
+        statistics[layout.variances] = np.maximum(statistics[layout.variances], 0)
     return ModelState(cohort.start.weights + cohort.deltas[i], statistics)
 
 

@@ -135,7 +135,7 @@ def test_an_out_folder_that_holds_something_is_refused_and_left_alone(two_actors
 )
 def test_what_cannot_be_exits_with_2_and_writes_nothing(flags, words, tmp_path):
     before = set((ROOT / "runs").glob("*"))
-    result = run(*DIGITS, *flags, "--out", tmp_path / "out", code=2)
+    result = run("--scenario", "dba", "--dataset", "digits", *flags, "--out", tmp_path / "out", code=2)
     assert all(word in " ".join(result.stderr.split()) for word in words), result.stderr
     assert not (tmp_path / "out").exists()
     assert set((ROOT / "runs").glob("*")) == before

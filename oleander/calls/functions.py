@@ -25,7 +25,7 @@ _CHECKING = threading.Lock()
 
 
 def run(
-    scenario: str | Path = "", *, out: str | Path | None = None, resume: str | Path | None = None, verbose: bool = False,
+    scenario: str | Path | None = None, *, out: str | Path | None = None, resume: str | Path | None = None, verbose: bool = False,
     **settings: Any,
 ) -> Run:  # fmt: skip
     """Run one experiment: ``run(scenario="dba", strategy="krum", seed=1)``, as ``--scenario dba --strategy krum --seed 1``.
@@ -68,7 +68,7 @@ def run(
 
 
 def study(
-    scenario: str | Path = "", *, sweep: Mapping[str, Sequence[Any]] | None = None, repeats: int | None = None,
+    scenario: str | Path | None = None, *, sweep: Mapping[str, Sequence[Any]] | None = None, repeats: int | None = None,
     out: str | Path | None = None, verbose: bool = False, **settings: Any,
 ) -> Study:  # fmt: skip
     """Run many settings with several seeds each: ``study(scenario="blend", sweep={"strategy": ["fedavg", "krum"]}, repeats=3)``.

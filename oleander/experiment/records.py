@@ -127,7 +127,7 @@ class Summary:
     dataset_sha256: str
     device: str
     seconds: dict[str, float]
-    test_images: int = 0
+    test_images: Annotated[int, Ge(0), Le(10**12)] = 0
     """That MTA and loss are measured on; 0 in records from before it was kept."""
     repair: str = "none"
     repaired: Repaired | None = None

@@ -87,7 +87,7 @@ def _images(dataset: str) -> str:
     """A dataset's name; of a folder its own name, not where it is."""
     source, colon, where = dataset.partition(":")
     if colon and (source == "folder" or where.startswith(("/", "~"))):
-        return named(where.rstrip("/").rpartition("/")[2] or where)
+        return where.rstrip("/").rpartition("/")[2] or where
     return named(str(short_value("dataset", dataset)))
 
 

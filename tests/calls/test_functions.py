@@ -107,7 +107,7 @@ def test_an_interruption_says_where_the_finished_rounds_are_and_what_goes_on(her
 
 
 def test_the_source_of_a_function_is_in_the_run_folder_and_its_settings_say_that_they_do_not_do(tmp_path):
-    experiment = command_of(call_of("run", tmp_path, "", {"strategy": ["clip", my_rule]})).flags.experiment
+    experiment = command_of(call_of("run", tmp_path, None, {"strategy": ["clip", my_rule]})).flags.experiment
     source = session_files(experiment)["my_rule.py"]
     assert "FedAvg, half as far" in source and "from strategies.fedavg import fedavg as fedavg" in source
     folder = RunFolder(tmp_path / "run")

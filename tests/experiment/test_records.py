@@ -115,7 +115,7 @@ def test_a_path_of_nobodys_home_is_refused():
 
 
 def test_an_error_nobody_foresaw_names_its_log_whatever_the_folder_is_called():
-    text = Text.from_markup(error_line(KeyError("[/x]"), Path("results[v2] [/y]"))).plain
+    text = Text.from_markup(error_line(KeyError("[/x]"), Path("results[v2] [/y]/log.txt"))).plain
     assert text.endswith("the traceback is in results[v2] [/y]/log.txt")
 
 
@@ -148,7 +148,7 @@ def test_names_with_signs_of_other_languages_are_shown_as_they_are(tmp_path):
     draw_figures(folder.path, odd)
     text = io.StringIO()
     print_results(Console(file=text, width=200), folder.path, odd)
-    assert "folder:a$_$b [v2] ü" in text.getvalue() and "x_[/y]" in text.getvalue()
+    assert "on a$_$b [v2] ü" in text.getvalue() and "x_[/y]" in text.getvalue()
 
 
 def test_table_shows_who_was_malicious_left_out_and_clipped(tmp_path):
@@ -162,7 +162,7 @@ def test_table_shows_who_was_malicious_left_out_and_clipped(tmp_path):
         "4: left out",
         "50.0 %",
         "baseline 5.0 %",
-        "dataset toy",
+        "on toy images",
         "ab" * 32,
     ):
         assert words in shown, words

@@ -15,7 +15,7 @@ from strategies.fedavg import fedavg
 from strategies.krum import krum
 
 
-def asked(name="run", folder=Path("/nowhere"), scenario="", sweep=None, repeats=None, resume=None, **settings):
+def asked(name="run", folder=Path("/nowhere"), scenario=None, sweep=None, repeats=None, resume=None, **settings):
     return command_of(call_of(name, folder, scenario, settings, sweep, repeats, resume))
 
 

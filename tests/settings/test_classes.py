@@ -111,5 +111,5 @@ def test_records_name_the_class_and_hold_its_number(image_folder, tmp_path, task
     assert "# The target, 1, is the class bee\n" in text and tomllib.loads(text)["target"] == 1
     again = parse(["--scenario", str(folder.path / "config.toml")])
     assert run_key(prepare(again, Sources(print))) == run_key(setup)
-    assert replace(again, out="") == replace(setup.experiment, out="")
+    assert replace(again, out="", scenario="") == replace(setup.experiment, out="")
     folder.release()

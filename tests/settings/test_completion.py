@@ -11,7 +11,7 @@ from oleander.settings.completion import FLAG
 CASES = [
     (["oleander", "--sce"], "--scenario"),
     (["oleander", "s"], "server"),
-    (["oleander", "server", "--ke"], "--keys"),
+    (["oleander", "server", "--ke"], "--keys --keep"),
     (["oleander", "client", "--client"], "--client-id"),
     (["oleander", "--partition", "d"], "dirichlet"),
     (["oleander", "--scenario", "dba", "--clip"], "--clip-norm"),

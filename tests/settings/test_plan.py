@@ -191,7 +191,7 @@ def test_studies_that_cannot_be_are_refused(arguments, words):
         ('include = "clean"', ["include is a list"]),
         ('include = ["clean"]\nrounds = 20', ["include", "alone"]),
         ('include = ["clean", "clean"]', ["'clean'", "once"]),
-        ('scenario = "a/b"\nrepeats = 2', ["'a/b'", "letters"]),
+        ('scenario = "a/b"\nrepeats = 2', ["'a/b'", "characters"]),
         ("[sweep]\nlr = [2020-01-01]", ["lr"]),
         ('[figure]\ntitel = "x"', ["titel"]),
         ('[[point]]\nlabel = "a"\npublished = { mat = 0.5 }', ["mat"]),

@@ -44,7 +44,7 @@ def test_a_plug_ins_own_setting_is_of_no_run_without_it():
 
 def test_a_folder_is_called_by_its_name():
     assert title([Experiment(dataset="folder:/data/of mine/cats_and_dogs")]).endswith(
-        "on cats and dogs (ResNet18Light)"
+        "on cats_and_dogs (ResNet18Light)"
     )
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from oleander.datasets.space import ImageSpace
 from oleander.learning.parameters import Layout, ModelState
 from oleander.learning.root import Root
 from oleander.settings import outside
@@ -35,7 +36,8 @@ N, D = 9, TRIAL.weight_count
 COHORT = random_cohort(N, d=D, s=0)
 UPDATES, EXAMPLES = COHORT.deltas, COHORT.num_examples
 START = np.linspace(-1, 1, D, dtype=np.float32)
-GIVEN = {"layout": TRIAL, "root": UPDATES.mean(axis=0), "answers": lambda _, pixels: torch.zeros(len(pixels), 2)}
+GIVEN = {"layout": TRIAL, "root": UPDATES.mean(axis=0), "answers": lambda _, pixels: torch.zeros(len(pixels), 2),
+         "image": ImageSpace(1, 2, (0.0,), (1.0,))}  # fmt: skip
 """What a server may have besides replies."""
 
 
@@ -52,7 +54,7 @@ def needs(name: str) -> dict:
 def test_it_does_what_the_pipeline_does(name, seed):
     """Two rounds, bit for bit; there are no statistics on plain arrays."""
     root = replace(trial_server(GIVEN["root"]).root)
-    server = Server(seed, TRIAL, root, GIVEN["answers"])
+    server = Server(seed, TRIAL, root, GIVEN["answers"], GIVEN["image"])
     pipeline, memory, found = pipeline_for([name], Experiment(), name), {}, None
     for number in (1, 2):
         cohort = replace(random_cohort(N, D, 0, number), round=number, start=ModelState(START, np.zeros(0, np.float32)))
