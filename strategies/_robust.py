@@ -298,7 +298,9 @@ def _check_given(pipeline: Pipeline, root: Trained | None, on_bad_reply: str, st
                 "model on clean images of the server's own, (arrays, round) -> arrays"
             )
         if missing := [name for name in ("answers", "image") if name in step.asks]:
-            raise UserError(f"strategy {pipeline.name}: {step.name} needs {missing[0]}, which a foreign app cannot give it")
+            raise UserError(
+                f"strategy {pipeline.name}: {step.name} needs {missing[0]}, which a foreign app cannot give it"
+            )
     if on_bad_reply not in ("drop", "fail"):
         raise UserError(f"on_bad_reply = {on_bad_reply!r}; wanted 'drop' or 'fail'")
     if isinstance(statistics, str) or not all(isinstance(pattern, str) for pattern in statistics):

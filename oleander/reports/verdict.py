@@ -48,7 +48,9 @@ def caveats_of_run(folder: Path, summary: Summary) -> list[str]:
 
 def caveats_of_study(study: StudyResult) -> list[str]:
     """What weakens a study's."""
-    warnings = counted([_warnings(folder, read_summary(folder)) for folder in study.folders() if (folder / CONFIG).is_file()])
+    warnings = counted(
+        [_warnings(folder, read_summary(folder)) for folder in study.folders() if (folder / CONFIG).is_file()]
+    )
     return [ONE_SEED, *warnings] if study.repeats < 2 else warnings
 
 

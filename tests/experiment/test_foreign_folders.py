@@ -159,13 +159,20 @@ def test_a_summary_is_checked_field_by_field(tmp_path, name, value):
     if value == "missing":
         del fields[name]
     (tmp_path / "summary.json").write_text(json.dumps(fields))
-    right = {"asr", "robust_accuracy", "baseline_asr", "true_positive_rate", "false_positive_rate", "repaired"} if value is None else (
+    right = {"asr", "robust_accuracy", "baseline_asr", "true_positive_rate", "false_positive_rate",
+             "repaired"} if value is None else (
         {n for n, v in asdict(SUMMARY).items() if isinstance(v, str)} if value == "<script>" else
         {"seed"} if isinstance(value, int) and not isinstance(value, bool) else set()
     )  # fmt: skip
     if name in right:
         assert getattr(read_summary(tmp_path), name) == value
-    elif value == "missing" and name in ("repair", "repaired", "target_class", "robust_accuracy", "test_images"):  # of before
+    elif value == "missing" and name in (
+        "repair",
+        "repaired",
+        "target_class",
+        "robust_accuracy",
+        "test_images",
+    ):  # of before
         assert read_summary(tmp_path) == SUMMARY
     else:
         with pytest.raises(UserError, match=r"summary\.json"):
