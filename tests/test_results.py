@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 
 import pytest
 
@@ -37,7 +37,7 @@ def settings_of(name: str) -> list[list[dict[str, str]]]:
 def test_every_mean_and_interval_is_that_of_some_settings_runs():
     known = set()
     for file in (DOCS / "results").rglob("*.csv"):
-        if file.stem == "dba_by_round":
+        if file.stem in ("dba_by_round", "dba_server_lr"):
             continue
         for group in settings_of(str(file.relative_to(DOCS / "results").with_suffix(""))):
             for score in ("mta", "asr"):
@@ -68,6 +68,33 @@ def test_the_swing_of_dba_is_described_as_it_is():
     assert "from round 6 to 14 with the seeds 0 and 2, and with seed 1 from round 9 on" in TEXT
     assert f"{asr['1', 7]:.1f} in round 7 and {asr['1', 8]:.1f} in round 8" in TEXT
     assert f"({asr['0', 15]:.1f} and {asr['2', 15]:.1f} after 99.9)" in TEXT
+
+
+def test_half_a_step_of_the_server_does_to_the_swing_what_is_said():
+    def courses(name, **wanted):
+        """Seed → ASR by round, in %."""
+        found = {}
+        for row in rows(name):
+            if all(row[key] == value for key, value in wanted.items()):
+                found.setdefault(row["seed"], []).append(100 * float(row["asr"]))
+        return found
+
+    def move(course):
+        return f"{median(abs(course[n + 1] - course[n]) for n in range(5, 15)):.0f}"
+
+    half = courses("dba_server_lr", dataset="cifar10", server_lr="0.5")
+    whole = courses("dba_by_round")
+    assert [*half] == [*whole] == ["0", "1", "2"]
+    first, second, third = map(move, half.values())
+    assert f"by {first}, {second} and {third} points in the median" in TEXT
+    first, second, third = map(move, whole.values())
+    assert f"by {first}, {second} and {third}. It climbs" in TEXT
+    assert "{:.1f}, {:.1f} and {:.1f} % after round 15".format(*(course[15] for course in half.values())) in TEXT
+    kept = [float(row["mta"]) for row in rows("dba_server_lr") if (row["dataset"], row["server_lr"]) == ("cifar10", "0.5")]
+    assert min(kept) > 0.75
+    slow, fast = (courses("dba_server_lr", dataset="toy", server_lr=eta)["0"] for eta in ("0.5", "1.0"))
+    assert f"by {move(slow)} points with η = 0.5, between {min(slow[7:]):.0f} and {max(slow[7:]):.0f} %" in TEXT
+    assert f"by {move(fast)} with η = 1, between {min(fast[7:]):.0f} and {max(fast[7:]):.0f} %" in TEXT
 
 
 def test_two_processors_are_as_far_apart_as_is_said():
