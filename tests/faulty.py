@@ -1,6 +1,6 @@
 """``python -m tests.faulty FAULTS [flags of simulate.py]``: a run whose clients fail as told, ``0=raise,3=kill`` in round 1.
 
-``2=sit`` is a client that does nothing in round 2, for as long as anybody waits.
+``2=sit`` is a client that does nothing in round 3, for as long as anybody waits.
 """
 
 import os
@@ -49,7 +49,7 @@ def identify(message: Message, context: Context) -> Message:
 def fit(message: Message, context: Context) -> Message:
     faults = dict(pair.split("=") for pair in os.environ["FAULTS"].split(",") if pair)
     fault = faults.get(str(honest._client_id(message, context.node_config)))
-    if fault == "sit" and message.content["config"]["server-round"] == 2:
+    if fault == "sit" and message.content["config"]["server-round"] == 3:
         time.sleep(10_000)
     if message.content["config"]["server-round"] != 1:
         fault = None

@@ -48,10 +48,10 @@ def two_hosts():
 def a_run(two_hosts, tmp_path_factory):
     """A run that lasts, on the first host, for all who try: its process, its folder and its listeners (program, address, port).
 
-    It stands still in its second round, so that the strangers have the processor.
+    It stands still in its third round, when the first one is on record, so that the strangers have the processor.
     """
     host, out = two_hosts[0], tmp_path_factory.mktemp("run") / "out"
-    words = command("2=sit", *DIGITS, "--rounds", 3, "--out", out, module="tests.faulty")
+    words = command("2=sit", *DIGITS, "--rounds", 4, "--out", out, module="tests.faulty")
     process = subprocess.Popen(["ip", "netns", "exec", host, *words], cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         wait_for_rounds(process, out, 2)
