@@ -90,7 +90,9 @@ def test_half_a_step_of_the_server_does_to_the_swing_what_is_said():
     first, second, third = map(move, whole.values())
     assert f"by {first}, {second} and {third}. It climbs" in TEXT
     assert "{:.1f}, {:.1f} and {:.1f} % after round 15".format(*(course[15] for course in half.values())) in TEXT
-    kept = [float(row["mta"]) for row in rows("dba_server_lr") if (row["dataset"], row["server_lr"]) == ("cifar10", "0.5")]
+    kept = [
+        float(row["mta"]) for row in rows("dba_server_lr") if (row["dataset"], row["server_lr"]) == ("cifar10", "0.5")
+    ]
     assert min(kept) > 0.75
     slow, fast = (courses("dba_server_lr", dataset="toy", server_lr=eta)["0"] for eta in ("0.5", "1.0"))
     assert f"by {move(slow)} points with η = 0.5, between {min(slow[7:]):.0f} and {max(slow[7:]):.0f} %" in TEXT

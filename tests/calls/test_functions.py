@@ -154,7 +154,9 @@ def test_a_run_has_the_hash_of_the_command_line_twice_in_one_process_and_prints_
         figure = one.figure(name)
         assert isinstance(figure, Figure) and figure._repr_png_().startswith(b"\x89PNG")
     assert "matplotlib.pyplot" not in sys.modules or (backend == matplotlib.rcParams._get("backend"))
-    with pytest.raises(UserError, match="figure 'score': a run has none of this name; known: scores, norms, updates, samples"):
+    with pytest.raises(
+        UserError, match="figure 'score': a run has none of this name; known: scores, norms, updates, samples"
+    ):
         one.figure("score")
     pandas = pytest.importorskip("pandas")
     frame = one.frame()
