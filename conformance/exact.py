@@ -202,7 +202,8 @@ def bulyan(given: Given, *, f: int, theta: int) -> list[Result]:
     n = len(given.updates)
     if n < 4 * f + 3:
         raise Refused("n >= 4f + 3")
-    left, selected = list(range(n)), []
+    left: list[int] = list(range(n))
+    selected: list[int] = []
     while len(selected) < theta:
         scores = krum_scores([given.updates[i] for i in left], max(1, len(left) - f - 2))
         best = min(range(len(left)), key=lambda k: (scores[k], left[k]))

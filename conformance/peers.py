@@ -84,7 +84,7 @@ def environment(folder: Path, packages: list[str]) -> Path:
 def _tried(python: Path, function: str, peer: str, told: dict[str, str]) -> str:
     file = RESULTS / f"{peer}.json"
     file.unlink(missing_ok=True)
-    command = [python, "-m", "conformance", "--with", function, "--json", file]
+    command = [str(python), "-m", "conformance", "--with", function, "--json", str(file)]
     try:
         done = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=MOST_SECONDS,

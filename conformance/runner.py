@@ -120,4 +120,4 @@ def loaded(name: str) -> Aggregate:
         raise ValueError(f"{name}: {error}") from error
     if not callable(found):
         raise ValueError(f"{name}: a {type(found).__name__}, not a function")
-    return found  # type: ignore[no-any-return]
+    return found
