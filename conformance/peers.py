@@ -18,6 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from conformance.make import text
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "conformance.md"
 RESULTS = Path(__file__).parent / "results"
@@ -96,7 +98,7 @@ def _tried(python: Path, function: str, peer: str, told: dict[str, str]) -> str:
         return f"it did not run: {done.stderr.strip()[-500:]}"
     verdicts = json.loads(file.read_text("utf-8"))
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    file.write_text(json.dumps({"title": told["TITLE"], "date": date, "verdicts": verdicts}, indent=1) + "\n", "utf-8")
+    file.write_text(text({"title": told["TITLE"], "date": date, "verdicts": verdicts}), "utf-8")
     return ", ".join(f"{count} {kind}" for kind, count in Counter(verdict["kind"] for verdict in verdicts).items())
 
 
