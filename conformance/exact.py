@@ -202,28 +202,34 @@ def bulyan(given: Given, *, f: int, theta: int) -> list[Result]:
     n = len(given.updates)
     if n < 4 * f + 3:
         raise Refused("n >= 4f + 3")
-    left: list[int] = list(range(n))
-    selected: list[int] = []
-    while len(selected) < theta:
-        scores = krum_scores([given.updates[i] for i in left], max(1, len(left) - f - 2))
-        best = min(range(len(left)), key=lambda k: (scores[k], left[k]))
-        others = [k for k in range(len(left)) if scores[k] == scores[best]]
-        if len({tuple(given.updates[left[k]]) for k in others}) > 1:
-            raise NotImplementedError("a tie in the selection: no vector")
-        selected.append(left.pop(best))
-    aggregate = []
-    for column in zip(*(given.updates[i] for i in selected), strict=True):
-        middle = median_of(list(column))
-        nearest = sorted((abs(x - middle), x) for x in column)
-        beta = theta - 2 * f
-        if (
-            len(nearest) > beta
-            and nearest[beta - 1][0] == nearest[beta][0]
-            and nearest[beta - 1][1] != nearest[beta][1]
-        ):
-            raise NotImplementedError("a tie around the median: no vector")
-        aggregate.append(sum((x for _, x in nearest[:beta]), Fraction(0)) / beta)
-    return [Result(aggregate)]
+    results: list[Result] = []
+    for way in selections(given.updates, f, theta):
+        aggregate = []
+        for column in zip(*(given.updates[i] for i in way), strict=True):
+            middle, beta = median_of(list(column)), theta - 2 * f
+            nearest = sorted((abs(x - middle), x) for x in column)
+            if beta < theta and nearest[beta - 1][0] == nearest[beta][0] and nearest[beta - 1][1] != nearest[beta][1]:
+                raise NotImplementedError("a tie around the median: no vector")
+            aggregate.append(sum((x for _, x in nearest[:beta]), Fraction(0)) / beta)
+        results.append(Result(aggregate))
+    return results
+
+
+def selections(rows: list[Vector], f: int, theta: int) -> list[list[int]]:
+    """What Bulyan may select, ties in all ways, the first with ties to the lowest. (Where each of those left has one neighbour, the
+    two that are nearest to each other tie.)
+    """
+    ways: list[list[int]] = [[]]
+    for _ in range(theta):
+        longer: dict[frozenset[int], list[int]] = {}
+        for way in ways:
+            left = [i for i in range(len(rows)) if i not in way]
+            scores = krum_scores([rows[i] for i in left], max(1, len(left) - f - 2))
+            for i, score in zip(left, scores, strict=True):
+                if score == min(scores):
+                    longer.setdefault(frozenset([*way, i]), [*way, i])
+        ways = list(longer.values())[:MOST_WAYS]
+    return ways
 
 
 # ---- rules with lengths and angles --------------------------------------------------------------------------------------
