@@ -14,6 +14,7 @@ from oleander.learning.updates import Cohort
 from strategies import aggregate
 from strategies.flame import _cosine_distances, flame
 from tests.cohorts import random_cohort
+from tests.strategies.references import single_linkage
 
 GOLDEN = {
     (5, 0): [0, 1, 4], (8, 0): [0, 1, 2, 3, 4, 5, 6, 7], (11, 0): [0, 1, 2, 4, 8, 10],
@@ -37,33 +38,12 @@ def kept(cohort: Cohort) -> list[int]:
 
 
 def by_single_linkage(cohort: Cohort) -> list[int]:
-    """What HDBSCAN comes to where a core distance is that to the nearest other, and no two clusters fit.
-
-    Of the clients those fall off that the longest gap separates, as long as more than half stay together.
-    """
+    """The cluster by the cosine distances of the local models."""
     models = cohort.start.weights.astype(np.float64) + cohort.deltas
     units = models / np.linalg.norm(models, axis=1, keepdims=True)
     distances = ((units[:, None] - units) ** 2).sum(axis=2) / 2
 
-    def parts(members: list[int], gap: float) -> list[list[int]]:
-        left, found = set(members), []
-        while left:
-            group, edge = set(), {left.pop()}
-            while edge:
-                group |= edge
-                edge = {j for j in left if any(distances[i, j] < gap for i in edge)}
-                left -= edge
-            found.append(sorted(group))
-        return found
-
-    members = list(range(len(cohort)))
-    while True:
-        gaps = sorted({distances[i, j] for i in members for j in members if i < j})
-        gap = max(g for g in gaps if len(parts(members, g)) > 1)
-        largest = max(parts(members, gap), key=len)
-        if len(largest) < len(cohort) // 2 + 1:
-            return members
-        members = largest
+    return single_linkage(distances)
 
 
 @pytest.mark.parametrize(("n", "seed"), GOLDEN)

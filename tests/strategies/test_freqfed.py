@@ -8,6 +8,7 @@ import pytest
 
 from strategies.freqfed import _low_frequencies, freqfed
 from tests.cohorts import random_cohort, with_deltas
+from tests.strategies.references import single_linkage
 
 
 def transform(row: list[float]) -> list[float]:
@@ -20,31 +21,10 @@ def transform(row: list[float]) -> list[float]:
 
 
 def kept_by(deltas: np.ndarray, share: float = 0.5) -> list[int]:
-    """Single linkage on the cosine distances: those fall off whom the longest gap separates, as long as more than half stay."""
+    """Single linkage on the cosine distances of the low frequencies."""
     low = [transform([float(x) for x in row])[: max(1, int(share * len(row)))] for row in deltas]
     units = [[x / sqrt(sum(y * y for y in row)) for x in row] for row in low]
-    n = len(units)
-    apart = [[1 - sum(a * b for a, b in zip(u, v, strict=True)) for v in units] for u in units]
-
-    def parts(members: list[int], gap: float) -> list[list[int]]:
-        left, found = set(members), []
-        while left:
-            group, edge = set(), {left.pop()}
-            while edge:
-                group |= edge
-                edge = {j for j in left if any(apart[i][j] < gap for i in edge)}
-                left -= edge
-            found.append(sorted(group))
-        return found
-
-    members = list(range(n))
-    while True:
-        gaps = sorted({apart[i][j] for i in members for j in members if i < j})
-        gap = max(g for g in gaps if len(parts(members, g)) > 1)
-        largest = max(parts(members, gap), key=len)
-        if len(largest) < n // 2 + 1:
-            return members
-        members = largest
+    return single_linkage([[1 - sum(a * b for a, b in zip(u, v, strict=True)) for v in units] for u in units])
 
 
 @pytest.mark.parametrize("seed", range(10))
