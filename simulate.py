@@ -330,7 +330,7 @@ def run_study(plan: Plan, client_app: ClientApp | None = None) -> None:
             folder.write_plan(plan, jobs)
             _say_what_is_old(folder.path, runs, chatter)
             if not all(is_finished(run.folder) for run in runs):
-                run_all(runs, folder, sources, client_app, chatter, finish_run)
+                run_all(runs, folder, sources, client_app, chatter, functools.partial(finish_run, of=len(runs)))
             folder.write_results(runs)
             with doing("drawing the figures, writing the report"):
                 finish_study(console_on(chatter.out), folder.path)

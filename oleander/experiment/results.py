@@ -56,6 +56,21 @@ def _is_told(name: str, runs: Sequence[dict[str, Any]]) -> bool:
     return any(value != SETTINGS.get(name) for value in used) or len(set(map(str, used))) > 1
 
 
+@dataclass(frozen=True)
+class Rows:
+    """A run's lines of the two tables."""
+
+    results: str
+    rounds: str
+
+
+def rows_of(run: Finished, folder: Path, columns: Sequence[str]) -> Rows:
+    """A finished run's lines, for tables that lie in ``folder``."""
+    told = _told(run, columns)
+    rounds = [told | _round(record, run, folder) for record in run.rounds]
+    return Rows(_lines([told | _result(run, folder)], columns, _RESULT), _lines(rounds, columns, _ROUND))
+
+
 def write_runs(folder: Path, runs: Sequence[Finished], columns: Sequence[str]) -> None:
     """Write results.csv and rounds.csv.
 
@@ -64,10 +79,17 @@ def write_runs(folder: Path, runs: Sequence[Finished], columns: Sequence[str]) -
         runs: a row each, in this order.
         columns: the settings to tell; of a run that has no use for one, nothing.
     """
-    results = [_told(run, columns) | _result(run, folder) for run in runs]
-    rounds = [_told(run, columns) | _round(record, run, folder) for run in runs for record in run.rounds]
-    _write(folder / RESULTS, results, ["scenario", *columns, "seed", *_RESULT])
-    _write(folder / ROUNDS_TABLE, rounds, ["scenario", *columns, "seed", *_ROUND])
+    write_rows(folder, [rows_of(run, folder, columns) for run in runs], columns)
+
+
+def write_rows(folder: Path, rows: Sequence[Rows], columns: Sequence[str]) -> None:
+    """The same of lines that are made: of a study's runs each has its own made once."""
+    for name, own, parts in (
+        (RESULTS, _RESULT, [row.results for row in rows]),
+        (ROUNDS_TABLE, _ROUND, [row.rounds for row in rows]),
+    ):
+        text = _lines([], columns, own, header=True) + "".join(parts)
+        replace_file(folder / name, text.encode(errors="backslashreplace"))
 
 
 def _told(run: Finished, columns: Sequence[str]) -> dict[str, Any]:
@@ -105,12 +127,13 @@ def _seen(run: Path, folder: Path) -> str:
     return Path(os.path.relpath(run, folder)).as_posix()
 
 
-def _write(file: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+def _lines(rows: Sequence[dict[str, Any]], columns: Sequence[str], own: Sequence[str], header: bool = False) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
+    writer = csv.DictWriter(text, ["scenario", *columns, "seed", *own], restval="", lineterminator="\n")
+    if header:
+        writer.writeheader()
     writer.writerows({name: cell_text(value) for name, value in row.items()} for row in rows)
-    replace_file(file, text.getvalue().encode(errors="backslashreplace"))
+    return text.getvalue()
 
 
 def cell_text(value: Any) -> Any:

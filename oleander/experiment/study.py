@@ -32,7 +32,7 @@ from oleander.experiment.records import (
     settings_of,
     taken,
 )
-from oleander.experiment.results import Finished, columns_of, finished, write_runs
+from oleander.experiment.results import Rows, columns_of, finished, rows_of, write_rows
 from oleander.settings.config import SETTINGS, Experiment
 from oleander.settings.declared import FLAGS, declared
 from oleander.settings.outside import HASH
@@ -44,13 +44,15 @@ from oleander.system.errors import UserError
 from oleander.system.files import absolute, file_name, replace_file
 from oleander.system.foreign import parsed_json, read_bytes, refusing
 
-NOT_IN_KEY = ("scenario", "description", "out", "keep", "dataset", "data_dir", "weights", "ray_address", "actors",
+NOT_IN_KEY = ("scenario", "description", "out", "keep", "pages", "dataset", "data_dir", "weights", "ray_address", "actors",
               "client_cpus", "no_cache", "min_clients")  # fmt: skip
 """Settings that change no result, and paths, whose content counts instead."""
 NOT_IN_OLD_KEYS = ("attackers", "classes_per_client", "dba_parts", "image_channels", "image_size", "model", "norm", "repair",
                    "root_samples", "shards_per_client")  # fmt: skip
 """Settings that came since ``KEY_VERSION``: they count where they are not at their defaults, with which the runs before were made."""
 PARTITION_OF = {"shards": "shards", "classes": "pathological"}
+MOST_PAGES = 40
+"""A study of more runs draws none of their pages unless it is asked to (``--pages all``)."""
 KEY_VERSION = 3
 """Raise it when the same settings come to other results: a study's finished runs from before are then not taken for new ones."""
 
@@ -148,7 +150,8 @@ class StudyFolder:
         self.path = path
         check_study(path)
         self._lock = taken(path, "runs")
-        self._known: dict[Path, Finished] = {}
+        self._columns: dict[tuple[Path, ...], list[str]] = {}
+        self._rows: dict[tuple[Path, tuple[str, ...]], Rows] = {}
 
     def release(self) -> None:
         """Let other processes write to the folder."""
@@ -180,13 +183,25 @@ class StudyFolder:
         )
 
     def write_results(self, jobs: Iterable[Job]) -> None:
-        """Write results.csv and rounds.csv of the runs that are finished; each run's records are read once."""
+        """Write results.csv and rounds.csv of the runs that are finished; each run's records are read, and its rows made, once."""
         jobs = list(jobs)
+        folders = tuple(job.folder for job in jobs)
+        if folders not in self._columns:
+            self._columns[folders] = columns_of(job.experiment for job in jobs)
+        columns = self._columns[folders]
+        rows = []
         for job in jobs:
-            if job.folder not in self._known and is_finished(job.folder):
-                self._known[job.folder] = finished(job.experiment, job.folder)
-        runs = [self._known[job.folder] for job in jobs if job.folder in self._known]
-        write_runs(self.path, runs, columns_of(job.experiment for job in jobs))
+            key = job.folder, tuple(columns)
+            if key not in self._rows and is_finished(job.folder):
+                self._rows[key] = rows_of(finished(job.experiment, job.folder), self.path, columns)
+            if key in self._rows:
+                rows.append(self._rows[key])
+        write_rows(self.path, rows, columns)
+
+
+def has_page(asked: str, runs: int) -> bool:
+    """Whether each of so many runs gets figures and a page of its own, by ``--pages``."""
+    return asked == "all" or (asked == "auto" and runs <= MOST_PAGES)
 
 
 def check_study(path: Path) -> None:

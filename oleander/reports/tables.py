@@ -15,7 +15,7 @@ from attacks import known_attacks
 from oleander.experiment.intervals import p_shown, shown, signs_of
 from oleander.experiment.records import REPORT, RoundRecord, RunFolder, Summary, left_no_model, read_rounds, settings_of
 from oleander.experiment.results import columns_of, finished, write_runs
-from oleander.experiment.study import Runs, StudyResult
+from oleander.experiment.study import Runs, StudyResult, has_page
 from oleander.reports.differences import Difference, differences_of, write_differences
 from oleander.reports.headings import run_line
 from oleander.reports.listing import installed
@@ -72,16 +72,21 @@ def print_list(console: Console) -> None:
     console.print(f"\nEvery setting is a flag: {itself.command()} --help; --list NAME shows a plug-in whole")
 
 
-def finish_run(folder: RunFolder, summary: Summary) -> None:
-    """Draw the figures and write report, summary and tables of a run whose rounds are done; with --keep none its model goes."""
-    from oleander.reports.plots import draw_figures  # matplotlib is slow to import, and nothing before needs it
-    from oleander.reports.webpage import write_run_page
+def finish_run(folder: RunFolder, summary: Summary, of: int = 1) -> None:
+    """Draw the figures and write page, summary and tables of a run whose rounds are done; with --keep none its model goes.
 
-    draw_figures(folder.path, summary)
-    write_run_page(folder.path, summary)
+    ``of`` is the number of the runs of its study: of many, ``--pages auto`` draws none.
+    """
+    experiment = settings_of(folder.path)
+    if has_page(experiment.pages, of):
+        from oleander.reports.plots import draw_figures  # matplotlib is slow to import, and nothing before needs it
+        from oleander.reports.webpage import write_run_page
+
+        draw_figures(folder.path, summary)
+        write_run_page(folder.path, summary)
     folder.write_summary(summary)
     write_run_tables(folder.path)
-    if settings_of(folder.path).keep == "none":
+    if experiment.keep == "none":
         folder.drop_models()
 
 

@@ -1,11 +1,13 @@
 """report.html of a run or a study, from its records: one file that needs no network, for screens light and dark, and paper."""
 
+import os
 import re
 import shlex
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup
@@ -43,6 +45,8 @@ from oleander.system.foreign import plain
 
 PHASES = ("startup", "train", "aggregate", "evaluate", "other")
 MOST_CLIENTS = 40
+MOST_DETAILS = 200
+"""Runs of a study whose rounds its page shows, each in a fold; of more, the page would be slow to open."""
 FITS = 470.0
 """Points: a figure that is no wider can be read when it is made as narrow as a phone."""
 SECTIONS = (
@@ -98,7 +102,8 @@ def write_study_page(folder: Path, study: StudyResult, drawn: Sequence[Path] = (
     if len(runs) < study.planned:
         warnings.insert(0, f"{len(runs)} of {study.planned} runs are finished: these numbers are of them alone.")
     others = [name for name in varied([run["experiment"] for run in runs]) if name not in COLUMNS]
-    for run in runs:
+    for path, run in zip(study.folders(), runs, strict=True):
+        run["page"] = quote(os.path.relpath(path / REPORT, folder)) if (path / REPORT).is_file() else ""
         run["otherwise"] = _otherwise(run["experiment"], others)
     commits = {str(run["environment"].get("commit")) for run in runs}
     if len(commits) > 1:
@@ -106,8 +111,14 @@ def write_study_page(folder: Path, study: StudyResult, drawn: Sequence[Path] = (
     return _write(
         folder, "study.html", study=study, charts=[_chart(chart, drawn) for chart in study.charts], runs=runs,
         warnings=warnings, galleries=_galleries(study, others), title=study.name, others=others,
-        seconds=sum(run["summary"].seconds["total"] for run in runs),
+        seconds=sum(run["summary"].seconds["total"] for run in runs), detailed=len(runs) <= MOST_DETAILS,
+        unpaged=sum(not run["page"] for run in runs), unpaged_command=f"{itself.command()} --report {_some_run(folder, study)}",
     )  # fmt: skip
+
+
+def _some_run(folder: Path, study: StudyResult) -> str:
+    below = any(path.is_relative_to(folder) for path in study.folders())
+    return shlex.quote(str(folder / "runs")) + "/NAME" if below else "FOLDER"
 
 
 def _drawn(folder: Path, name: str) -> str:

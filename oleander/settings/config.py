@@ -153,6 +153,10 @@ class Experiment:
     """What stays of a finished run beside its records: its models (11.7 MB each of resnet18light), or none. They are removed once the
     run is finished, never before, so that it can be resumed as any other; their SHA-256 stay on record."""
 
+    pages: Literal["auto", "all", "none"] = "auto"
+    """Which finished runs get figures and a page of their own: all, none, or auto: a run alone, and those of a study of at most 40.
+    They can be made later from the records (--report DIR): of a short run they cost more than its training."""
+
     own: tuple[tuple[str, Any], ...] = ()
     """Settings that the plug-ins in use declare for themselves, by rising name; each is an attribute as well. What is not in use is
     not kept, so that a new plug-in changes no other run's records."""

@@ -47,7 +47,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "defence": ("strategy", "assumed_malicious", "repair", "root_samples"),
     "evaluation": ("evaluate", "evaluate_asr", "no_cache"),
     "engine": ("actors", "client_cpus", "client_gpus", "client_threads", "ray_address"),
-    "output": ("out", "keep"),
+    "output": ("out", "keep", "pages"),
 }
 """Every shared setting, once, as ``--help`` groups them."""
 

@@ -15,6 +15,7 @@ NOT_SWEPT = (
     "description",
     "out",
     "keep",
+    "pages",
     "seed",
     "data_dir",
     "no_cache",

@@ -1,0 +1,64 @@
+"""A study's page: which of its runs have a page of their own, and how much of each it shows."""
+
+import pytest
+
+from oleander.experiment.records import RunFolder, is_finished
+from oleander.experiment.study import MOST_PAGES, NOT_IN_KEY, Runs, StudyResult, has_page
+from oleander.reports import plots, webpage
+from oleander.reports.tables import finish_run
+from oleander.settings.config import Experiment
+from oleander.settings.plan import Chart, Published
+from oleander.system.environment import environment
+from tests.experiment.test_records import ROUND, START, SUMMARY
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Names of the runs whose figures were drawn."""
+    names = []
+    monkeypatch.setattr(plots, "draw_figures", lambda path, _: names.append(path.name))
+    monkeypatch.setattr(webpage, "_galleries", lambda *_: [])
+    return names
+
+
+def finished_run(path, pages="auto", of=1):
+    run = RunFolder(path)
+    run.write_settings(Experiment(rounds=1, dataset="digits", pages=pages), environment("cpu", None, 1))
+    for record in (START, ROUND):
+        run.append(record)
+    finish_run(run, SUMMARY, of)
+    run.release()
+    return path
+
+
+def page_of(folder, *runs):
+    cell = Runs("x", "", Published(), runs, (SUMMARY,) * len(runs))
+    chart = Chart("a", "T", "x", "", ordered=False, norms=False, rounds=False, cells=(cell,))
+    return webpage.write_study_page(folder, StudyResult("s", "d", "c", len(runs), (chart,), len(runs))).read_text()
+
+
+@pytest.mark.parametrize(
+    ("pages", "of", "has"),
+    [("auto", 1, True), ("auto", MOST_PAGES, True), ("auto", MOST_PAGES + 1, False), ("all", 999, True), ("none", 1, False)],
+)  # fmt: skip
+def test_a_run_is_whole_with_its_page_or_without(tmp_path, drawn, pages, of, has):
+    path = finished_run(tmp_path / "run", pages, of)
+    assert has_page(pages, of) == has == (path / "report.html").is_file() == (drawn == ["run"])
+    assert is_finished(path) and (path / "results.csv").is_file() and "pages" in NOT_IN_KEY
+
+
+def test_a_study_links_the_pages_that_there_are_and_counts_those_that_are_not(tmp_path, drawn):
+    with_page = finished_run(tmp_path / "s" / "runs" / "with page")
+    without = finished_run(tmp_path / "s" / "runs" / "without", "none")
+    page = page_of(tmp_path / "s", with_page, without)
+    assert page.count('href="runs/with%20page/report.html"') == 1 and "runs/without/report.html" not in page
+    assert "1 of 2 runs have no page of their own" in page
+    assert "no page of their own" not in page_of(tmp_path / "s", with_page)
+
+
+def test_a_page_of_very_many_runs_has_their_table_and_no_folds(tmp_path, drawn, monkeypatch):
+    run = finished_run(tmp_path / "s" / "runs" / "one")
+    assert page_of(tmp_path / "s", run).count("<details") == 1
+    monkeypatch.setattr(webpage, "MOST_DETAILS", 0)
+    page = page_of(tmp_path / "s", run)
+    assert "<details" not in page and 'href="runs/one/report.html"' in page
