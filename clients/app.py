@@ -126,7 +126,7 @@ def _dataset_of(told: dict[str, str], experiment: Experiment, node_config: NodeC
     return _dataset(theirs, stamp, source, data_dir, asked)
 
 
-@functools.lru_cache(maxsize=1)  # a process serves many messages
+@functools.lru_cache(maxsize=4)  # a process serves many messages
 def _dataset(directory: str, stamp: str, source: str, data_dir: str, asked: tuple[tuple[str, Any], ...]) -> Dataset:
     """The server's decoded dataset where this is its machine, else this machine's own copy of the same source.
 
@@ -144,7 +144,7 @@ def _dataset(directory: str, stamp: str, source: str, data_dir: str, asked: tupl
     return load_dataset(source, data_dir, notify=print, **dict(asked))
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=4)
 def _model(name: str, norm: str, _identity: str, classes: int, image: ImageSpace, threads: int) -> nn.Module:
     device = prepare_device(threads)
     return build(name, classes, image, norm).to(device).to(memory_format=torch.channels_last)

@@ -61,7 +61,7 @@ _SETTINGS = (
 )  # fmt: skip
 
 
-@functools.lru_cache(maxsize=4)  # an actor deals once, not for every message
+@functools.lru_cache(maxsize=16)  # an actor deals once for each run, not for every message
 def _partition(dataset: Dataset, *values: Any) -> list[Indices]:
     settings = dict(zip(_SETTINGS, values, strict=True))
     rng = generator(settings["seed"], "partition")

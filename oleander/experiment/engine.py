@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,8 @@ PRELOADED = ("torch", "flwr.simulation.ray_transport.ray_actor", "clients.app")
 """Modules that Ray's processes import while they wait for their first client."""
 HANGING_SECONDS = 5.0
 """How long clients may still train when the last round is over; the engine would wait for them without end."""
+MOST_AT_ONCE = 8
+"""Runs of a study beside each other, unless more are asked for: their servers share a process."""
 CLUSTER_SECONDS = 5.0
 """How long the head of a Ray cluster may take to answer."""
 
@@ -113,10 +115,11 @@ class Ray:
 
 
 @contextlib.contextmanager
-def running_ray(experiment: Experiment) -> Iterator[Ray]:
+def running_ray(experiment: Experiment, at_once: int = 1) -> Iterator[Ray]:
     """Start Ray, or join the cluster at ``--ray-address``; when the context ends, it is left again, and nothing of ours remains.
 
-    A dead actor is restarted (Flower would hand it further clients for ever); what it was doing is reported as failed.
+    ``at_once`` such runs go on beside each other on it. A dead actor is restarted (Flower would hand it further clients for
+    ever); what it was doing is reported as failed.
 
     Raises:
         UserError: no cluster at the address, or not with this login.
@@ -129,9 +132,9 @@ def running_ray(experiment: Experiment) -> Iterator[Ray]:
     with nowhere if address else folders_for_ray() as folders:
         try:
             with doing(f"joining the Ray cluster at {address}" if address else "starting Ray"):
-                _init(experiment, address, folders)
+                _init(experiment, address, folders, at_once)
             yield Ray(
-                actor_resources(experiment, ray.cluster_resources()),
+                actor_resources(experiment, ray.cluster_resources(), at_once),
                 watch_cluster(address) if address else watch_processes(),
             )
         finally:
@@ -139,7 +142,7 @@ def running_ray(experiment: Experiment) -> Iterator[Ray]:
                 ray.shutdown()  # if the engine has not done it
 
 
-def _init(experiment: Experiment, address: str, folders: dict[str, str]) -> None:
+def _init(experiment: Experiment, address: str, folders: dict[str, str], at_once: int) -> None:
     import ray
 
     check_login()
@@ -151,7 +154,7 @@ def _init(experiment: Experiment, address: str, folders: dict[str, str]) -> None
             ray.init(address=address, runtime_env={"env_vars": env}, **quiet)
         else:
             os.environ["PYTHONPATH"] = python_path  # inherited; a runtime_env would discard the processes Ray has ready
-            cpus = math.ceil(actor_count(experiment) * experiment.client_cpus)
+            cpus = math.ceil(actor_count(experiment, at_once) * experiment.client_cpus)
             preload = {"preload_python_modules": list(PRELOADED)}
             here = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
             ray.init("local", num_cpus=cpus, _system_config=preload, **here, **folders, **quiet)
@@ -204,18 +207,19 @@ def cluster_address(asked: str) -> str:
 _START_ONE = "start one with `ray start --head`, or leave the flag out"
 
 
-def actor_resources(experiment: Experiment, available: dict[str, float]) -> dict[str, int | float]:
+def actor_resources(experiment: Experiment, available: dict[str, float], at_once: int = 1) -> dict[str, int | float]:
     """What each actor takes of Ray's resources, so that Flower starts as many actors as are wanted, and all of them fit.
 
     Args:
         experiment: the settings.
         available: Ray's CPUs and GPUs.
+        at_once: runs that go on beside each other.
     """
     cpus, gpus = available.get("CPU", 0), int(available.get("GPU", 0))
     if experiment.ray_address:
         each, actors = experiment.client_cpus, max(1, int(cpus / experiment.client_cpus))
     else:
-        actors = actor_count(experiment)
+        actors = actor_count(experiment, at_once)
         each = math.floor(cpus / actors * 10_000) / 10_000  # Ray counts in ten-thousandths
     share = experiment.client_gpus
     if share is None:  # a fraction must fit on one GPU
@@ -224,13 +228,30 @@ def actor_resources(experiment: Experiment, available: dict[str, float]) -> dict
     return {"num_cpus": each, "num_gpus": share, "max_restarts": -1}
 
 
-def actor_count(experiment: Experiment) -> int:
-    """Clients that train at the same time: as many as CPUs and GPUs carry, at most those of a round."""
-    if experiment.actors:
-        return experiment.actors
+def actor_count(experiment: Experiment, at_once: int = 1) -> int:
+    """Clients that train at the same time: as many as CPUs and GPUs carry, at most those of a round of each of the runs at once."""
+    return experiment.actors or max(1, min(_carried(experiment), experiment.clients_per_round * at_once))
+
+
+def _carried(experiment: Experiment) -> int:
+    """Clients for which there are CPUs and GPUs."""
     carried = int(cpu_count() / max(experiment.client_cpus, experiment.client_threads or 1))
     if experiment.client_gpus:
         from oleander.learning.devices import gpu_count
 
         carried = min(carried, int(gpu_count() / experiment.client_gpus))
-    return max(1, min(carried, experiment.clients_per_round))
+    return carried
+
+
+def runs_at_once(experiments: Sequence[Experiment]) -> int:
+    """Runs of a study that go on beside each other: one more than fill the machine with clients.
+
+    So it is not idle while one of them aggregates, waits for its last client, or begins. How many there are changes no result.
+    """
+    asked = [e.runs_at_once for e in experiments if e.runs_at_once]
+    if asked:
+        return min(max(asked), len(experiments))
+    if experiments[0].ray_address:
+        return 1  # its CPUs are not known yet
+    fill = min(_carried(e) // min(actor_count(e), e.clients_per_round) for e in experiments)
+    return min(fill + 1, MOST_AT_ONCE, len(experiments))

@@ -46,7 +46,7 @@ class ProgressListener:
     def client_done(self, client_id: int, images: int) -> None:
         """Count a client and its images."""
         self.images += images
-        self.whole.done += 1
+        self.whole.add(1)
         self.whole.rate = f"{self.images / max(time.monotonic() - self.began, 1e-6):,.0f} images/s"
         if self.step:
             self.step.done += 1
@@ -104,35 +104,46 @@ class StudyListener(ProgressListener):
         known = f", {done} of them finished before" if done else ""
         console.print(f"{self.runs} runs{known}")
 
-    def went_on(self, rounds: int, clients: int) -> None:
-        """So many rounds of the run that begins were done before."""
-        self.whole.done += rounds * clients
-        self.whole.before += rounds * clients
-
-    def run_began(self, experiment: Experiment) -> None:
-        """The next run."""
+    def run_began(self, experiment: Experiment) -> "RunOfStudy":
+        """The next run; what it gives watches it."""
+        self._now(None)
         self.run += 1
-        self.rounds, self.experiment, self.run_began_at = experiment.rounds, experiment, time.monotonic()
         self.display.whole = self.whole
+        return RunOfStudy(self, experiment)
+
+
+class RunOfStudy(ProgressListener):
+    """Shows how one of a study's runs goes on, beside others."""
+
+    def __init__(self, study: StudyListener, experiment: Experiment) -> None:
+        """The run that has just begun."""
+        super().__init__(study.console, experiment, study.display)
+        self.study, self.number, self.whole = study, study.run, study.whole
+        self.experiment, self.run_began_at = experiment, time.monotonic()
+
+    def went_on(self, rounds: int, clients: int) -> None:
+        """So many rounds of the run were done before."""
+        self.whole.add(rounds * clients, before=True)
 
     def round_finished(self, record: RoundRecord) -> None:
         """Only what is out of the ordinary; the run's line comes at its end."""
         self.display.aloud = False  # from here on the runs' own lines say how it goes on
         if record.dropped:
-            self.console.print(f"run {self.run}/{self.runs}, round {record.round}{_left_out(record)}")
+            self.console.print(f"run {self.number}/{self.study.runs}, round {record.round}{_left_out(record)}")
 
-    def run_finished(self, summary: Summary) -> None:
+    def finished(self, summary: Summary) -> None:
         """Print the run's line."""
-        scenario = self.experiment.scenario
-        settings = ", ".join(f"{name} {getattr(self.experiment, name)}" for name in self.varied[scenario])
-        of = f"{scenario}: " if len(self.varied) > 1 else ""
+        self._now(None)
+        scenario, known = self.experiment.scenario, self.study.varied
+        settings = ", ".join(f"{name} {getattr(self.experiment, name)}" for name in known[scenario])
+        of = f"{scenario}: " if len(known) > 1 else ""
         self.console.print(
-            f"run {self.run}/{self.runs}  MTA {percent(summary.mta)}  ASR {percent(summary.asr)}  "
+            f"run {self.number}/{self.study.runs}  MTA {percent(summary.mta)}  ASR {percent(summary.asr)}  "
             f"({time.monotonic() - self.run_began_at:.0f} s)  {escape(of + settings)}, seed {summary.seed}"
         )
 
     def _run(self) -> str:
-        return f"run {self.run}/{self.runs}, "
+        return f"run {self.number}/{self.study.runs}, "
 
 
 def _left_out(record: RoundRecord) -> str:

@@ -1,18 +1,20 @@
-"""One run, or all runs of a study, on a Ray that is up: the figures and reports of one are made while the next one trains."""
+"""One run, or all runs of a study, on a Ray that is up: some beside each other, and the pages of one are made while others train."""
 
 import contextlib
 import functools
+import queue
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from clients.app import app
-from oleander.experiment.engine import Ray, actor_count, run_on_ray, running_ray
+from oleander.experiment.engine import Ray, actor_count, run_on_ray, running_ray, runs_at_once
 from oleander.experiment.federation import federate
 from oleander.experiment.prepare import Setup, Sources, prepare
 from oleander.experiment.progress import ProgressListener, StudyListener
@@ -20,10 +22,11 @@ from oleander.experiment.records import LOG, RunFolder, Summary, is_finished
 from oleander.experiment.remaining import left_of_run, left_of_study
 from oleander.experiment.study import Job, StudyFolder
 from oleander.system.console import console_on, say_error
-from oleander.system.display import display_on
+from oleander.system.display import display_on, doing
 from oleander.system.errors import RunError, UserError
 from oleander.system.files import appending
 from oleander.system.processes import Chatter, end_now, is_ending, last_word
+from oleander.transport.roster import SimulatedRoster
 
 Finish = Callable[[RunFolder, Summary], None]
 """What is done with a run whose rounds are over: figures, page, summary."""
@@ -62,48 +65,63 @@ def run_all(
     chatter: Chatter,
     finish: Finish,
 ) -> None:
-    """Those of the runs that are not finished, one after the other."""
+    """Those of the runs that are not finished, some beside each other; the runs that come first begin first."""
     todo = [job for job in jobs if not is_finished(job.folder)]
+    at_once = runs_at_once([job.experiment for job in todo])
     largest = max(
         (job.experiment for job in todo), key=lambda experiment: (actor_count(experiment), experiment.clients)
     )
     console = console_on(chatter.out)
     nodes = max(job.experiment.clients_per_round for job in todo)
-    closed: list[Future[None]] = []
+    waiting, one = queue.SimpleQueue[Job](), threading.Lock()
+    for job in todo:
+        waiting.put(job)
 
     def close(run: RunFolder, summary: Summary) -> None:
         finish(run, summary)
         run.release()
         folder.write_results(jobs)
 
-    def serve(grid: Grid) -> None:
-        for job in todo:
-            began, run = time.time(), RunFolder(job.folder, again=job.folder.exists())
-            setup = prepare(job.experiment, sources, job.stopped)
-            listener.run_began(setup.experiment)
-            summary = federate(
-                grid,
-                setup,
-                run,
-                listener,
-                clients_are_here=not setup.experiment.ray_address,
-                began=began,
-            )
-            listener.run_finished(summary)
-            listener.starting("closing the run")
-            for done in closed:
-                done.result()
-            closed[:] = [closing.submit(close, run, summary)]
+    def lane(grid: Grid, number: int) -> None:
+        """One run after the other, until none is left; ``number``: which of the engine's nodes are its clients."""
+        closed: Future[None] | None = None
+        with contextlib.suppress(queue.Empty):
+            while True:
+                job = waiting.get_nowait()
+                began, run = time.time(), RunFolder(job.folder, again=job.folder.exists())
+                with one:
+                    setup = prepare(job.experiment, sources, job.stopped)
+                    watching = listener.run_began(setup.experiment)
+                summary = federate(
+                    grid,
+                    setup,
+                    run,
+                    watching,
+                    roster=SimulatedRoster(setup.experiment, number * nodes),
+                    clients_are_here=not setup.experiment.ray_address,
+                    began=began,
+                )
+                watching.finished(summary)
+                if closed:
+                    with doing("closing the run before"):
+                        closed.result()
+                closed = closing.submit(close, run, summary)
+        if closed:
+            closed.result()
 
-    with display_on(console) as display, ThreadPoolExecutor(1) as closing, running_ray(largest) as ray:
+    def serve(grid: Grid) -> None:
+        lanes = ThreadPoolExecutor(at_once, "run")  # not left by `with`: where one fails, nobody waits for the others
+        for ended in as_completed([lanes.submit(lane, grid, number) for number in range(at_once)]):
+            ended.result()
+        lanes.shutdown()
+
+    with display_on(console) as display, ThreadPoolExecutor(1) as closing, running_ray(largest, at_once) as ray:
         experiments = [job.experiment for job in jobs]
         listener = StudyListener(console, experiments, len(jobs) - len(todo), display)
         listener.starting()
         left = functools.partial(left_of_study, folder.path, [job.folder for job in jobs])
-        _on_engine(ray, nodes, client_app, serve, left, folder.path / LOG, chatter)
+        _on_engine(ray, nodes * at_once, client_app, serve, left, folder.path / LOG, chatter)
         listener.over()
-        for done in closed:
-            done.result()
 
 
 def _on_engine(

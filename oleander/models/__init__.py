@@ -25,7 +25,7 @@ from oleander.settings.declared import MODELS, TORCHVISION, built_in, knows_step
 from oleander.settings.registry import blamed, find, known
 from oleander.settings.steps import short
 from oleander.system.errors import UserError
-from oleander.system.streams import torch_seeded
+from oleander.system.streams import DRAWING, torch_seeded
 
 
 def build(name: str, classes: int, image: ImageSpace, norm: str = "batch") -> nn.Module:
@@ -41,15 +41,8 @@ def build(name: str, classes: int, image: ImageSpace, norm: str = "batch") -> nn
         UserError: an unknown name, a model without batch norm where that is to be replaced, or what goes wrong in a file of the
             user's, by its line.
     """
-    if name.startswith(TORCHVISION):
-        made = fitted(name, classes, image)
-    elif name in built_in(MODELS):
-        made = find(MODELS)[name].function(classes, image)
-    elif knows_step(MODELS, name):
-        with blamed(MODELS, name):
-            made = known(MODELS)[short(name)].function(classes, image)
-    else:
-        raise UserError(f"--model {name}: unknown; known: {', '.join(built_in(MODELS))}, {TORCHVISION}NAME")
+    with DRAWING:
+        made = _made(name, classes, image)
     if not isinstance(made, nn.Module):
         raise UserError(f"--model {name}: {short(name)} made a {type(made).__name__}, not an nn.Module")
     if norm == "group":
@@ -57,6 +50,17 @@ def build(name: str, classes: int, image: ImageSpace, norm: str = "batch") -> nn
         if not replaced:
             raise UserError(f"--norm group: --model {name} has no batch norm that it could stand for; known: batch")
     return made
+
+
+def _made(name: str, classes: int, image: ImageSpace) -> object:
+    if name.startswith(TORCHVISION):
+        return fitted(name, classes, image)
+    if name in built_in(MODELS):
+        return find(MODELS)[name].function(classes, image)
+    if knows_step(MODELS, name):
+        with blamed(MODELS, name):
+            return known(MODELS)[short(name)].function(classes, image)
+    raise UserError(f"--model {name}: unknown; known: {', '.join(built_in(MODELS))}, {TORCHVISION}NAME")
 
 
 def identity(name: str, norm: str = "batch") -> str:

@@ -137,6 +137,8 @@ class Experiment:
 
     actors: Count | None = None
     """Clients that train at the same time (default: as many as the machine's CPUs carry, at most clients a round)."""
+    runs_at_once: Count | None = None
+    """Runs of a study that go on beside each other; it changes no result (default: one more than fill the machine with clients)."""
     client_cpus: Share = 1.0
     """CPUs (may be a fraction) that Ray sets aside for each client at work."""
     client_gpus: NotNegative | None = None

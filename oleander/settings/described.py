@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 UNSPOKEN = frozenset({
     "scenario", "out", "seed", "data_dir", "no_cache", "round_timeout", "min_clients", "actors", "client_cpus", "client_gpus",
     "client_threads", "ray_address", "precision", "evaluate", "evaluate_asr", "on_bad_reply",
-    "keep", "pages",
+    "keep", "pages", "runs_at_once",
 })  # fmt: skip
 """Settings that no description speaks of: seeds, files, and how it is computed and scored."""
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}

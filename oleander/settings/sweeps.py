@@ -16,6 +16,7 @@ NOT_SWEPT = (
     "out",
     "keep",
     "pages",
+    "runs_at_once",
     "seed",
     "data_dir",
     "no_cache",

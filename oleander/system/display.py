@@ -69,6 +69,12 @@ class Whole:
     timed_from: float = 0.0
     """When the work itself began, by which the rest is estimated; 0: not yet."""
 
+    def add(self, count: int, *, before: bool = False) -> None:
+        """So much more is done; ``before``: it was so when it began. From any thread."""
+        with _COUNTING:
+            self.done += count
+            self.before += count * before
+
     @property
     def left(self) -> str:
         """How long the rest will take, at the pace so far."""
@@ -256,6 +262,7 @@ def _time(seconds: float) -> str:
     return str(timedelta(seconds=int(seconds)))
 
 
+_COUNTING = threading.Lock()
 _OPEN: list[Display] = []
 _THREAD = threading.local()
 _STARTING = Step("starting")

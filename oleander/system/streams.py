@@ -1,6 +1,7 @@
 """Randomness as an argument: a generator for each (seed, stream, round, client), the same wherever and whenever it is made."""
 
 import contextlib
+import threading
 import zlib
 from collections.abc import Iterator
 
@@ -8,6 +9,8 @@ import numpy as np
 import torch
 
 CPU = torch.device("cpu")
+DRAWING = threading.RLock()
+"""Held by a thread that draws from PyTorch's global generators: a study's runs share a process, and must not share their numbers."""
 
 
 def generator(seed: int, stream: str, round_number: int = 0, client: int = 0) -> np.random.Generator:
@@ -28,6 +31,6 @@ def torch_seeded(seed: int, device: torch.device = CPU) -> Iterator[None]:
     For what takes no generator, such as a layer's initialisation and dropout: else what it draws would depend on the process that
     it happens in, and on all that has happened there before.
     """
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with DRAWING, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -46,9 +46,9 @@ class SimulatedRoster:
     and all messages for each, again and again.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
-        """Of a run; the engine may have more nodes than a round has clients."""
-        self.experiment = experiment
+    def __init__(self, experiment: Experiment, first: int = 0) -> None:
+        """Of a run; the engine may have more nodes than a round has clients. Those before ``first`` are other runs'."""
+        self.experiment, self._first = experiment, first
         self._nodes: list[int] = []
         self._clients: dict[int, int] = {}  # node id → client id, in this round
 
@@ -63,7 +63,7 @@ class SimulatedRoster:
             RunError: too few nodes within the round's time.
         """
         if len(self._nodes) < len(drawn):  # they never leave
-            self._nodes = self._joined(grid, len(drawn))
+            self._nodes = self._joined(grid, self._first + len(drawn))[self._first :]
         self._clients = dict(zip(self._nodes, drawn, strict=False))
         return {client: node for node, client in self._clients.items()}
 

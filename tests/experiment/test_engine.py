@@ -2,11 +2,12 @@
 
 import math
 import socket
+from dataclasses import replace
 
 import pytest
 
 from oleander.experiment import engine
-from oleander.experiment.engine import actor_count, actor_resources, cluster_address
+from oleander.experiment.engine import actor_count, actor_resources, cluster_address, runs_at_once
 from oleander.learning import devices
 from oleander.settings.config import Experiment
 from oleander.system.errors import UserError
@@ -51,6 +52,23 @@ def test_default_actors_are_what_the_machine_carries_and_a_round_needs(monkeypat
     assert actor_count(Experiment(client_cpus=4.0)) == 4
     monkeypatch.setattr(engine, "cpu_count", lambda: 1)
     assert actor_count(Experiment()) == 1
+
+
+def test_a_study_has_one_run_more_than_fill_the_machine_with_clients(monkeypatch):
+    cpus = 2
+    monkeypatch.setattr(engine, "cpu_count", lambda: cpus)
+    six, three = Experiment(clients_per_round=6), Experiment(clients_per_round=3)
+    assert runs_at_once([six] * 5) == 2 and runs_at_once([six]) == 1
+    assert runs_at_once([replace(six, runs_at_once=n) for n in (1, 1)]) == 1
+    assert (
+        runs_at_once([replace(six, runs_at_once=4)] * 9) == 4 and runs_at_once([replace(six, runs_at_once=4)] * 3) == 3
+    )
+    assert runs_at_once([replace(six, ray_address="h:1")] * 5) == 1
+    cpus = 16
+    assert runs_at_once([three] * 9) == 6 and runs_at_once([six, three] * 9) == 3
+    assert actor_count(three, 6) == 16 and actor_count(replace(three, actors=2), 6) == 2
+    assert actor_resources(three, {"CPU": 16.0}, 6)["num_cpus"] == 1
+    assert runs_at_once([replace(three, clients_per_round=1)] * 99) == engine.MOST_AT_ONCE
 
 
 def test_auto_is_the_cluster_of_ray_start_and_a_dead_one_is_refused_at_once(monkeypatch):

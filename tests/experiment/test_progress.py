@@ -51,13 +51,18 @@ def test_a_run_that_goes_on_counts_what_was_done_and_estimates_by_what_is_done_n
 def test_a_study_counts_over_all_its_runs_those_that_were_finished_included():
     experiments = [replace(FIVE, seed=seed) for seed in range(3)]
     watched, display, printed = listener(1, experiments=experiments)
-    watched.run_began(experiments[1])
-    watched.round_began(1, [0, 1, 2, 3, 4])
-    assert texts(display)[0].startswith("run 2/3, round 1/2: training clients")
-    assert (watched.whole.done, watched.whole.total) == (10, 30)
-    watched.went_on(1, 5)  # a stopped one
-    assert (watched.whole.done, watched.whole.before) == (15, 15)
-    watched.run_finished(SUMMARY)
+    watched.starting()
+    run, beside = watched.run_began(experiments[1]), watched.run_began(experiments[2])
+    run.round_began(1, [0, 1, 2, 3, 4])
+    beside.round_began(2, [0, 1])
+    one, other, whole = display.shown()
+    assert one.text.startswith("run 2/3, round 1/2: training clients") and other.text.startswith("run 3/3, round 2/2")
+    assert whole is watched.whole and (whole.done, whole.total) == (10, 30)
+    run.went_on(1, 5)  # a stopped one
+    beside.client_done(0, 100)
+    assert (whole.done, whole.before, one.done, other.done) == (16, 15, 0, 1)
+    beside.finished(SUMMARY)
+    assert texts(display) == [one.text, "whole"]
     assert printed.getvalue().splitlines()[0] == "3 runs, 1 of them finished before"
 
 

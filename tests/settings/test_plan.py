@@ -117,8 +117,7 @@ def test_durability_asks_for_curves_of_attackers_that_stay_and_that_leave():
 def test_the_line_of_a_finished_run_says_what_varies_in_its_part_of_the_study(scenario, number, line):
     experiments = plan("--scenario", scenario).experiments()
     listener = StudyListener(Console(file=(printed := io.StringIO()), width=200), experiments, 0)
-    listener.run_began(experiments[number])
-    listener.run_finished(dataclasses.replace(SUMMARY, seed=0))
+    listener.run_began(experiments[number]).finished(dataclasses.replace(SUMMARY, seed=0))
     assert line in printed.getvalue()
 
 

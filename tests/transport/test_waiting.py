@@ -144,6 +144,15 @@ def test_on_an_engine_with_more_nodes_than_a_round_needs_the_rest_has_no_part():
     assert [roster.client_of(node) for node in second.values()] == [0, 7, 49]
 
 
+def test_runs_beside_each_other_have_no_node_in_common():
+    settings = Experiment(clients=50, clients_per_round=3, round_timeout=1)
+    network, rosters = Network(6), [SimulatedRoster(settings, first) for first in (0, 3)]
+    one, other = (set(roster.nodes(network, [4, 7, 40]).values()) for roster in rosters)
+    assert len(one) == len(other) == 3 and not one & other
+    with pytest.raises(RunError, match="6 of the 8 nodes"):
+        SimulatedRoster(settings, 5).nodes(network, [0, 1, 2])
+
+
 def test_a_sentence_names_some_of_many_clients_and_says_how_many_there_are():
     assert named([]) == "" and named([3, 4, 5]) == "3, 4, 5"
     assert named(list(range(12))) == ", ".join(map(str, range(12)))
