@@ -135,7 +135,8 @@ class RunOfStudy(ProgressListener):
         """Print the run's line."""
         self._now(None)
         scenario, known = self.experiment.scenario, self.study.varied
-        settings = ", ".join(f"{name} {getattr(self.experiment, name)}" for name in known[scenario])
+        used = self.experiment.settings()
+        settings = ", ".join(f"{name} {used[name]}" for name in known[scenario] if name in used)
         of = f"{scenario}: " if len(known) > 1 else ""
         self.console.print(
             f"run {self.number}/{self.study.runs}  MTA {percent(summary.mta)}  ASR {percent(summary.asr)}  "

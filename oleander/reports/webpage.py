@@ -144,6 +144,7 @@ def _run(folder: Path, summary: Summary) -> dict[str, Any]:
         "summary": summary,
         "rounds": rounds,
         "experiment": experiment,
+        "used": experiment.settings(),
         "environment": environment,
         "changed": _changed(experiment),
         "warnings": warnings_of(experiment, summary, rounds, environment),

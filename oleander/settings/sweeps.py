@@ -35,9 +35,12 @@ class Axis:
 
 
 def varied(experiments: Sequence[Experiment]) -> list[str]:
-    """The settings in which these runs differ, but for the seed."""
+    """The settings in which these runs differ, but for the seed; of a plug-in's own, those in which the runs that use it differ."""
+    runs = [experiment.settings() for experiment in experiments]
     return [
-        name for name in SETTINGS if name not in NOT_SWEPT and len({str(getattr(e, name)) for e in experiments}) > 1
+        name
+        for name in SETTINGS
+        if name not in NOT_SWEPT and len({str(run[name]) for run in runs if name in run}) > 1
     ]
 
 

@@ -84,6 +84,9 @@ def test_settings_and_values_are_shown_in_the_fields_words():
 def test_what_varies_is_what_runs_differ_in_but_for_their_seeds():
     base = Experiment()
     assert varied([base]) == varied([base, Experiment(seed=1, out="x", description="y")]) == []
+    blend, patch = (Experiment(attack=attack, malicious=1) for attack in ("blend", "patch"))
+    small = patch.changed(patch_size=4)
+    assert varied([blend, small]) == ["attack"] and varied([blend, small, patch]) == ["attack", "patch_size"]
     assert varied([base, Experiment(lr=0.1, seed=1), Experiment(strategy="krum")]) == ["lr", "strategy"]
 
 
