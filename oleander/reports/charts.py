@@ -121,7 +121,7 @@ def _scores(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     _frame(axes, chart, cells, x)
     axes.set_ylabel("share of the test images")
     key(axes, [*handles, *_small_print(cells)], 2)
-    headed(figure, findings.of_settings(cells), _compared(chart))
+    headed(figure, findings.of_settings(chart), _compared(chart))
     return figure
 
 
@@ -157,7 +157,7 @@ def _lines(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     panels[0].set_xlabel("")
     handles = [Line2D([], [], lw=0, label=f"{chart.series_title}:"), *handles, *_small_print(cells)]
     key(panels[0], handles, 3)
-    headed(figure, findings.of_settings(cells), _compared(chart))
+    headed(figure, findings.of_settings(chart), _compared(chart))
     return figure
 
 
@@ -277,7 +277,7 @@ def _norms(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
             step = -(-len(clients) // 12)
             axes.set_xticks(range(0, len(clients), step), [str(c) for c in clients[::step]])
             axes.grid(visible=False, axis="x")
-            axes.set_title(f"{wrapped(_name(cell), 34)}\n{what}", fontsize=8.5, loc="left")
+            axes.set_title(f"{wrapped(findings.place(chart, cell), 34)}\n{what}", fontsize=8.5, loc="left")
         grid[row, 0].set_ylabel("norm ‖Δ‖₂")
     for axes in grid[-1]:
         axes.set_xlabel("client")
@@ -323,7 +323,7 @@ def _rounds(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
         last = settings_of(cell.folders[0])
         if last.last_attack < last.rounds:
             axes.axvline(last.last_attack + 0.5, color=INK, lw=1, ls=":")
-        axes.set_title(wrapped(_name(cell), 34), fontsize=9)
+        axes.set_title(wrapped(findings.place(chart, cell), 34), fontsize=9)
         axes.set(xlabel="round (0: starting model)", ylim=(-0.04, 1.12))
         axes.set_yticks(np.linspace(0, 1, 6))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -334,7 +334,7 @@ def _rounds(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
         axes.set_ylabel("share of the test images")
     seeds = max(len(cell.folders) for cell in cells)
     thin = f" Thin: single seeds ({seeds}), band: {ends_are(seeds)}." if seeds > 1 else ""
-    headed(figure, findings.of_settings(cells), f"{_compared(chart)}. Teal: {MTA}; red: {ASR}.{thin}")
+    headed(figure, findings.of_settings(chart), f"{_compared(chart)}. Teal: {MTA}; red: {ASR}.{thin}")
     return figure
 
 
@@ -364,10 +364,6 @@ def _draw_course(axes: Axes, runs: Sequence[dict[int, float]], colour: str, mark
             scored, [m.span[0] for m in means], [m.span[1] for m in means], color=colour, alpha=0.13, lw=0
         )
     axes.plot(scored, [m.mean for m in means], f"{mark}-", color=colour, lw=2, ms=3.5)
-
-
-def _name(cell: Runs) -> str:
-    return ", ".join(filter(None, (cell.x, cell.series)))
 
 
 def _pick(which: str) -> Callable[..., float | None]:

@@ -15,6 +15,7 @@ from typing import Any
 from oleander.experiment.intervals import ENOUGH, Paired, holm, paired
 from oleander.experiment.results import cell_text
 from oleander.experiment.study import Runs, StudyResult
+from oleander.reports.findings import place
 from oleander.settings.plan import Chart
 from oleander.system.files import replace_file
 
@@ -55,7 +56,7 @@ def differences_of(chart: Chart[Runs]) -> list[Difference]:
         for cell in group:
             for score in SCORES if cell is not reference else ():
                 if pair := paired(by_seed(cell, score), by_seed(reference, score)):
-                    found.append(Difference(chart.name, place(cell), place(reference), score, pair))
+                    found.append(Difference(chart.name, place(chart, cell), place(chart, reference), score, pair))
     comparisons = sum(difference.pairs >= ENOUGH for difference in found)  # also those that leave nothing to test by
     corrected = holm([difference.paired.p for difference in found], comparisons)
     return [replace(difference, p_holm=p) for difference, p in zip(found, corrected, strict=True)]
@@ -94,11 +95,6 @@ def attacked(cell: Runs) -> bool:
 def by_seed(cell: Runs, score: str) -> dict[int, float]:
     """Seed → score of the runs that have one."""
     return {s.seed: value for s in cell.summaries if (value := getattr(s, score)) is not None}
-
-
-def place(cell: Runs) -> str:
-    """Where a cell stands in its chart."""
-    return ", ".join(filter(None, (cell.x, cell.series)))
 
 
 def write_differences(folder: Path, study: StudyResult) -> list[Difference]:

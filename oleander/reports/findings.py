@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from oleander.experiment.classes import ClassCounts
 from oleander.experiment.records import RoundRecord
 from oleander.experiment.study import Runs
+from oleander.settings.plan import Chart
+from oleander.settings.sweeps import told
 from oleander.system.console import percent
 from oleander.system.foreign import plain
 
 SAME = 0.02
 """Shares that differ by no more are said to stay."""
+LISTED = 3
+"""So many are named; of more, only how many they are is said."""
 APART = 0.1
 """How far beyond both ends of its course a share must have been for it to be said."""
 
@@ -95,39 +99,55 @@ def _medians(rounds: Sequence[RoundRecord], which: str) -> dict[bool, float]:
     return {bad: statistics.median(values) for bad, values in found.items()}
 
 
-def of_settings(cells: Sequence[Runs]) -> str:
+def place(chart: Chart[Runs], cell: Runs) -> str:
+    """Where a cell stands in its chart, as it is said in a sentence: ``blend, krum``, ``malicious clients 3``."""
+    series = told(chart.series_title, cell.series)  # of several settings it names each itself
+    return ", ".join(filter(None, (told(chart.x_title, cell.x), series)))
+
+
+def of_settings(chart: Chart[Runs]) -> str:
     """Between which settings' means ASR and MTA lie."""
     said = []
     for name, of in (("ASR", Runs.asr), ("MTA", Runs.mta)):
-        means = {_place(cell): mean.mean for cell in cells if cell.summaries and (mean := of(cell))}
+        means = {place(chart, cell): mean.mean for cell in chart.cells if cell.summaries and (mean := of(cell))}
         if means:
             said.append(_between(name, means))
     return "; ".join(said)
 
 
 def _between(name: str, means: dict[str, float]) -> str:
-    least, most = min(means, key=lambda place: means[place]), max(means, key=lambda place: means[place])
-    if means[most] - means[least] <= SAME:
-        return f"{name} is {_percents(means[least], means[most])}" + (" in every setting" if len(means) > 1 else "")
-    return f"{name} is lowest with {least} ({percent(means[least])}) and highest with {most} ({percent(means[most])})"
+    least, most = min(means.values()), max(means.values())
+    if most - least <= SAME:
+        return f"{name} is {_percents(least, most)}" + (" in every setting" if len(means) > 1 else "")
+    low, high = ([at for at, mean in means.items() if percent(mean) == percent(end)] for end in (least, most))
+    return f"{name} is lowest {_among(low, len(means))} ({percent(least)}) and highest {_among(high, len(means))} ({percent(most)})"
+
+
+def _among(places: Sequence[str], of: int) -> str:
+    """All settings that are as good as each other: none of them is named for the others."""
+    return f"with {_listed(places)}" if len(places) <= LISTED else f"in {len(places)} of {of} settings"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _percents(least: float, most: float) -> str:
     low, high = percent(least), percent(most)
-    return low if low == high else f"{low} to {high}"
+    return low if low == high else f"{low.removesuffix(' %')} to {high}"
 
 
-def _place(cell: Runs) -> str:
-    return ", ".join(filter(None, (cell.series, cell.x))) or "it"
-
-
-def of_trade(cells: Sequence[Runs]) -> str:
-    """Which setting keeps the most MTA over ASR."""
-    gaps = [(cell.mta().mean - asr.mean, cell) for cell in cells if cell.summaries and (asr := cell.asr())]
-    best = max(gaps, key=lambda gap: gap[0])[1]
-    asr = best.asr()
-    assert asr is not None
-    return f"{_place(best)} keeps the most MTA over ASR: {percent(best.mta().mean)} against {percent(asr.mean)}"
+def of_trade(chart: Chart[Runs]) -> str:
+    """Which settings keep the most MTA over ASR; those within ``SAME`` of the best are as good as it."""
+    scores = {place(chart, c): (c.mta().mean, asr.mean) for c in chart.cells if c.summaries and (asr := c.asr())}
+    best = max(mta - asr for mta, asr in scores.values())
+    tied = {at: pair for at, pair in scores.items() if best - (pair[0] - pair[1]) <= SAME}
+    mtas, asrs = zip(*tied.values(), strict=True)
+    what = f"{_percents(min(mtas), max(mtas))} against {_percents(min(asrs), max(asrs))}"
+    if 1 < len(tied) == len(scores):
+        return f"All {len(scores)} settings keep about as much MTA over ASR: {what}"
+    who = _listed(list(tied)) if len(tied) <= LISTED else f"{len(tied)} of {len(scores)} settings"
+    return f"{who} {'keeps' if len(tied) == 1 else 'keep'} the most MTA over ASR: {what}"
 
 
 def of_classes(counts: ClassCounts) -> str:
@@ -137,11 +157,17 @@ def of_classes(counts: ClassCounts) -> str:
         for i, (name, row) in enumerate(zip(counts.classes, counts.clean, strict=True))
         if sum(row)
     }
-    least, most = min(shares, key=lambda name: shares[name]), max(shares, key=lambda name: shares[name])
-    return (
-        f"The final model is right on {percent(shares[least])} (class {plain(least)}) to {percent(shares[most])} "
-        f"(class {plain(most)}) of a class's clean images"
-    )
+    ends = [percent(end) for end in (min(shares.values()), max(shares.values()))]
+    if ends[0] == ends[1]:
+        return f"The final model is right on {ends[0]} of each class's clean images"
+    low, high = (_classes([plain(n) for n, share in shares.items() if percent(share) == end]) for end in ends)
+    return f"The final model is right on {ends[0]} ({low}) to {ends[1]} ({high}) of a class's clean images"
+
+
+def _classes(names: Sequence[str]) -> str:
+    if len(names) > LISTED:
+        return f"{len(names)} classes"
+    return f"{'class' if len(names) == 1 else 'classes'} {_listed(names)}"
 
 
 def of_victims(counts: ClassCounts) -> str:

@@ -60,7 +60,7 @@ def draw_grid(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
         if seeds[-1] > 1
         else " One seed each."
     )
-    headed(figure, findings.of_settings(cells), f"{chart.title}.{over}")
+    headed(figure, findings.of_settings(chart), f"{chart.title}.{over}")
     return figure
 
 
@@ -74,14 +74,14 @@ def draw_trade(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
             axes.plot(*zip(*singles, strict=True), ".", color=SOFT, ms=4, alpha=0.6, mew=0, clip_on=False)
         axes.plot([mta], [asr], "o", color=INK, ms=6, clip_on=False, zorder=3)
     if len(shown) <= MOST_NAMED:
-        _name_points(axes, [(mta, asr, ", ".join(filter(None, (cell.series, cell.x)))) for cell, mta, asr in shown])
+        _name_points(axes, [(mta, asr, findings.place(chart, cell)) for cell, mta, asr in shown])
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.set_xlabel(MTA, color=ACCURACY)
     axes.set_ylabel(ASR, color=SUCCESS)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     what = " (small: single seeds)" if any(len(cell.summaries) > 1 for cell in cells) else ""
-    headed(figure, findings.of_trade(cells), f"{chart.title}. A defence does well at the bottom right{what}.")
+    headed(figure, findings.of_trade(chart), f"{chart.title}. A defence does well at the bottom right{what}.")
     return figure
 
 

@@ -12,7 +12,7 @@ from oleander.experiment.study import Runs, StudyResult, read_study
 from oleander.settings.config import Experiment, shown_value
 from oleander.settings.plan import Chart, Published
 from oleander.settings.steps import short_value
-from oleander.settings.sweeps import NOT_SWEPT, words
+from oleander.settings.sweeps import NOT_SWEPT, told, words
 from oleander.system.errors import UserError
 
 FIRST = ("attack", "strategy")
@@ -120,7 +120,8 @@ def _cell(folders: Sequence[Path], experiments: dict[Path, Experiment], names: S
     settings = experiments[by_seed[0]].settings()
     values = [shown_value(short_value(name, settings[name])) if name in settings else "–" for name in names]
     x = values[0] if values else "all"
-    return Runs(x, ", ".join(values[1:]), Published(), tuple(by_seed), tuple(map(read_summary, by_seed)))
+    series = values[1:] if len(values) == 2 else [told(words(n), v) for n, v in zip(names[1:], values[1:], strict=True)]
+    return Runs(x, ", ".join(series), Published(), tuple(by_seed), tuple(map(read_summary, by_seed)))
 
 
 def _rises(values: Sequence[Any]) -> bool:

@@ -4,13 +4,12 @@ The words for an attack's success follow its ASR alone, and are these: it works 
 in part where the ASR is more than ``MORE`` above the start's, else it failed. Nothing here is a test of significance.
 """
 
-import statistics
-from collections.abc import Sequence
 from pathlib import Path
 
 from oleander.experiment.records import CONFIG, Summary, read_environment, read_rounds, read_summary, settings_of
 from oleander.experiment.study import Runs, StudyResult
 from oleander.reports.caveats import counted, warnings_of
+from oleander.reports.findings import of_settings
 from oleander.settings.plan import Chart
 from oleander.system.console import percent
 
@@ -85,26 +84,5 @@ def _repaired(summary: Summary) -> str:
 
 
 def _chart_verdict(chart: Chart[Runs]) -> str:
-    cells = [cell for cell in chart.cells if cell.summaries]
-    if not cells:
-        return ""
     of = f"{chart.name}: " if chart.name else ""
-    ranges = [_range("ASR", cells, [[s.asr for s in cell.summaries] for cell in cells]),
-              _range("MTA", cells, [[s.mta for s in cell.summaries] for cell in cells])]  # fmt: skip
-    return f"{of}{'; '.join(filter(None, ranges))}."
-
-
-def _range(score: str, cells: Sequence[Runs], values: Sequence[Sequence[float | None]]) -> str:
-    """From which setting's mean to which a score goes."""
-    known = [(cell, [v for v in found if v is not None]) for cell, found in zip(cells, values, strict=True)]
-    means = {_place(cell): statistics.fmean(found) for cell, found in known if found}
-    if not means:
-        return ""
-    low, high = min(means, key=lambda place: means[place]), max(means, key=lambda place: means[place])
-    if percent(means[low]) == percent(means[high]):
-        return f"{score} is {percent(means[low])}{' in each setting' if len(means) > 1 else ''}"
-    return f"{score} is lowest with {low} ({percent(means[low])}) and highest with {high} ({percent(means[high])})"
-
-
-def _place(cell: Runs) -> str:
-    return ", ".join(filter(None, (cell.series, cell.x)))
+    return f"{of}{said}." if (said := of_settings(chart)) else ""

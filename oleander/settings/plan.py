@@ -51,7 +51,7 @@ from oleander.settings.protocol import protocol_of, whole
 from oleander.settings.ranges import Rate
 from oleander.settings.session import without_folders
 from oleander.settings.steps import short_value, shown
-from oleander.settings.sweeps import NOT_SWEPT, Axis, axis_of, check_axes, check_values, words
+from oleander.settings.sweeps import NOT_SWEPT, Axis, axis_of, check_axes, check_values, told, words
 from oleander.settings.titles import title
 from oleander.system.errors import UserError
 from oleander.system.files import file_name
@@ -295,7 +295,7 @@ def _cells(
         for point, changes in points:
             settings = whole(base | changes | line, scenario.auto)
             experiments = _seeds(settings, repeats, scenario.source or "command line")
-            yield Cell(point.label, ", ".join(itertools.starmap(_label, line.items())), point.published, experiments)
+            yield Cell(point.label, _series(line), point.published, experiments)
 
 
 def _seeds(settings: dict[str, Any], repeats: int, source: str) -> tuple[Experiment, ...]:
@@ -352,3 +352,9 @@ def _core(experiment: Experiment) -> str:
 
 def _label(name: str, value: Any) -> str:
     return shown_value(short_value(name, value))
+
+
+def _series(line: dict[str, Any]) -> str:
+    """What a line is called: its value, since the key names the setting; of several settings each with its name."""
+    labels = {name: _label(name, value) for name, value in line.items()}
+    return ", ".join(labels.values() if len(labels) == 1 else (told(words(n), label) for n, label in labels.items()))

@@ -53,6 +53,22 @@ def words(name: str) -> str:
     }.get(name, name.replace("_", " "))
 
 
+SPEAKING = ("attack", "strategy", "repair", "dataset", "model")
+"""Settings whose values are names that say what they are of."""
+
+
+def told(title: str, value: str) -> str:
+    """A value as it stands in a sentence: ``krum``, but ``augment once`` and ``malicious clients 3``.
+
+    Args:
+        title: what the axis is called: a setting's name in words, or a scenario's own heading, whose labels say all.
+        value: the value, or the label.
+    """
+    by_name = title in SPEAKING and value != "none"
+    alone = value in ("true", "false") or re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", value)
+    return f"{title} {value}" if title and not by_name and (alone or title in map(words, SETTINGS)) else value
+
+
 def axis_of(text: str | Axis) -> Axis:
     """``NAME=VALUE,VALUE`` of --sweep; values are read as TOML and JSON have them, else as words. (An axis is one already.)"""
     if isinstance(text, Axis):

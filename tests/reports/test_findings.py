@@ -7,7 +7,7 @@ import pytest
 from oleander.experiment.classes import ClassCounts
 from oleander.experiment.study import Runs
 from oleander.reports import findings
-from oleander.settings.plan import Published
+from oleander.settings.plan import Chart, Published
 from tests.experiment.test_records import ROUND, START, SUMMARY
 
 
@@ -48,12 +48,51 @@ def test_settings_are_told_by_the_lowest_and_the_highest():
         name: replace(SUMMARY, mta=mta, asr=asr)
         for name, mta, asr in (("a", 0.9, 0.1), ("b", 0.9, 0.8), ("c", 0.5, 0.1))
     }
-    cells = [Runs(name, "s", Published(), (), (summary,)) for name, summary in runs.items()]
-    assert findings.of_settings(cells) == (
-        "ASR is lowest with s, a (10.0 %) and highest with s, b (80.0 %); "
-        "MTA is lowest with s, c (50.0 %) and highest with s, a (90.0 %)"
+    chart = of_cells("strategy", "attack", *((name, "s", [summary]) for name, summary in runs.items()))
+    assert findings.of_settings(chart) == (
+        "ASR is lowest with a, s and c, s (10.0 %) and highest with b, s (80.0 %); "
+        "MTA is lowest with c, s (50.0 %) and highest with a, s and b, s (90.0 %)"
     )
-    assert findings.of_trade(cells) == "s, a keeps the most MTA over ASR: 90.0 % against 10.0 %"
+    assert findings.of_trade(chart) == "a, s keeps the most MTA over ASR: 90.0 % against 10.0 %"
+
+
+def of_cells(x_title, series_title, *cells):
+    runs = tuple(Runs(x, series, Published(), (), tuple(found)) for x, series, found in cells)
+    return Chart("c", "t", x_title, series_title, False, False, False, runs)
+
+
+def test_a_setting_whose_value_is_no_name_is_told_with_its_own():
+    low, high = replace(SUMMARY, mta=0.9, asr=0.1), replace(SUMMARY, mta=0.9, asr=0.8)
+    counted = of_cells("malicious clients", "augment", ("1", "once", [low]), ("3", "once", [high]))
+    said = findings.of_settings(counted)
+    assert "lowest with malicious clients 1, augment once (10.0 %)" in said and "malicious clients 3" in said
+    labelled = of_cells("aggregation", "my beta", ("FedAvg", "0.5", [low]), ("Krum (f = 1)", "2", [high]))
+    assert "lowest with FedAvg, my beta 0.5 (10.0 %)" in findings.of_settings(labelled)
+
+
+@pytest.mark.parametrize(
+    ("mtas", "asrs", "said"),
+    [
+        ([0.98, 0.98, 0.98, 0.97], [0.0, 0.0, 1.0, 0.9], "a and b keep the most MTA over ASR: 98.0 % against 0.0 %"),
+        ([0.98, 0.975, 0.98, 0.97], [0.0, 0.0, 0.004, 0.9],
+         "a, b and c keep the most MTA over ASR: 97.5 to 98.0 % against 0.0 to 0.4 %"),
+        ([0.98, 0.98, 0.98, 0.98], [0.0, 0.01, 0.0, 0.0],
+         "All 4 settings keep about as much MTA over ASR: 98.0 % against 0.0 to 1.0 %"),
+        ([0.98] * 5, [0.0, 0.0, 0.0, 0.0, 0.9], "4 of 5 settings keep the most MTA over ASR: 98.0 % against 0.0 %"),
+    ],
+)  # fmt: skip
+def test_settings_that_do_about_equally_well_are_all_named_or_counted(mtas, asrs, said):
+    runs = [(name, "", [replace(SUMMARY, mta=m, asr=a)]) for name, m, a in zip("abcde", mtas, asrs, strict=False)]
+    chart = of_cells("strategy", "", *runs)
+    assert findings.of_trade(chart) == said
+
+
+def test_classes_that_are_known_equally_well_are_all_named_or_counted():
+    counts = ClassCounts(list("abcd"), 0, [[1] * 4], [[2, 0, 0, 0, 0], [0, 2, 0, 0, 0], [1, 0, 1, 0, 0], [0, 0, 0, 2, 0]],
+                         None, stamped=True)  # fmt: skip
+    assert "50.0 % (class c) to 100.0 % (classes a, b and d)" in findings.of_classes(counts)
+    same = replace(counts, clean=[[2, 0, 0, 0, 0], [0, 2, 0, 0, 0], [0, 0, 2, 0, 0], [0, 0, 0, 2, 0]])
+    assert findings.of_classes(same) == "The final model is right on 100.0 % of each class's clean images"
 
 
 def test_classes_victims_and_shards_are_counted():

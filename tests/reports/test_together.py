@@ -66,8 +66,8 @@ def test_settings_that_differ_become_axes_and_seeds_a_cells_runs(tmp_path):
     chart = study.charts[0]
     assert (chart.x_title, chart.series_title) == ("attack", "strategy, lr")
     assert [(cell.x, cell.series, len(cell.summaries)) for cell in chart.cells] == [
-        ("blend", "fedavg, 0.2", 2), ("blend", "krum, 0.2", 2), ("patch", "fedavg, 0.2", 2), ("patch", "krum, 0.2", 2),
-        ("sig", "fedavg, 0.1", 3), ("sig", "krum, 0.1", 3),
+        ("blend", "fedavg, lr 0.2", 2), ("blend", "krum, lr 0.2", 2), ("patch", "fedavg, lr 0.2", 2),
+        ("patch", "krum, lr 0.2", 2), ("sig", "fedavg, lr 0.1", 3), ("sig", "krum, lr 0.1", 3),
     ]  # fmt: skip
     assert [s.seed for s in chart.cells[-1].summaries] == [0, 1, 2] and study.repeats == 3 and study.planned == 14
 

@@ -58,7 +58,7 @@ def test_a_studys_sentence_names_the_settings_between_which_its_means_lie():
         "MTA is lowest with krum (65.0 %) and highest with fedavg (75.0 %)."
     ]
     assert study_verdict(study(("fedavg", []))) == []
-    assert study_verdict(study(("a", [(0.5, None)]), ("b", [(0.5, None)]))) == ["fig: MTA is 50.0 % in each setting."]
+    assert study_verdict(study(("a", [(0.5, None)]), ("b", [(0.5, None)]))) == ["fig: MTA is 50.0 % in every setting."]
 
 
 def test_one_seed_is_a_caveat_of_a_run_and_of_a_study_of_one(tmp_path):

@@ -130,13 +130,22 @@ def test_of_several_swept_settings_the_first_is_x_and_the_others_are_lines(tmp_p
     )
     assert (found.x_title, found.series_title) == ("malicious clients", "augment, scale statistics")
     assert [(cell.x, cell.series) for cell in found.cells] == [
-        ("1", "once, true"), ("2", "once, true"), ("1", "once, false"), ("2", "once, false"),
-        ("1", "round, true"), ("2", "round, true"), ("1", "round, false"), ("2", "round, false"),
+        ("1", "augment once, scale statistics true"), ("2", "augment once, scale statistics true"),
+        ("1", "augment once, scale statistics false"), ("2", "augment once, scale statistics false"),
+        ("1", "augment round, scale statistics true"), ("2", "augment round, scale statistics true"),
+        ("1", "augment round, scale statistics false"), ("2", "augment round, scale statistics false"),
     ]  # fmt: skip
     for cell in found.cells:
         (experiment,) = cell.experiments
         assert (str(experiment.malicious), experiment.out) == (cell.x, "")
-        assert f"{experiment.augment}, {str(experiment.scale_statistics).lower()}" == cell.series
+        scaled = str(experiment.scale_statistics).lower()
+        assert cell.series == f"augment {experiment.augment}, scale statistics {scaled}"
+
+
+def test_a_value_that_is_a_name_says_what_it_is_and_any_other_is_told_with_its_setting(tmp_path):
+    swept = ("--sweep", "lr=0.1,0.2", "--sweep", "strategy=krum,fedavg", "--sweep", "repair=none,finetune")
+    found = chart(tmp_path, 'attack = "blend"\nmalicious = 1\n', *swept)
+    assert found.cells[0].series == "krum, repair none" and found.cells[-1].series == "fedavg, finetune"
 
 
 def test_points_are_x_each_with_its_own_settings_and_swept_ones_are_lines(tmp_path):
