@@ -23,7 +23,7 @@ def verdict(summary: Summary) -> str:
     mta = f"main task accuracy (MTA) is {percent(summary.mta)}, {_change(summary.mta, summary.baseline_mta)}"
     asr, start = percent(summary.asr), percent(summary.baseline_asr)
     if not summary.malicious or summary.attack == "none":
-        alone = f", and the trigger alone succeeds on {asr} of its test images" if summary.asr is not None else ""
+        alone = f", and the ASR, without an attacker, is {asr}" if summary.asr is not None else ""
         return f"Nobody attacked: {mta}{alone}."
     against = "" if summary.strategy == "fedavg" else f" against {summary.strategy}"
     if summary.mta < summary.baseline_mta / 2:

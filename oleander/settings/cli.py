@@ -20,6 +20,7 @@ from oleander.settings.config import SETTINGS, SHARED, Experiment, checked, show
 from oleander.settings.declared import FLAGS, PACKAGES, declared, has_outside_steps, is_built_in, names_in, users_of
 from oleander.settings.described import true_words
 from oleander.settings.help import flags_class, settings_in
+from oleander.settings.kinds import has_trigger
 from oleander.settings.protocol import whole
 from oleander.settings.ranges import Count
 from oleander.settings.registry import attack_steps, dataset_name, model_name, strategy_steps
@@ -317,10 +318,10 @@ def check_attackers(scenario: Experiment, experiments: Sequence[Experiment], giv
     what, wanted = "--malicious 0", "--malicious 1 or more"
     if idle.malicious:
         what, wanted = "--attack-rounds 0", "--attack-rounds 1 or more"
-    raise UserError(
-        f"--attack {idle.attack} with {what}: nobody would attack; wanted {wanted}, or for the ASR of its trigger without an "
-        f"attacker: --scenario clean --attack {idle.attack}"
-    )
+    instead = "for a run without an attacker: --scenario clean"
+    if has_trigger(idle.attack):
+        instead = f"for the ASR of its trigger without an attacker: --scenario clean --attack {idle.attack}"
+    raise UserError(f"--attack {idle.attack} with {what}: nobody would attack; wanted {wanted}, or {instead}")
 
 
 def check_rounds(experiments: Sequence[Experiment], given: Collection[str]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from oleander.settings.config import SHARED, Experiment, shown_value
+from oleander.settings.kinds import has_trigger
 from oleander.settings.steps import short_value, split
 from oleander.settings.sweeps import varied, words
 from oleander.system.foreign import shortened
@@ -56,7 +57,8 @@ def sentence(
     if set(attack) == {"none"}:
         return f"No attack: {rules} on {on}"
     if set(malicious) == {0}:
-        return f"No attacker, only the trigger of {what} is measured: {rules} on {on}"
+        only = f", only the trigger of {what} is measured" if any(map(has_trigger, attack)) else ""
+        return f"No attacker{only}: {rules} on {on}"
     of = f" of {_numbers(clients)}" if clients else ""
     one = set(clients or malicious) == {1}
     who = f"{_numbers(malicious)}{of} {'client' if one else 'clients'}"

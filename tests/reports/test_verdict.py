@@ -35,7 +35,7 @@ MTA = "main task accuracy (MTA) is"
         ({"mta": 0.19}, f"The attack broke the model: {MTA} 19.0 %, 58.1 points below the start; "
                         "its ASR of 99.9 % is then no sign of a backdoor."),
         ({"malicious": [], "asr": None}, f"Nobody attacked: {MTA} 77.4 %, 0.3 points above the start."),
-        ({"malicious": [], "asr": 0.01}, "and the trigger alone succeeds on 1.0 % of its test images."),
+        ({"malicious": [], "asr": 0.01}, "and the ASR, without an attacker, is 1.0 %."),
         ({"asr": None}, f"The attack's success was not measured: {MTA}"),
         ({"mta": 0.771}, "(MTA) is 77.1 %, as at the start."),
     ],

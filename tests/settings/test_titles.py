@@ -22,6 +22,9 @@ from tests.settings.test_plan import plan
         ({"attack": "/tmp/a_b/my_own.py", "malicious": 1, "clients": 1}, "My own by 1 of 1 client, against FedAvg"),
         ({}, "No attack: FedAvg"),
         ({"attack": "blend"}, "No attacker, only the trigger of Blend is measured: FedAvg"),
+        ({"attack": "dba+scaling"}, "No attacker, only the trigger of DBA + scaling is measured: FedAvg"),
+        ({"attack": "sign_flip"}, "No attacker: FedAvg"),
+        ({"attack": "label_flip"}, "No attacker: FedAvg"),
     ],
 )  # fmt: skip
 def test_a_runs_title_is_made_of_its_settings(settings, said):
