@@ -191,6 +191,8 @@ def cluster_address(asked: str) -> str:
         address = os.environ.get("RAY_ADDRESS") or find_bootstrap_address(None) or ""
         if not address:
             raise UserError(f"--ray-address auto: no Ray cluster was started on this machine; {_START_ONE}")
+    if "://" in address:
+        raise UserError(f"--ray-address {asked}: {_too_much(address, 'RAY_ADDRESS is ' if asked == 'auto' else '')}")
     host, colon, port = address.rpartition(":")
     if not (host and colon and port.isdigit()):
         raise UserError(
@@ -202,6 +204,16 @@ def cluster_address(asked: str) -> str:
         where = "there" if address == asked else f"at {address} any more"
         raise UserError(f"--ray-address {asked}: no Ray cluster {where} ({error}); {_START_ONE}") from None
     return address
+
+
+def _too_much(address: str, whose: str) -> str:
+    """What is wrong with an address that has a scheme: Ray's dashboard, its jobs and its client each have a port of their own."""
+    scheme, _, rest = address.partition("://")
+    alone = rest.partition("/")[0] or "127.0.0.1:6379"
+    what = f"{whose}{address}: {scheme}:// is too much" if whose else f"{scheme}:// is too much"
+    other = {"ray": "Ray Client's (10001)", "http": "the dashboard's (8265)", "https": "the dashboard's (8265)"}
+    port = f", and the head's own port (6379), not {other[scheme.lower()]}" if scheme.lower() in other else ""
+    return f"{what}; wanted HOST:PORT alone, such as {alone}{port}; `ray start --head` prints it"
 
 
 _START_ONE = "start one with `ray start --head`, or leave the flag out"

@@ -1,6 +1,7 @@
 """How many actors Flower will start, and whether Ray can place them all, on machines that the tests do not have."""
 
 import math
+import re
 import socket
 from dataclasses import replace
 
@@ -89,3 +90,23 @@ def test_auto_is_the_cluster_of_ray_start_and_a_dead_one_is_refused_at_once(monk
         cluster_address("auto")
     with pytest.raises(UserError, match="wanted HOST:PORT"):
         cluster_address("somewhere")
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    with pytest.raises(UserError, match="auto: RAY_ADDRESS is ray://head:10001: ray:// is too much"):
+        cluster_address("auto")
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("http://127.0.0.1:8265", "http:// is too much; wanted HOST:PORT alone, such as 127.0.0.1:8265, and the head's own port"),
+        ("https://head:8265/", "https:// is too much; wanted HOST:PORT alone, such as head:8265, and"),
+        ("ray://head:10001", "ray:// is too much; wanted HOST:PORT alone, such as head:10001, and the head's own port (6379), not "
+                             "Ray Client's (10001)"),
+        ("tcp://head:6379", "tcp:// is too much; wanted HOST:PORT alone, such as head:6379; `ray start --head`"),
+        ("http://", "such as 127.0.0.1:6379"),
+    ],
+)  # fmt: skip
+def test_of_an_address_with_a_scheme_the_scheme_is_said_to_be_the_mistake(address, said):
+    with pytest.raises(UserError, match=f"^--ray-address {re.escape(address)}: ") as error:
+        cluster_address(address)
+    assert said in str(error.value)
