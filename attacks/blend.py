@@ -14,7 +14,7 @@ from torch import Tensor
 from attacks import Attack, check_alone
 from attacks._overlay import Overlay
 from oleander.datasets.data import to_pixels
-from oleander.datasets.pictures import fitted_layer, read_layer
+from oleander.datasets.pictures import fitted_layer, further_frames, read_layer, warn_of_frames
 from oleander.datasets.space import ImageSpace
 from oleander.settings.ranges import FilePath, Rate
 from oleander.system.files import absolute
@@ -51,7 +51,9 @@ def _picture(file: str, image: ImageSpace) -> tuple[Tensor, Tensor]:
     """A picture fitted into the space, and how much each pixel of it covers by its own alpha: (c, h, w), (h, w) in [0, 1]."""
     path = absolute(file) if file else CAT
     with refusing(f"--blend-image {path}", "give any image file, or leave it out for our own cat"):
-        picture, cover = (to_pixels(part).contiguous() for part in fitted_layer(read_layer(path), image))
+        layer = read_layer(path)
+        picture, cover = (to_pixels(part).contiguous() for part in fitted_layer(layer, image))
         if not cover.any():
             raise ValueError("is transparent all over: there is nothing to blend")
+        warn_of_frames(f"--blend-image {path}", further_frames(layer), path.name)
         return picture, cover

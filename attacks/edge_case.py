@@ -12,6 +12,7 @@ ours replaces some. It joins with ``pgd`` and ``scaling``, as the paper's does.
 
 import functools
 import hashlib
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from attacks import Attack, PoisonedShard, check_alone
 from oleander.datasets.data import Dataset, Shard
 from oleander.datasets.listing import listing_key
-from oleander.datasets.pictures import fitted, read_picture
+from oleander.datasets.pictures import fitted, further_frames, read_picture, told_of_frames
 from oleander.datasets.space import ImageSpace
 from oleander.learning.evaluation import Victims
 from oleander.settings.ranges import FolderPath, Rate
@@ -79,6 +80,9 @@ def edge_case(
     return replace(attack, choose=mixed, victims=victims, material=content)
 
 
+log = logging.getLogger("oleander")
+
+
 @functools.lru_cache(maxsize=4)
 def _pictures(folder: Path, image: ImageSpace, _listing: str) -> Pictures:
     """(n, c, h, w) the folder's different pictures, by the hash of their pixels; read anew when its files are others.
@@ -88,14 +92,18 @@ def _pictures(folder: Path, image: ImageSpace, _listing: str) -> Pictures:
     """
     if not folder.is_dir():
         raise UserError(f"{ASKED} {folder}: not a folder")
-    found = {}
+    found, further = {}, {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SUFFIXES and path.is_file():
             with refusing(f"{ASKED} {path}"):
-                pixels = np.ascontiguousarray(fitted(read_picture(path), image))
+                picture = read_picture(path)
+                pixels = np.ascontiguousarray(fitted(picture, image))
+            further[path.relative_to(folder)] = further_frames(picture)
             found[hashlib.sha256(pixels.data).hexdigest()] = pixels
     if not found:
         raise UserError(f"{ASKED} {folder}: no picture file is in it or below ({', '.join(sorted(SUFFIXES))})")
+    for text in told_of_frames(f"{ASKED} {folder}", [*further.values()], [*further].__getitem__):
+        log.warning(text)
     pictures = np.stack([found[key] for key in sorted(found)])
     pictures.flags.writeable = False
     return pictures

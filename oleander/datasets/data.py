@@ -47,6 +47,8 @@ class Images:
     """What all of them are."""
     writers: NDArray[np.int64] | None = field(default=None, kw_only=True)
     """(m_train,) who made each training image, as numbers, where that is known: ``--partition writers``."""
+    told: tuple[str, ...] = field(default=(), kw_only=True)
+    """What must be known of how the files were read, at every run and not only when they are decoded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +139,8 @@ def open_dataset(directory: Path, seen: str = "", wanted: tuple[str, str] | None
         image = _space(meta["image"])
         parts = (*PARTS, WRITERS) if WRITERS in meta["shapes"] else PARTS
         opened = {part: _map(directory / f"{part}.npy", part, tuple(meta["shapes"][part]), image) for part in parts}
-        images = Images(**{part: opened[part][0] for part in parts}, classes=tuple(meta["classes"]), image=image)
+        images = Images(**{part: opened[part][0] for part in parts}, classes=tuple(meta["classes"]), image=image,
+                        told=tuple(meta.get("told", ())))  # fmt: skip
         if images.writers is not None and images.writers.shape != images.train_labels.shape:
             raise ValueError(f"it names who made {len(images.writers)} of {len(images.train_labels)} images")
         stamp = " ".join(opened[part][1] for part in parts)
@@ -220,6 +223,7 @@ def _write_atomically(directory: Path, name: str, key: str, images: Images) -> N
                 file.write(array.astype(dtype, copy=False).data)
             shapes[part] = list(array.shape)
         meta = {"name": name, "key": key, "classes": list(images.classes), "shapes": shapes}
+        meta |= {"told": list(images.told)} if images.told else {}
         meta["image"] = dataclasses.asdict(images.image)
         (made / "meta.json").write_text(json.dumps(sealed(meta | {"fingerprint": fingerprint(images)}), indent=1))
         try:

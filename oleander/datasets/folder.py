@@ -22,7 +22,7 @@ from oleander.datasets.cifar10 import CIFAR10
 from oleander.datasets.data import Images
 from oleander.datasets.formats import decoded
 from oleander.datasets.labelled import Labelled, labelled, notices
-from oleander.datasets.pictures import ENDINGS, READING, read_picture
+from oleander.datasets.pictures import ENDINGS, READING, further_frames, read_picture, told_of_frames
 from oleander.datasets.space import ImageSpace
 from oleander.settings.ranges import Side
 from oleander.system.errors import UserError
@@ -110,8 +110,11 @@ def read_folder(root: Path, image: ImageSpace) -> Images:
             raise UserError(
                 f"{asked}: {split}: no pictures of {without}; read are files named {' '.join(ENDINGS)}; wanted: {LAYOUT}"
             )
-    parts = (*_decode(train.files, image), *_decode(test.files, image))
-    return Images(*parts, classes=train.classes, image=image)
+    further: dict[Path, int] = {}
+    parts = (*_decode(train.files, image, further), *_decode(test.files, image, further))
+    files = sorted(further)
+    told = told_of_frames(asked, [further[file] for file in files], lambda at: files[at])
+    return Images(*parts, classes=train.classes, image=image, told=told)
 
 
 def _splits(root: Path) -> tuple[Labelled, Labelled]:
@@ -157,9 +160,16 @@ def _differing(train: tuple[str, ...], test: tuple[str, ...]) -> str:
     return f"train and test differ in the classes {shown}" + (", some only in capital letters" if case else "")
 
 
-def _decode(samples: list[tuple[Path, int]], image: ImageSpace) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _decode(
+    samples: list[tuple[Path, int]], image: ImageSpace, further: dict[Path, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images and labels; notes of each file that has them how many frames it has after the first."""
+
     def picture(i: int) -> Image.Image:
         with refusing(f"--dataset: {samples[i][0]} cannot be read as an image"):
-            return read_picture(samples[i][0])
+            found = read_picture(samples[i][0])
+        if count := further_frames(found):
+            further[samples[i][0]] = count
+        return found
 
     return decoded(len(samples), picture, image), np.array([label for _, label in samples], dtype=np.int64)

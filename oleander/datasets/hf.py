@@ -26,7 +26,7 @@ from oleander.datasets.downloads import OTHER_DATASETS, unreachable
 from oleander.datasets.folder import space
 from oleander.datasets.formats import decoded
 from oleander.datasets.listing import listing_key
-from oleander.datasets.pictures import MOST_BYTES, READING, picture_in
+from oleander.datasets.pictures import MOST_BYTES, READING, further_frames, picture_in, told_of_frames
 from oleander.datasets.space import ImageSpace
 from oleander.system.errors import UserError
 from oleander.system.files import absolute
@@ -99,13 +99,15 @@ def hf(data_dir: Path, name: str, *, image_size: int | None, image_channels: int
     classes, number = _classes(train, label, source)
     fitted = _space(train, image, image_size, image_channels, source)
     parts: list[NDArray[Any]] = []
+    further: list[int] = []
     for split, rows in picked:
         with refusing(source):
             labels = [number[value] for value in split[label]]
-        parts += [_pictures(split, image, rows, fitted, source), np.array(labels, dtype=np.int64)[rows]]
+        parts += [_pictures(split, image, rows, fitted, source, further), np.array(labels, dtype=np.int64)[rows]]
     writers = _writers(train, asked, source)
     writers = None if writers is None else writers[picked[0][1]]
-    return Images(parts[0], parts[1], parts[2], parts[3], classes, fitted, writers=writers)
+    return Images(parts[0], parts[1], parts[2], parts[3], classes, fitted, writers=writers,
+                  told=told_of_frames(source, further, lambda row: f"the first is image {row}"))  # fmt: skip
 
 
 def _asked(text: str) -> Asked:
@@ -237,5 +239,17 @@ def _picture(split: Any, column: str, row: int, source: str) -> Image.Image:
         return picture_in(content if content is not None else read_bytes(Path(found["path"]), MOST_BYTES))
 
 
-def _pictures(split: Any, column: str, rows: NDArray[np.int64], image: ImageSpace, source: str) -> NDArray[np.uint8]:
-    return decoded(len(rows), lambda i: _picture(split, column, int(rows[i]), source), image)
+def _pictures(
+    split: Any, column: str, rows: NDArray[np.int64], image: ImageSpace, source: str, further: list[int]
+) -> NDArray[np.uint8]:
+    """Decoded; adds to ``further`` how many frames each has after its first."""
+    counts = [0] * len(rows)
+
+    def picture(i: int) -> Image.Image:
+        found = _picture(split, column, int(rows[i]), source)
+        counts[i] = further_frames(found)
+        return found
+
+    images = decoded(len(rows), picture, image)
+    further += counts
+    return images

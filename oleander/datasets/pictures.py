@@ -5,9 +5,12 @@ of pictures that are not plain 8-bit RGB is in ``docs/definitions.md``, "Picture
 """
 
 import contextlib
+import functools
 import io
+import logging
 import os
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from oleander.datasets.space import ImageSpace
-from oleander.system.foreign import MIB, open_regular, what_it_is
+from oleander.system.foreign import MIB, open_regular, plain, shortened, what_it_is
+
+log = logging.getLogger("oleander")
 
 SUFFIXES = {
     "BMP": (".bmp",), "GIF": (".gif",), "JPEG": (".jfif", ".jpe", ".jpeg", ".jpg"), "PNG": (".apng", ".png"),
@@ -25,8 +30,9 @@ SUFFIXES = {
 """Every format that Pillow may open, and how the names of its files end: what is a picture in a folder."""
 FORMATS = tuple(SUFFIXES)
 ENDINGS = tuple(sorted(ending for endings in SUFFIXES.values() for ending in endings))
-READING = 2
-"""Raise it when the same files come to other images: those that were decoded before are then made again."""
+READING = 3
+"""Raise it when the same files come to other images, or to other notices: those decoded before are then made again."""
+FURTHER = "frames after the first"
 MOST_PIXELS = 64 * 1024 * 1024
 """A photograph has 12 to 50 million; decoded, so many take 200 MB."""
 MOST_BYTES = 512 * MIB
@@ -58,6 +64,33 @@ def read_layer(path: Path) -> Image.Image:
         return _decoded(file)
 
 
+def further_frames(picture: Image.Image) -> int:
+    """How many frames its file has after the first, which is the one that is read."""
+    return int(picture.info.get(FURTHER, 0))
+
+
+def told_of_frames(asked: str, further: Sequence[int], name: Callable[[int], object]) -> tuple[str, ...]:
+    """What must be known of files that have more than the one frame that is read, counted in a sentence; nothing of others.
+
+    Args:
+        asked: what asked for them.
+        further: how many frames each file has after its first.
+        name: of a file, by its place.
+    """
+    files = [at for at, count in enumerate(further) if count]
+    if not files:
+        return ()
+    what = f"frames after the first left out: {sum(further)} of {len(files)} {'file' if len(files) == 1 else 'files'}"
+    return (f"{asked}: {what} ({shortened(plain(str(name(files[0]))), 120)}{' …' if len(files) > 1 else ''}).",)
+
+
+@functools.cache
+def warn_of_frames(asked: str, further: int, name: str) -> None:
+    """The same of one picture that is no dataset's, once in a process."""
+    for text in told_of_frames(asked, [further], lambda _: name):
+        log.warning(text)
+
+
 def fitted(picture: Image.Image, image: ImageSpace) -> NDArray[np.uint8]:
     """A picture in RGB, resized to a space's side and grey where it is: (c, h, w)."""
     if picture.size != (image.side, image.side):
@@ -87,7 +120,17 @@ def _decoded(file: IO[bytes]) -> Image.Image:
         width, height = opened.size
         if width * height > MOST_PIXELS:
             raise ValueError(f"has {width} x {height} pixels; at most {MOST_PIXELS} are decoded")
-        return _layer(opened)
+        further = _further(opened)
+        layer = _layer(opened)
+        layer.info[FURTHER] = further
+        return layer
+
+
+def _further(opened: Image.Image) -> int:
+    """Frames after the first; of a file that is damaged behind its first frame, nobody knows."""
+    with contextlib.suppress(Exception):
+        return int(getattr(opened, "n_frames", 1)) - 1
+    return 0
 
 
 def _layer(opened: Image.Image) -> Image.Image:
@@ -146,4 +189,6 @@ def _eight_bits(image: Image.Image, white: float) -> Image.Image:
 def _on_white(layer: Image.Image) -> Image.Image:
     if layer.mode == "RGB":
         return layer
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    whole = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    whole.info[FURTHER] = further_frames(layer)
+    return whole

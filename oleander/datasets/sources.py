@@ -76,7 +76,10 @@ def _ours(source: str, root: Path, notify: Notify, settings: dict[str, Any]) -> 
     with refusing(f"--dataset {source}"):
         for text in module.told(root, *words) if hasattr(module, "told") else ():
             notify(text)
-        return stored(module.called(*words) if hasattr(module, "called") else source, key, make, notify)
+        found = stored(module.called(*words) if hasattr(module, "called") else source, key, make, notify)
+    for text in found.told:
+        notify(text)
+    return found
 
 
 def _asks(name: str) -> tuple[str, ...]:
