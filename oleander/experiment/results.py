@@ -21,6 +21,8 @@ from oleander.system.foreign import plain
 RESULTS, ROUNDS_TABLE = "results.csv", "rounds.csv"
 NO_COLUMN = ("scenario", "description", "out", "seed", "data_dir", "ray_address")
 """Settings that have a column anyway, or that say nothing of the run: where the images lay, and whose Ray it was."""
+TARGET_CLASS = "target_class"
+"""The name of the class that the backdoor leads to; the setting ``target`` is its number."""
 SCORES = ("mta", "asr", "robust_accuracy", "baseline_mta", "baseline_asr", "true_positive_rate", "false_positive_rate")
 REPAIRED = ("mta", "asr", "robust_accuracy")
 
@@ -95,7 +97,9 @@ def write_rows(folder: Path, rows: Sequence[Rows], columns: Sequence[str]) -> No
 def _told(run: Finished, columns: Sequence[str]) -> dict[str, Any]:
     settings = run.experiment.settings()
     told = {name: short_value(name, settings[name]) for name in columns if name in settings}
-    return {"scenario": run.experiment.scenario} | told | {"seed": run.summary.seed}
+    measured = run.summary.asr is not None or run.summary.baseline_asr is not None
+    goal = {TARGET_CLASS: run.summary.target_class if measured else ""}
+    return {"scenario": run.experiment.scenario} | told | {"seed": run.summary.seed} | goal
 
 
 _RESULT = [*SCORES, *(f"repaired_{score}" for score in REPAIRED), "seconds", "model_sha256", "folder"]
@@ -129,7 +133,7 @@ def _seen(run: Path, folder: Path) -> str:
 
 def _lines(rows: Sequence[dict[str, Any]], columns: Sequence[str], own: Sequence[str], header: bool = False) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["scenario", *columns, "seed", *own], restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, ["scenario", *columns, "seed", TARGET_CLASS, *own], restval="", lineterminator="\n")
     if header:
         writer.writeheader()
     writer.writerows({name: cell_text(value) for name, value in row.items()} for row in rows)

@@ -1,6 +1,8 @@
 """results.csv and rounds.csv: a row a run, a row a round and run, and the settings that tell them apart."""
 
 import csv
+import dataclasses
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,6 +94,17 @@ def test_a_setting_that_a_run_has_no_use_for_is_left_empty(tmp_path):
     jobs = [run_in(tmp_path / "a", strategy="fedavg"), run_in(tmp_path / "b", strategy="clip+fedavg", clip_norm=2.0)]
     write_runs(tmp_path, [finished(j.experiment, j.folder) for j in jobs], columns_of(j.experiment for j in jobs))
     assert [row["clip_norm"] for row in table(tmp_path)] == ["", "2.0"]
+
+
+def test_the_target_stands_there_by_its_name_too_where_an_asr_is_measured(tmp_path):
+    jobs = [run_in(tmp_path / name, target=2, attack=name) for name in ("blend", "sign_flip")]
+    for job, asr, named in zip(jobs, (0.5, None), ("bird", "bird"), strict=True):
+        summary = replace(read_summary(job.folder), target_class=named, asr=asr, baseline_asr=asr)
+        (job.folder / "summary.json").write_text(json.dumps(dataclasses.asdict(summary)))
+    write_runs(tmp_path, [finished(j.experiment, j.folder) for j in jobs], columns_of(j.experiment for j in jobs))
+    for file in ("results.csv", "rounds.csv"):
+        found = {row["attack"]: (row["target"], row["target_class"]) for row in table(tmp_path, file)}
+        assert found == {"blend": ("2", "bird"), "sign_flip": ("2", "")}
 
 
 @pytest.mark.parametrize("keep", ["models", "none"])
