@@ -147,7 +147,7 @@ def shown(value: Interval | None, signed: bool = False) -> str:
         return f"{in_percent(value.mean, 1, signed)} (all {value.n} alike)"
     decimals = decimals_for(value)
     mean, low, high = (in_percent(share, decimals, signed) for share in (value.mean, *value.span))
-    return f"{mean} ({low}–{high})" if value.low is None else f"{mean} [{low}, {high}]"
+    return f"{mean} ({low}{' to ' if signed else '–'}{high})" if value.low is None else f"{mean} [{low}, {high}]"
 
 
 def signs_of(found: Iterable[Interval | None]) -> list[str]:

@@ -104,6 +104,10 @@ class Runs:
         """MTA and ASR; nothing where no run is finished."""
         return [self.mta(), self.asr()] if self.summaries else []
 
+    def baseline_mta(self) -> float | None:
+        """Mean over the seeds' starting models; None where no run is finished."""
+        return statistics.fmean(summary.baseline_mta for summary in self.summaries) if self.summaries else None
+
     def baseline_asr(self) -> float | None:
         """Mean over the seeds' starting models: what the trigger does without an attack."""
         values = [summary.baseline_asr for summary in self.summaries if summary.baseline_asr is not None]

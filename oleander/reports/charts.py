@@ -1,7 +1,7 @@
 """The charts of a study, from its records alone, as PNG and SVG: scores by setting with 95 % intervals, norms, scores by round."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +45,7 @@ APART = 0.11
 """How far MTA and ASR of one setting stand left and right of its place."""
 BESIDE = 0.05
 """How far the single runs stand right of their mean."""
+START_MTA = "the starting model's MTA"
 LINES = ("#7a4fbf", "#4d4d4d", "#b5499b", "#8c6d1f", "#3a3f8f", "#9aa0a6")
 """Of series: none of them stands for anything else in another figure."""
 ENDS = ("", "_grid", "_trade", "_norms", "_rounds")
@@ -118,6 +119,7 @@ def _scores(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
         _write_means(axes, x + offset, means, colour, left=offset < 0)
         said = [getattr(cell.published, by) for cell in cells]
         _draw_published(axes, x + offset, said, colour)
+    _draw_start(axes, x, cells)
     _frame(axes, chart, cells, x)
     axes.set_ylabel("share of the test images")
     key(axes, [*handles, *_small_print(cells)], 2)
@@ -131,17 +133,20 @@ def _compared(chart: Chart[Runs]) -> str:
 
 
 def _lines(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
-    """MTA in one panel, ASR in the other below it, a line for each series."""
+    """MTA in one panel, ASR, where a run has one, in another below it; a line for each series."""
+    shown = [(Runs.mta, "mta", MTA, ACCURACY), (Runs.asr, "asr", ASR, SUCCESS)][: 1 + any(cell.asr() for cell in cells)]
     places = list(dict.fromkeys(cell.x for cell in cells))
     names = list(dict.fromkeys(cell.series for cell in cells))
     width = max(WIDTH, 0.75 * len(places) + 1.6)
-    figure, panels = subplots(2, 1, figsize=(width, 6.4), sharey=True, sharex=True)
+    size = (width, 2.0 + 2.2 * len(shown))
+    figure, grid = subplots(len(shown), 1, figsize=size, sharey=True, sharex=True, squeeze=False)
+    panels = grid[:, 0]
     handles = []
     for number, name in enumerate(names):
         own = [cell for cell in cells if cell.series == name]
         x = np.array([places.index(cell.x) for cell in own]) + 0.6 * ((number + 0.5) / len(names) - 0.5)
         colour, mark = LINES[number % len(LINES)], MARKS[number % len(MARKS)]
-        for axes, of, by in ((panels[0], Runs.mta, "mta"), (panels[1], Runs.asr, "asr")):
+        for axes, (of, by, *_) in zip(panels, shown, strict=True):
             singles = [[getattr(summary, by) for summary in cell.summaries] for cell in own]
             means = [of(cell) for cell in own]
             _draw(axes, x, means, singles, colour, mark, joined=chart.ordered)
@@ -149,14 +154,13 @@ def _lines(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
                 _write_means(axes, x, means, colour, left=False, above=True)
             _draw_published(axes, x, [getattr(cell.published, by) for cell in own], colour)
         handles.append(Line2D([], [], color=colour, marker=mark, lw=1.5 * chart.ordered, label=name))
-    for axes, what, colour in zip(panels, (MTA, ASR), (ACCURACY, SUCCESS), strict=True):
-        _frame(
-            axes, chart, [next(cell for cell in cells if cell.x == place) for place in places], np.arange(len(places))
-        )
+    firsts = [next(cell for cell in cells if cell.x == place) for place in places]
+    for axes, (_, _, what, colour) in zip(panels, shown, strict=True):
+        _frame(axes, chart, firsts, np.arange(len(places)))
         axes.set_ylabel(what, color=colour, fontweight="bold")
-    panels[0].set_xlabel("")
-    handles = [Line2D([], [], lw=0, label=f"{chart.series_title}:"), *handles, *_small_print(cells)]
-    key(panels[0], handles, 3)
+        axes.label_outer()
+    _draw_start(panels[0], [places.index(cell.x) for cell in cells], cells)
+    key(panels[0], [*handles, *_small_print(cells)], 3, chart.series_title)
     headed(figure, findings.of_settings(chart), _compared(chart))
     return figure
 
@@ -167,9 +171,9 @@ def _write_means(
     """Percents beside the means."""
     for place, mean in zip(x, means, strict=True):
         if mean:
-            up = mean.mean < 0.9
+            up = mean.span[1] < 0.9
             axes.annotate(
-                f"{100 * mean.mean:.0f}", (place, mean.mean),
+                f"{100 * mean.mean:.0f}", (place, mean.span[up] if above else mean.mean),
                 xytext=(0, 7 if up else -7) if above else (-8 if left else 8, 0), textcoords="offset points",
                 ha="center" if above else "right" if left else "left", va=("bottom" if up else "top") if above else "center",
                 fontsize=8, color=colour, annotation_clip=False, zorder=5,
@@ -212,6 +216,13 @@ def _draw_published(axes: Axes, x: np.ndarray, values: Sequence[float | None], c
         )  # fmt: skip
 
 
+def _draw_start(axes: Axes, x: Iterable[float], cells: Sequence[Runs]) -> None:
+    """The starting models' MTA, which a setting's own stands beside, at each place."""
+    for place, cell in zip(x, cells, strict=True):
+        if (mta := cell.baseline_mta()) is not None:
+            axes.plot([place - 0.5, place + 0.5], [mta, mta], ls="--", lw=0.9, color=SOFT, zorder=1)
+
+
 def _frame(axes: Axes, chart: Chart[Runs], cells: Sequence[Runs], x: np.ndarray) -> None:
     axes.set_xticks(x, [wrapped(cell.x, 15) for cell in cells])
     axes.set(xlabel=chart.x_title, ylim=(-0.04, 1.04), xlim=(x[0] - 0.5, x[-1] + 0.5))
@@ -224,7 +235,7 @@ def _small_print(cells: Sequence[Runs]) -> list[Line2D]:
     """Legend entries for whatever else is drawn."""
     seeds = max(len(cell.summaries) for cell in cells)
     others = any(summary.dataset != "cifar10" for cell in cells for summary in cell.summaries)
-    handles = []
+    handles = [Line2D([], [], color=SOFT, ls="--", lw=0.9, label=START_MTA)]
     if seeds > 1:
         handles.append(
             Line2D(
@@ -333,8 +344,9 @@ def _rounds(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     for axes in grid[:, 0]:
         axes.set_ylabel("share of the test images")
     seeds = max(len(cell.folders) for cell in cells)
+    red = f"; red: {ASR}" if any(cell.asr() for cell in cells) else ""
     thin = f" Thin: single seeds ({seeds}), band: {ends_are(seeds)}." if seeds > 1 else ""
-    headed(figure, findings.of_settings(chart), f"{_compared(chart)}. Teal: {MTA}; red: {ASR}.{thin}")
+    headed(figure, findings.of_settings(chart), f"{_compared(chart)}. Teal: {MTA}{red}.{thin}")
     return figure
 
 

@@ -95,10 +95,10 @@ def draw_confusion(folder: Path, run: str) -> Figure | None:
     return figure
 
 
-def _class_ticks(axes: Axes, columns: list[str], target: int) -> None:
-    """The classes' names below the columns, of many some; the target's is red."""
+def _class_ticks(axes: Axes, columns: list[str], target: int | None) -> None:
+    """The classes' names below the columns, of many some; the target's, where there is one, is red."""
     axes.grid(visible=False)
-    places = sorted({*range(0, len(columns), _step(len(columns))), target})
+    places = sorted({*range(0, len(columns), _step(len(columns))), *([] if target is None else [target])})
     slant = max(map(len, columns)) > 2
     axes.set_xticks(
         places, [columns[at] for at in places], rotation=50 if slant else 0, ha="right" if slant else "center",
@@ -125,11 +125,11 @@ def draw_shards(folder: Path, run: str) -> Figure | None:
     image = axes.imshow(table[order], cmap="Purples", vmin=0, aspect="auto", interpolation="nearest")
     if len(order) <= 2 * MOST_NUMBERED and len(names) <= MOST_NUMBERED:
         cell_numbers(axes, image, np.where(table[order] > 0, table[order], np.nan), lambda number: f"{number:.0f}")
-    _class_ticks(axes, names, counts.target)
+    _class_ticks(axes, names, counts.target if counts.victims is not None else None)
     label_clients(axes, order, bad)
     bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=20, label="training images")
     bar.outline.set_visible(False)
-    axes.set_xlabel("class (red: the target)")
+    axes.set_xlabel("class" + (" (red: the target)" if counts.victims is not None else ""))
     headed(figure, findings.of_shards(counts), run + (". Clients by the class that they hold most of." if many else ""))
     return figure
 

@@ -100,8 +100,8 @@ def _list(runs: list[_Run], left: list[_Run], plan: Plan | None, console: Consol
     console.print(f"{len(runs)} runs, {finished} of them finished already, into {escape(str(study_path(plan)))}")
     names = [*varied([run.experiment for run in runs]), "seed"]
     for run in runs[:MOST_SHOWN]:
-        used = run.experiment.settings()
-        values = ", ".join(f"{n} {shown_value(short_value(n, used[n]))}" for n in names if n in used)
+        own = run.experiment.settings()
+        values = ", ".join(f"{n} {shown_value(short_value(n, own[n]))}" for n in names if n in own)
         console.print(f"  {run.state:9} {escape(f'runs/{run.folder.name}')}  {escape(values)}", soft_wrap=True)
     if len(runs) > MOST_SHOWN:
         console.print(f"  … and {len(runs) - MOST_SHOWN} more")

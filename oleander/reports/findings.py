@@ -100,9 +100,9 @@ def _medians(rounds: Sequence[RoundRecord], which: str) -> dict[bool, float]:
 
 
 def place(chart: Chart[Runs], cell: Runs) -> str:
-    """Where a cell stands in its chart, as it is said in a sentence: ``blend, krum``, ``malicious clients 3``."""
+    """Where a cell stands in its chart, as it is said in a sentence: ``blend / krum``, ``malicious clients 3``."""
     series = told(chart.series_title, cell.series)  # of several settings it names each itself
-    return ", ".join(filter(None, (told(chart.x_title, cell.x), series)))
+    return " / ".join(filter(None, (told(chart.x_title, cell.x), series)))
 
 
 def of_settings(chart: Chart[Runs]) -> str:

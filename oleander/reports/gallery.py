@@ -124,12 +124,12 @@ def show_image(axes: Axes, image: NDArray[np.uint8]) -> None:
     """An image (c, h, w) as it is."""
     axes.imshow(image.transpose(1, 2, 0), interpolation="nearest", cmap="gray", vmin=0, vmax=255)
     axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
+    axes.spines[:].set(visible=True, color=SOFT, linewidth=0.5)  # where an image ends, also on paper of its own colour
 
 
 def _caption(tiles: list[Axes], samples: dict[str, Any], at: int) -> None:
     """The class, and what the model answers before and after: *truck → airplane, 98 %*."""
-    name, target = plain(samples["classes"][at]), plain(samples.get("target", ""))
+    name, target = plain(samples["classes"][at]), plain(samples.get("target", "")) if "whole" in samples else ""
     own = f"{name} (the target)" if name == target else name
     tiles[0].set_title(
         wrapped(own, 26), fontsize=8, loc="left", color=INK, fontweight="bold", pad=12 if "answers" in samples else 4
@@ -137,8 +137,8 @@ def _caption(tiles: list[Axes], samples: dict[str, Any], at: int) -> None:
     if "answers" not in samples:
         return
     told = [plain(state[at]) or "no answer" for state in samples["answers"]]
-    changed = len(told) > 1 and samples["answers"][1][at] != samples["answers"][0][at]
-    colour = SUCCESS if changed and plain(samples["answers"][1][at]) == target else ACCURACY if not changed else INK
+    expected, last = samples["answers"][0][at] if len(told) > 1 else samples["classes"][at], samples["answers"][-1][at]
+    colour = ACCURACY if last == expected else SUCCESS if plain(last) == target else INK
     text = f"{' → '.join(told)}, {100 * samples['sure'][-1][at]:.0f} %"
     tiles[0].annotate(
         text, (0, 1), xytext=(0, 3), xycoords="axes fraction", textcoords="offset points", fontsize=7 if len(text) < 34 else 6,
@@ -148,10 +148,11 @@ def _caption(tiles: list[Axes], samples: dict[str, Any], at: int) -> None:
 
 def finding(samples: dict[str, Any]) -> str:
     """How many of these images the trigger turns to the target."""
-    if "answers" not in samples or len(samples["answers"]) < 2:
-        return (
-            "Test images, one of each class" if "whole" not in samples else "Test images without and with the trigger"
-        )
+    if "answers" not in samples:
+        return "Test images, one of each class" + (" without and with the trigger" if "whole" in samples else "")
+    if len(samples["answers"]) < 2:
+        right = int((samples["answers"][0] == samples["classes"]).sum())
+        return f"The final model is right on {right} of {len(samples['classes'])} test images, one of each class"
     target = str(samples["target"])
     others = [at for at, name in enumerate(samples["classes"]) if name != target]
     before, after = (sum(answers[at] == target for at in others) for answers in samples["answers"])
@@ -163,6 +164,8 @@ def finding(samples: dict[str, Any]) -> str:
 
 def _small_print(samples: dict[str, Any], factor: int) -> str:
     said = ". The first test image of each class shown"
+    if "answers" in samples and "whole" not in samples:
+        return said + "; the final model's answer, and how sure it is."
     if "answers" in samples:
         said += "; the final model's answer before → after it is stamped, and how sure the latter is"
     return said + (f"; the difference is shown {factor} times as strong as it is." if factor > 1 else ".")

@@ -30,15 +30,15 @@ MOST_NAMED = 30
 
 
 def draw_grid(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
-    """Mean MTA and mean ASR, a column for each value of one setting, a row for each of the other."""
+    """Mean MTA and, where a run has one, mean ASR: a column for each value of one setting, a row for each of the other."""
+    shown = [(Runs.mta, MTA, ACCURACY, TEALS), (Runs.asr, ASR, SUCCESS, REDS)][: 1 + any(cell.asr() for cell in cells)]
     places, names = list(dict.fromkeys(cell.x for cell in cells)), list(dict.fromkeys(cell.series for cell in cells))
     found = {(cell.series, cell.x): cell for cell in cells}
     height = 0.34 * len(names) + 0.9
-    figure, panels = subplots(2, 1, figsize=(max(WIDTH, 0.55 * len(places) + 1.6), 2 * height + 0.9), sharex=True)
-    for axes, of, what, colour, shades in (
-        (panels[0], Runs.mta, MTA, ACCURACY, TEALS),
-        (panels[1], Runs.asr, ASR, SUCCESS, REDS),
-    ):
+    size = (max(WIDTH, 0.55 * len(places) + 1.6), len(shown) * height + 0.9)
+    figure, grid = subplots(len(shown), 1, figsize=size, sharex=True, squeeze=False)
+    panels = grid[:, 0]
+    for axes, (of, what, colour, shades) in zip(panels, shown, strict=True):
         means = [[of(found[name, x]) if (name, x) in found else None for x in places] for name in names]
         table = np.array([[np.nan if mean is None else mean.mean for mean in row] for row in means])
         image = axes.imshow(
@@ -51,9 +51,9 @@ def draw_grid(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
     long = max(map(len, places)) * len(places) > 60
-    panels[1].set_xticks(range(len(places)), [wrapped(x, 16) for x in places], rotation=35 if long else 0,
+    panels[-1].set_xticks(range(len(places)), [wrapped(x, 16) for x in places], rotation=35 if long else 0,
                          ha="right" if long else "center", rotation_mode="anchor" if long else None, fontsize=8.5)  # fmt: skip
-    panels[1].set_xlabel(chart.x_title)
+    panels[-1].set_xlabel(chart.x_title)
     seeds = sorted({len(cell.summaries) for cell in cells})
     over = (
         f" Means over {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} seeds."

@@ -96,6 +96,8 @@ def _scores(rounds: list[RoundRecord], run: str) -> Figure:
             name, (max(course), _label_at(courses, by)), xytext=(8, 0), textcoords="offset points", va="center",
             color=colour, fontweight="bold", annotation_clip=False,
         )  # fmt: skip
+    if courses["mta"] and not courses["asr"]:  # what such an attack does is how far the MTA falls below this
+        axes.axhline(next(iter(courses["mta"].values())), ls="--", lw=0.9, color=SOFT, zorder=1)
     axes.set(xlabel="round (0: starting model)", ylabel="share of the test images", ylim=(-0.07, 1.1))
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

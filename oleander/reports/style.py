@@ -113,11 +113,11 @@ def wrapped(text: str, width: int) -> str:
     return "\n".join(textwrap.wrap(text, width)) or text
 
 
-def key(axes: Axes, handles: Sequence[Any], columns: int | None = None) -> None:
+def key(axes: Axes, handles: Sequence[Any], columns: int | None = None, title: str | None = None) -> None:
     """A key above the axes, at their right end; the figure's layout leaves room for it."""
     axes.legend(
-        handles=list(handles), loc="lower right", bbox_to_anchor=(1.0, 1.0), ncol=columns or len(handles), fontsize=8.5,
-        borderaxespad=0.1, handletextpad=0.4, columnspacing=1.2,
+        handles=list(handles), title=title, title_fontsize=8.5, alignment="left", loc="lower right", bbox_to_anchor=(1.0, 1.0),
+        ncol=columns or len(handles), fontsize=8.5, borderaxespad=0.1, handletextpad=0.4, columnspacing=1.2,
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """What a person reads: the table of a run or a study, and the list of what there is to run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -16,13 +16,14 @@ from oleander.experiment.intervals import p_shown, shown, signs_of
 from oleander.experiment.records import REPORT, RoundRecord, RunFolder, Summary, left_no_model, read_rounds, settings_of
 from oleander.experiment.results import columns_of, finished, write_runs
 from oleander.experiment.study import Runs, StudyResult, has_page
-from oleander.reports.differences import Difference, differences_of, write_differences
+from oleander.reports.differences import SCORES, Difference, differences_of, write_differences
 from oleander.reports.headings import run_line
 from oleander.reports.listing import installed
 from oleander.reports.paper import write_tables
 from oleander.reports.verdict import caveats_of_run, caveats_of_study, study_verdict, verdict
 from oleander.settings.cli import known_scenarios, load_scenario_file
 from oleander.settings.declared import AUTO, DATASETS, FLAGS, MODELS, TORCHVISION, built_in, declaration, shown_source
+from oleander.settings.plan import Chart
 from oleander.settings.registry import find
 from oleander.system import itself
 from oleander.system.console import percent
@@ -123,12 +124,14 @@ def print_results(console: Console, folder: Path, summary: Summary, clients_show
         title_style="bold",
         header_style="bold",
     )
-    for name in ("round", "MTA", "ASR"):
+    measured = summary.asr is not None or summary.baseline_asr is not None
+    for name in ("round", "MTA", "ASR") if measured else ("round", "MTA"):
         table.add_column(name, justify="right")
     table.add_column("clients: update norm, influence (malicious in red, *)")
     for record in rounds:
         number = "start" if record.round == 0 else str(record.round)
-        table.add_row(number, percent(record.mta), percent(record.asr), _clients(record, clients_shown))
+        scores = [percent(record.mta), percent(record.asr)] if measured else [percent(record.mta)]
+        table.add_row(number, *scores, _clients(record, clients_shown))
     console.print()
     print_table(console, table)
     for line in _closing_lines(summary, not left_no_model(folder)):
@@ -188,14 +191,14 @@ def print_study(console: Console, folder: Path, study: StudyResult) -> None:
         for name in filter(None, (chart.series_title, chart.x_title or "setting")):
             table.add_column(escape(name))
         told = ("published MTA", "published ASR") if published else ()
-        mended = any(cell.repaired("mta") for cell in chart.cells)
-        after = ("repaired MTA, %", "repaired ASR, %") if mended else ()
-        for name in ("runs", "MTA, %", "ASR, %", *after, "baseline ASR", *told):
+        columns = _scores_in(chart)
+        for name in ("runs", *columns, *told):
             table.add_column(name, justify="right", no_wrap="%" in name)  # an interval stays on its line
         for cell in chart.cells:
             place = [escape(cell.series), escape(cell.x)] if chart.series_title else [escape(cell.x)]
             said = [percent(cell.published.mta), percent(cell.published.asr)] if published else []
-            table.add_row(*place, str(len(cell.summaries)), *_scores_of(cell, mended), *said)
+            scores = [score(cell) if cell.summaries else "–" for score in columns.values()]
+            table.add_row(*place, str(len(cell.summaries)), *scores, *said)
         console.print()
         print_table(console, table)
         if differences := differences_of(chart):
@@ -220,14 +223,15 @@ def _differences(found: Sequence[Difference]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for name in ("setting − reference", "pairs"):
         table.add_column(name)
-    for name in ("MTA", "p", "ASR", "p"):
+    measured = [score for score in SCORES if any(one.score == score for one in found)]
+    for name in (name for score in measured for name in (score.upper(), "p")):
         table.add_column(name, justify="right", no_wrap=True)
     rows: dict[tuple[str, str], dict[str, Difference]] = {}
     for one in found:
         rows.setdefault((one.setting, one.reference), {})[one.score] = one
     for (setting, reference), scores in rows.items():
         pairs = " / ".join(dict.fromkeys(str(one.pairs) for one in scores.values()))
-        cells = [cell for score in ("mta", "asr") for cell in _difference(scores.get(score))]
+        cells = [cell for score in measured for cell in _difference(scores.get(score))]
         table.add_row(escape(f"{setting} − {reference}"), pairs, *cells)
     return table
 
@@ -236,11 +240,19 @@ def _difference(one: Difference | None) -> tuple[str, str]:
     return ("–", "–") if one is None else (shown(one.paired.difference, signed=True), p_shown(one.p_holm))
 
 
-def _scores_of(cell: Runs, mended: bool) -> list[str]:
-    after = [shown(cell.repaired(score)) for score in ("mta", "asr")] if mended else []
-    if not cell.summaries:
-        return ["–"] * (3 + len(after))
-    return [shown(cell.mta()), shown(cell.asr()), *after, percent(cell.baseline_asr())]
+def _scores_in(chart: Chart[Runs]) -> dict[str, Callable[[Runs], str]]:
+    """Head of a column → what stands in it; where no run has an ASR, the MTA stands beside the starting model's."""
+    measured = any(cell.asr() for cell in chart.cells)
+    columns: dict[str, Callable[[Runs], str]] = {"MTA, %": lambda cell: shown(cell.mta())}
+    if measured:
+        columns["ASR, %"] = lambda cell: shown(cell.asr())
+    if any(cell.repaired("mta") for cell in chart.cells):
+        columns["repaired MTA, %"] = lambda cell: shown(cell.repaired("mta"))
+        if measured:
+            columns["repaired ASR, %"] = lambda cell: shown(cell.repaired("asr"))
+    if measured:
+        return columns | {"baseline ASR": lambda cell: percent(cell.baseline_asr())}
+    return columns | {"baseline MTA": lambda cell: percent(cell.baseline_mta())}
 
 
 def _goal(summary: Summary) -> str:
@@ -254,11 +266,12 @@ def _model(summary: Summary, kept: bool) -> str:
 
 
 def _closing_lines(summary: Summary, kept: bool = True) -> list[str]:
-    lines = [
-        f"MTA {percent(summary.mta)} (baseline {percent(summary.baseline_mta)})   "
-        f"ASR {percent(summary.asr)} (baseline {percent(summary.baseline_asr)})   "
-        f"robust accuracy {percent(summary.robust_accuracy)}   start: {escape(summary.start)}"
-    ]
+    scores = [f"MTA {percent(summary.mta)} (baseline {percent(summary.baseline_mta)})"]
+    if summary.asr is not None or summary.baseline_asr is not None:
+        scores.append(f"ASR {percent(summary.asr)} (baseline {percent(summary.baseline_asr)})")
+    if summary.robust_accuracy is not None:
+        scores.append(f"robust accuracy {percent(summary.robust_accuracy)}")
+    lines = ["   ".join([*scores, f"start: {escape(summary.start)}"])]
     if summary.repaired:
         lines.append(
             f"after repair {escape(summary.repair)}: MTA {percent(summary.repaired.mta)}   ASR {percent(summary.repaired.asr)}"

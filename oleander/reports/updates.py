@@ -40,7 +40,7 @@ def draw_updates(rounds: Sequence[RoundRecord], run: str) -> Figure | None:
     numbers = [record.round for record in rounds]
     step = -(-len(numbers) // 15)
     grid[1].set_xticks(range(0, len(numbers), step), [str(n) for n in numbers[::step]])
-    grid[1].set_xlabel("round; white: not selected")
+    grid[1].set_xlabel("round; blank: not selected")
     left = f" {len(everybody) - len(shown)} clients more are not shown." if len(everybody) > len(shown) else ""
     headed(figure, findings.of_cosines(rounds), run + "." + left)
     return figure

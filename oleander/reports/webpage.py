@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from oleander.experiment.intervals import p_shown, shown, signs_of
 from oleander.experiment.records import (
@@ -60,6 +60,8 @@ SECTIONS = (
     ("shards", "Who holds which classes", ""),
 )  # fmt: skip
 """Of a run's page: file of its figure, heading, what must be known to read it. A figure that was not drawn is left out."""
+UNSTAMPED = "Test images and the final model's answers"
+"""Heading of the samples where there is no trigger."""
 COLUMNS = ("attack", "strategy", "malicious", "clients_per_round")
 """Settings that have a column for each run of any study; others have one where the study varies them."""
 
@@ -79,14 +81,22 @@ _TEMPLATES.filters |= {
     "words": words,
     "shown_value": shown_value,
     "p_shown": p_shown,
+    "whole": lambda text: whole_words(plain(text)),
 }
+
+
+def whole_words(text: str) -> Markup:
+    """A text whose commands and flags a narrow page breaks between words, not at their hyphens; copied it is the same text."""
+    whole = Markup('<span class="whole">{}</span>').format
+    return Markup(" ").join(whole(word) if "-" in word else escape(word) for word in text.split(" "))
 
 
 def write_run_page(folder: Path, summary: Summary) -> Path:
     """Write report.html of a run whose figures are drawn; returns the file."""
     run = _run(folder, summary)
+    stamped = (folder / "figures" / "samples.svg").is_file() and "whole" in read_samples(folder)
     figures = [
-        (name, text, figure(_drawn(folder, file)))
+        (name if stamped or file != "samples" else UNSTAMPED, text, figure(_drawn(folder, file)))
         for file, name, text in SECTIONS
         if (folder / "figures" / f"{file}.svg").is_file()
     ]
@@ -110,7 +120,8 @@ def write_study_page(folder: Path, study: StudyResult, drawn: Sequence[Path] = (
         warnings.append(f"The runs are of {len(commits)} different commits of this program.")
     return _write(
         folder, "study.html", study=study, charts=[_chart(chart, drawn) for chart in study.charts], runs=runs,
-        warnings=warnings, galleries=_galleries(study, others), title=study.name, others=others,
+        warnings=warnings, measured=any(run["measured"] for run in runs), galleries=_galleries(study, others),
+        title=study.name, others=others,
         seconds=sum(run["summary"].seconds["total"] for run in runs), detailed=len(runs) <= MOST_DETAILS,
         unpaged=sum(not run["page"] for run in runs), unpaged_command=f"{itself.command()} --report {_some_run(folder, study)}",
     )  # fmt: skip
@@ -144,12 +155,13 @@ def _run(folder: Path, summary: Summary) -> dict[str, Any]:
         "summary": summary,
         "rounds": rounds,
         "experiment": experiment,
-        "used": experiment.settings(),
         "environment": environment,
         "changed": _changed(experiment),
         "warnings": warnings_of(experiment, summary, rounds, environment),
         "selection": _selection(rounds),
         "unshown": max(0, len(_seen(rounds)) - MOST_CLIENTS),
+        "settings": experiment.settings(),
+        "measured": summary.asr is not None or summary.baseline_asr is not None,
         "defended": summary.strategy != "fedavg" and summary.true_positive_rate is not None,
     }
 
@@ -207,6 +219,7 @@ def _chart(chart: Chart[Runs], drawn: Sequence[Path]) -> dict[str, Any]:
         "chart": chart,
         "figures": [figure(file.read_text(encoding="utf-8")) for file in drawn if file.name in names],
         "published": any(cell.published.given for cell in chart.cells),
+        "measured": any(cell.asr() for cell in chart.cells),
         "repaired": any(cell.repaired("mta") for cell in chart.cells),
         "differences": differences_of(chart),
         "signs": signs_of(score for cell in chart.cells for score in cell.scores()),
@@ -224,8 +237,9 @@ def _galleries(study: StudyResult, others: list[str]) -> list[tuple[str, Markup]
     found: dict[frozenset[bytes], tuple[str, Markup]] = {}
     for path in study.folders():
         samples = read_samples(path)
-        shown = [samples["clean"], *samples["parts"], samples["whole"]] if "whole" in samples else [samples["clean"]]
-        trigger = frozenset(images.tobytes() for images in shown)
+        if "whole" not in samples:
+            continue
+        trigger = frozenset(images.tobytes() for images in (samples["clean"], *samples["parts"], samples["whole"]))
         if trigger not in found:
             experiment = settings_of(path)
             label = shown_steps(experiment.attack) + _otherwise(experiment, others)

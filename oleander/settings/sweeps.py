@@ -35,13 +35,9 @@ class Axis:
 
 
 def varied(experiments: Sequence[Experiment]) -> list[str]:
-    """The settings in which these runs differ, but for the seed; of a plug-in's own, those in which the runs that use it differ."""
-    runs = [experiment.settings() for experiment in experiments]
-    return [
-        name
-        for name in SETTINGS
-        if name not in NOT_SWEPT and len({str(run[name]) for run in runs if name in run}) > 1
-    ]
+    """The settings in which these runs differ, but for the seed; a plug-in's own among those of its runs that have it."""
+    runs = [e.settings() for e in experiments]
+    return [n for n in SETTINGS if n not in NOT_SWEPT and len({str(run[n]) for run in runs if n in run}) > 1]
 
 
 def words(name: str) -> str:

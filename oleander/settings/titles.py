@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from oleander.settings.config import SHARED, Experiment, shown_value
+from oleander.settings.config import Experiment, shown_value
 from oleander.settings.kinds import has_trigger
 from oleander.settings.steps import short_value, split
 from oleander.settings.sweeps import varied, words
@@ -69,16 +69,10 @@ def title(experiments: Sequence[Experiment]) -> str:
     """The sentence of these runs, then what else they differ in but their seeds."""
     said = sentence(*(_once(getattr(e, name) for e in experiments) for name in SAID))
     for name in (name for name in varied(experiments) if name not in SAID):
-        values = _once(shown_value(short_value(name, getattr(e, name))) for e in experiments if _has(e, name))
-        if len(values) > 1:
-            told = _listed(values) if len(values) <= 2 * LISTED else f"varied ({len(values)} values)"
-            said += f"; {words(name)} {told}"
+        values = _once(shown_value(short_value(name, getattr(e, name))) for e in experiments if name in e.settings())
+        told = _listed(values) if len(values) <= 2 * LISTED else f"varied ({len(values)} values)"
+        said += f"; {words(name)} {told}"
     return said
-
-
-def _has(experiment: Experiment, name: str) -> bool:
-    """Whether a setting is one of this run's at all: what is a plug-in's own is of no run without it."""
-    return name in SHARED or name in dict(experiment.own)
 
 
 def _once(values: Iterable[str | int]) -> list[Any]:

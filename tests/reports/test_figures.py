@@ -154,7 +154,7 @@ def test_two_settings_that_vary_make_a_heat_map_of_mta_and_of_asr(tmp_path):
 
 def test_each_setting_is_a_point_of_mta_and_asr_with_its_name(tmp_path):
     axes = charts.study_figure(study(tmp_path), "a_trade").axes[0]
-    assert sorted(texts(axes)) == sorted(f"{r}, {a}" for a in ("dba", "blend") for r in ("fedavg", "krum", "median"))
+    assert sorted(texts(axes)) == sorted(f"{r} / {a}" for a in ("dba", "blend") for r in ("fedavg", "krum", "median"))
     points = sorted((line.get_ydata()[0], line.get_xdata()[0]) for line in axes.lines if line.get_marker() == "o")
     assert [asr for asr, _ in points] == pytest.approx([(n + 0.5) / 10 for n in range(6)])
     assert [mta for _, mta in points] == pytest.approx([0.9 - n / 20 for n in range(6)])

@@ -50,10 +50,10 @@ def test_settings_are_told_by_the_lowest_and_the_highest():
     }
     chart = of_cells("strategy", "attack", *((name, "s", [summary]) for name, summary in runs.items()))
     assert findings.of_settings(chart) == (
-        "ASR is lowest with a, s and c, s (10.0 %) and highest with b, s (80.0 %); "
-        "MTA is lowest with c, s (50.0 %) and highest with a, s and b, s (90.0 %)"
+        "ASR is lowest with a / s and c / s (10.0 %) and highest with b / s (80.0 %); "
+        "MTA is lowest with c / s (50.0 %) and highest with a / s and b / s (90.0 %)"
     )
-    assert findings.of_trade(chart) == "a, s keeps the most MTA over ASR: 90.0 % against 10.0 %"
+    assert findings.of_trade(chart) == "a / s keeps the most MTA over ASR: 90.0 % against 10.0 %"
 
 
 def of_cells(x_title, series_title, *cells):
@@ -65,9 +65,9 @@ def test_a_setting_whose_value_is_no_name_is_told_with_its_own():
     low, high = replace(SUMMARY, mta=0.9, asr=0.1), replace(SUMMARY, mta=0.9, asr=0.8)
     counted = of_cells("malicious clients", "augment", ("1", "once", [low]), ("3", "once", [high]))
     said = findings.of_settings(counted)
-    assert "lowest with malicious clients 1, augment once (10.0 %)" in said and "malicious clients 3" in said
+    assert "lowest with malicious clients 1 / augment once (10.0 %)" in said and "malicious clients 3" in said
     labelled = of_cells("aggregation", "my beta", ("FedAvg", "0.5", [low]), ("Krum (f = 1)", "2", [high]))
-    assert "lowest with FedAvg, my beta 0.5 (10.0 %)" in findings.of_settings(labelled)
+    assert "lowest with FedAvg / my beta 0.5 (10.0 %)" in findings.of_settings(labelled)
 
 
 @pytest.mark.parametrize(

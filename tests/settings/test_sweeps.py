@@ -88,6 +88,9 @@ def test_what_varies_is_what_runs_differ_in_but_for_their_seeds():
     small = patch.changed(patch_size=4)
     assert varied([blend, small]) == ["attack"] and varied([blend, small, patch]) == ["attack", "patch_size"]
     assert varied([base, Experiment(lr=0.1, seed=1), Experiment(strategy="krum")]) == ["lr", "strategy"]
+    split = [Experiment(attack="dba").changed(patch_size=3), Experiment(attack="blend")]
+    assert varied(split) == ["attack"]  # blend has no patch
+    assert varied([*split, Experiment(attack="patch").changed(patch_size=5)]) == ["attack", "patch_size"]
 
 
 # ---- the chart -------------------------------------------------------------------------------------------------------
