@@ -5,8 +5,9 @@ A step is a function of the file's name that takes the attack so far and returns
     def blend(attack: Attack, *, blend_image: str, blend_alpha: float) -> Attack
 
 Its keyword arguments are the settings (``oleander.settings.config``) of those names, and ``image: ImageSpace`` where it wants to know
-what the dataset's images are: how many channels, how large, how normalised. Its docstring's first line stands in
-``--list``. What an attack can change are the fields of ``Attack``. A new attack is one new file (CONTRIBUTING.md).
+what the dataset's images are: how many channels, how large, how normalised; ``layout: Layout`` says which tensors the model has.
+Its docstring's first line stands in ``--list``. What an attack can change are the fields of ``Attack``. A new attack is one new
+file (CONTRIBUTING.md).
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from torch import Tensor
 from oleander.datasets.data import Dataset, Shard
 from oleander.datasets.space import ImageSpace
 from oleander.learning.evaluation import Victims, probe_hash
+from oleander.learning.parameters import Layout
 from oleander.learning.training import Hooks
 from oleander.learning.updates import Cohort, Memory, Update
 from oleander.settings.config import SETTINGS, Experiment
@@ -213,8 +215,10 @@ def known_attacks() -> dict[str, Plugin]:
     return known("attacks")
 
 
-def attack_of(experiment: Experiment, image: ImageSpace) -> Attack:
+def attack_of(experiment: Experiment, image: ImageSpace, layout: Callable[[], Layout] | None = None) -> Attack:
     """The attack that ``--attack`` names, built from its steps for images of this space.
+
+    ``layout`` gives the model's, and is called only where a step asks for it: an attack that does cannot be built without.
 
     Raises:
         UserError: an unknown step (lists the known), or one that cannot follow those before it.
@@ -222,6 +226,7 @@ def attack_of(experiment: Experiment, image: ImageSpace) -> Attack:
     steps, attack = attack_steps(experiment), Attack()
     known = known_attacks()
     for name in steps:
+        asked: dict[str, Any] = {"layout": layout()} if layout and "layout" in known[name].asks else {}
         with blamed("attacks", experiment.attack):
-            attack = bind(known[name], experiment, image=image)(attack)
+            attack = bind(known[name], experiment, image=image, **asked)(attack)
     return attack

@@ -96,7 +96,7 @@ def make_client(
     shard = shard_of(client_id, dataset, experiment)
     if attacks:
         number = experiment.malicious_clients.index(client_id)
-        attack = attack_of(mine, dataset.image)
+        attack = attack_of(mine, dataset.image, lambda: Layout.of(model))
         return MaliciousClient(shard, model, experiment, attack, told_by_attackers, number)
     return BenignClient(shard, model, experiment)
 

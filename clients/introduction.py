@@ -54,8 +54,8 @@ def introduce(
         mine = with_own_copies(experiment, node_config, ATTACKING if attacks else HONEST)
         model_name(mine)
         classes = len(dataset.classes)
-        layout_of(mine.model, classes, dataset.image, mine.norm)  # what a model's file imports may not be here
-        attack = attack_of(mine, dataset.image) if attacks else Attack()
+        layout = layout_of(mine.model, classes, dataset.image, mine.norm)  # what a model's file imports may not be here
+        attack = attack_of(mine, dataset.image, lambda: layout) if attacks else Attack()
     except (UserError, OSError) as error:
         return known | {"problem": str(error)}
     return known | {

@@ -10,12 +10,16 @@ from oleander import models
 from oleander.datasets.cifar10 import CIFAR10
 from oleander.datasets.space import ImageSpace
 from oleander.learning import evaluation, remembered
+from oleander.learning.parameters import Layout
 
 GREY16 = ImageSpace(1, 16, mean=(0.3,), std=(0.4,))
 GREY28 = ImageSpace(1, 28, mean=(0.1307,), std=(0.3081,))
 RGB64 = ImageSpace(3, 64, mean=(0.1, 0.2, 0.3), std=(0.5, 0.4, 0.6))
 
-attack_of = partial(attacks.attack_of, image=CIFAR10)
+LINEAR = Layout(("weight", "bias"), ((10, 3072), (10,)), (True, True))
+"""Of one layer over CIFAR-10's images."""
+
+attack_of = partial(attacks.attack_of, image=CIFAR10, layout=lambda: LINEAR)
 blend, patch = partial(blend, image=CIFAR10), partial(patch, image=CIFAR10)
 classifier = partial(evaluation.classifier, image=CIFAR10)
 normalise = CIFAR10.normalise

@@ -131,7 +131,8 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
     pipeline, repairs = pipeline_of(experiment), repairs_of(experiment)
     dataset = sources.dataset(experiment.dataset, experiment.data_dir, settings_for(experiment))
     experiment = with_numbers(experiment, dataset, sources.notify)
-    attack = attack_of(experiment, dataset.image)
+    layout_now = functools.cache(lambda: _layout(experiment, dataset))
+    attack = attack_of(experiment, dataset.image, layout_now)
     shards = partition(dataset, experiment)
     victims = attack.victims(dataset) if attack.victims else None
     with blamed("attacks", experiment.attack):
@@ -145,10 +146,8 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
     if "root" in asks:
         root_shard(dataset, experiment)  # enough images are left
     trigger_sha256 = fingerprint(attack, dataset)
-    if experiment.model not in built_in(MODELS):
-        check_own(experiment.model, len(dataset.classes), dataset.image, experiment.norm)
+    layout = layout_now()
     check_batches(experiment, dataset, [len(rows) for rows in shards], asks)
-    layout = layout_of(experiment.model, len(dataset.classes), dataset.image, experiment.norm)
     standing = standing_of(stopped, layout) if stopped else None
     if standing:
         for what, then, now in (
@@ -178,6 +177,13 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
     )
     sizes = [len(rows) for rows in shards]
     return Setup(resolved, dataset, attack, pipeline, layout, start, sizes, trigger_sha256, repairs, standing, victims)
+
+
+def _layout(experiment: Experiment, dataset: Dataset) -> Layout:
+    """The model's, which is tried out first if it is the user's own."""
+    if experiment.model not in built_in(MODELS):
+        check_own(experiment.model, len(dataset.classes), dataset.image, experiment.norm)
+    return layout_of(experiment.model, len(dataset.classes), dataset.image, experiment.norm)
 
 
 def check_settings(experiment: Experiment, *, new: bool = True) -> None:

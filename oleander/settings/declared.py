@@ -31,7 +31,7 @@ TORCHVISION = "torchvision:"
 """Begins the models that --model takes from torchvision; they are no plug-ins."""
 KNOWLEDGE = {
     "strategies": ("memory", "rng", "layout", "root", "answers", "image"),
-    "attacks": ("image",),
+    "attacks": ("image", "layout"),
     "repairs": ("rng", "layout", "root", "answers"),
     MODELS: (),
     DATASETS: (),

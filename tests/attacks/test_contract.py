@@ -9,8 +9,8 @@ import torch
 
 from attacks import known_attacks
 from oleander.system.errors import UserError
-from tests.attacks.checks import CHECKS
-from tests.attacks.made_up import pixels, settings_of, update
+from tests.attacks.checks import CHECKS, World, update
+from tests.attacks.made_up import pixels, settings_of
 from tests.spaces import attack_of
 
 KNOWN = known_attacks()
@@ -44,8 +44,7 @@ def test_a_step_changes_something_and_leaves_its_inputs_alone(name):
         assert stamped.shape == images.shape and stamped.dtype == images.dtype
         assert float(stamped.min()) >= 0 and float(stamped.max()) <= 1
         assert not torch.equal(stamped, images)
-    known = {"start": [torch.zeros(30)], "rng": np.random.default_rng(7), "train": lambda _: update(seed=1)}
-    tampered = attack.tamper(sent, known.get)
+    tampered = attack.tamper(sent, World(attack))
     assert not attack.tampers or not np.array_equal(tampered.delta, sent.delta)
     assert tampered.delta.shape == delta.shape and tampered.delta.dtype == np.float32
     assert tampered.statistics.shape == statistics.shape and tampered.statistics.dtype == np.float32
