@@ -33,6 +33,8 @@ class Given:
     """What the server's own training comes to."""
     output_layer: tuple[int, int] | None = None
     """First number of the output layer, and one past its last."""
+    global_model: Vector | None = None
+    """G, which the updates are changes of."""
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from conformance.cohorts import COHORTS, Cohort, check
-from conformance.exact import RULES, Refused, Result
+from conformance import exact, exact_left_out
+from conformance.cohorts import COHORTS, WIDE, Cohort, check
+from conformance.exact import Refused, Result
 
+RULES = exact.RULES | exact_left_out.RULES
 FOLDER = Path(__file__).parent / "vectors"
 
 
@@ -27,6 +29,8 @@ def settings_for(rule: str, n: int) -> list[dict[str, Any]]:
         "centred_clip": [{"tau": tau, "iterations": k} for tau in ("10", "0.5") for k in (1, 3)],
         "rfa": [{"iterations": 3, "nu": "1e-6"}],
         "foolsgold": [{"kappa": "1"}],
+        "dnc": [{"f": f, "c": c} for f in (0, 1, 2) for c in ("1", "1.5") if f < n and (f or c == "1")],
+        "signguard": [{"share": share} for share in ("1", "0.1")],
     }
     return tried.get(rule, [{}])
 
@@ -62,17 +66,18 @@ def numbers(vector: list[Fraction]) -> list[float]:
 def described(cohort: Cohort) -> dict[str, Any]:
     """A cohort as it is written."""
     made: dict[str, Any] = {"why": cohort.why, "updates": cohort.updates, "examples": list(cohort.counts()),
-                            "server_update": list(cohort.server_update)}  # fmt: skip
+                            "server_update": list(cohort.server_update), "global_model": cohort.global_model()}  # fmt: skip
     return made | ({"output_layer": list(cohort.output_layer)} if cohort.output_layer else {})
 
 
 def made() -> dict[str, dict[str, Any]]:
     """File name → what stands in it."""
     check()
-    files: dict[str, dict[str, Any]] = {"cohorts": {cohort.name: described(cohort) for cohort in COHORTS}}
+    files: dict[str, dict[str, Any]] = {"cohorts": {cohort.name: described(cohort) for cohort in (*COHORTS, *WIDE)}}
     for rule, computed in RULES.items():
+        cohorts = (*COHORTS, *WIDE) if rule in exact_left_out.RULES else COHORTS
         cases = [
-            case(rule, cohort, settings) for cohort in COHORTS for settings in settings_for(rule, len(cohort.updates))
+            case(rule, cohort, settings) for cohort in cohorts for settings in settings_for(rule, len(cohort.updates))
         ]
         definition = " ".join((computed.__doc__ or "").split())
         files[rule] = {"rule": rule, "definition": definition, "cases": [one for one in cases if one]}

@@ -18,6 +18,8 @@ NAMES = {
     "centred_clip": ("centred_clip", {"tau": "centred_clip_tau", "iterations": "centred_clip_iterations"}),
     "rfa": ("rfa", {"iterations": "rfa_iterations", "nu": "rfa_nu"}),
     "foolsgold": ("foolsgold", {"kappa": "foolsgold_kappa"}),
+    "dnc": ("dnc", {"f": "assumed_malicious", "c": "dnc_c"}),
+    "signguard": ("signguard", {"share": "signguard_share"}),
 }
 """Rule of the vectors → strategy and names of its settings; others have the same name and no settings."""
 
@@ -30,11 +32,12 @@ def aggregate(rule: str, updates: Any, examples: Any, settings: dict[str, Any], 
         examples = None  # the mean behind it is a plain one
     d = updates.shape[1]
     first, end = more["output_layer"] or (0, d)
+    root = more["server_update"] if len(more["server_update"]) else None
     names = ("body.weight", "linear.weight") if first else ("linear.weight",)
     shapes = ((first,), (1, end - first)) if first else ((1, d),)
     return strategy(
-        name, updates, num_examples=examples, layout=Layout(names, shapes, (True,) * len(names)), root=more["server_update"],
-        **given,
+        name, updates, num_examples=examples, layout=Layout(names, shapes, (True,) * len(names)), root=root,
+        start=more["global_model"], **given,
     ).delta.astype(np.float64)  # fmt: skip
 
 

@@ -1,9 +1,10 @@
 """Run somebody's rules on the vectors. NumPy and the standard library only: it runs in other projects' environments too.
 
 What is tried is one function, ``aggregate(rule, updates, examples, settings, more)``: the rule's name as in ``vectors/``, float32
-updates (n, d), whole numbers (n,), the vector's settings, and what else a rule may want: ``server_update`` (d,) and
-``output_layer`` (first number, one past the last). It returns the aggregate (d,). It raises ``NotImplementedError`` for a rule or
-settings that it has not; a programming error (``PROGRAMMING``) ends the run, and any other exception is a refusal.
+updates (n, d), whole numbers (n,), the vector's settings, and what else a rule may want: ``server_update`` (d,), ``global_model``
+(d,), of which the updates are changes, and ``output_layer`` (first number, one past the last). It returns the aggregate (d,). It
+raises ``NotImplementedError`` for a rule or settings that it has not; a programming error (``PROGRAMMING``) ends the run, and any
+other exception is a refusal.
 """
 
 import json
@@ -55,7 +56,8 @@ def verdict(rule: str, case: dict[str, Any], aggregate: Aggregate) -> Verdict:
     """Try one vector."""
     given = case["given"]
     updates = np.asarray(given["updates"], np.float32)
-    more = {"server_update": np.asarray(given["server_update"], np.float32), "output_layer": given.get("output_layer")}
+    more = {name: np.asarray(given[name], np.float32) for name in ("server_update", "global_model")}
+    more["output_layer"] = given.get("output_layer")
 
     def found(kind: str, why: str = "") -> Verdict:
         return Verdict(rule, case["cohort"], case["settings"], kind, why)
