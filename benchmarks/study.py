@@ -55,7 +55,16 @@ def studied(runs: int, flags: list[str]) -> dict[str, Any]:
     """One study in a process of its own."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "study"
-        what = ["--scenario", "dba", "--dataset", "digits", "--sweep", "malicious=1,2,3", "--repeats", str(-(-runs // 3))]
+        what = [
+            "--scenario",
+            "dba",
+            "--dataset",
+            "digits",
+            "--sweep",
+            "malicious=1,2,3",
+            "--repeats",
+            str(-(-runs // 3)),
+        ]
         command = [sys.executable, str(ROOT / "simulate.py"), *what, "--out", str(out), *flags]
         before, began = sum(os.times()[2:4]), time.monotonic()
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

@@ -93,7 +93,7 @@ def estimate(setup: Setup, part: Measured) -> Estimate:
     e, actors = setup.experiment, actor_count(setup.experiment)
     waves = math.ceil(e.clients_per_round / actors)
     training = e.rounds * waves * steps_of(setup) * part.step
-    scoring = scorings(setup) * len(setup.dataset.test_labels) * part.image
+    scoring = scored_images(setup) * part.image
     updates = 2 * e.clients_per_round * setup.reply_bytes  # a round's, while the next one's come in
     return Estimate(training + scoring, part.shared + (1 + actors) * part.own + updates, part.gpu * (1 + actors))
 
@@ -107,6 +107,13 @@ def steps_of(setup: Setup) -> int:
 def scorings(setup: Setup) -> int:
     """How often the global model is scored, the starting model among them."""
     return setup.experiment.rounds + 1 if setup.experiment.evaluate == "every" else 2
+
+
+def scored_images(setup: Setup) -> int:
+    """Test images that a run scores, all rounds and the start."""
+    e, count = setup.experiment, len(setup.dataset.test_labels)
+    between = count if e.evaluate_images == "all" else min(count, e.evaluate_images)
+    return 2 * count + (scorings(setup) - 2) * between
 
 
 def _median_of(work: Callable[[], object], device: torch.device) -> float:

@@ -6,8 +6,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from flwr.app import ArrayRecord, MetricRecord
+from numpy.typing import NDArray
 
 from attacks import Attack
 from oleander.datasets.partition import partition
@@ -17,13 +19,15 @@ from oleander.experiment.prepare import Setup
 from oleander.experiment.records import Repaired, RoundRecord, RunFolder, Summary, detection_rates
 from oleander.experiment.resume import keep
 from oleander.experiment.samples import write_samples
-from oleander.learning.evaluation import Answers, Classifier, Cores, Scores, classifier, examine
+from oleander.learning.evaluation import Answers, Classifier, Cores, Scores, classifier, drawn_from, examine
 from oleander.learning.parameters import ModelState, load_arrays
 from oleander.learning.remembered import recall_scores, remember_scores, scores_key
 from oleander.models import build, identity
+from oleander.settings.config import Experiment
 from oleander.settings.steps import shown
 from oleander.system.display import doing
 from oleander.system.machine import return_memory
+from oleander.system.streams import generator
 from strategies.flower import PipelineStrategy, RoundOutcome
 
 
@@ -55,6 +59,14 @@ def _shown(what: str, score: Callable[..., Scores], *given: Any) -> Scores:
         return score(*given)
 
 
+def drawn_rows(count: int, experiment: Experiment) -> NDArray[np.int64] | None:
+    """Which of so many test images the rounds between the start and the last are scored on, rising; None: all."""
+    wanted = experiment.evaluate_images
+    if wanted == "all" or wanted >= count:
+        return None
+    return np.sort(generator(experiment.seed, "scored").choice(count, size=wanted, replace=False))
+
+
 class Recorder:
     """Scores the global model after each round and keeps the records.
 
@@ -82,7 +94,8 @@ class Recorder:
         self.earlier = len(self.records)
         self._scoring = ThreadPoolExecutor(1)
         self._answers: Answers | None = None
-        """What the last scores were counted from."""
+        """What the last scores of all images were counted from."""
+        self._drawn = drawn_rows(len(dataset.test_labels), e)
         self._pending: tuple[int, RoundOutcome, Future[Scores]] | None = None
 
     def score_round(self, rounds_here: int, _arrays: ArrayRecord) -> MetricRecord | None:
@@ -154,9 +167,13 @@ class Recorder:
         wanted = experiment.evaluate_asr == "every" or at_an_end
         trigger, victims = (attack.trigger, self.setup.victims) if wanted else (None, None)
         images, labels = dataset.test_images, dataset.test_labels
-        scores, self._answers = examine(
+        if not at_an_end and self._drawn is not None:
+            images, labels, victims = images[self._drawn], labels[self._drawn], drawn_from(victims, self._drawn)
+        scores, answers = examine(
             classify, images, labels, trigger, self.setup.target, self.device, self.cores, victims
         )
+        if at_an_end:
+            self._answers = answers
         return scores
 
     def scores_of(self, state: ModelState) -> Scores:
@@ -200,6 +217,8 @@ class Recorder:
             seconds={**outcome.seconds, "evaluate": evaluation_seconds},
             cosines=[*outcome.cosines],
             robust_accuracy=scores.robust_accuracy,
+            scored_images=scores.images,
+            scored_victims=scores.victims,
         )
 
     @property

@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 from oleander.settings.cli import BESIDES, RESUMABLE, Command, load_record, load_scenario
 from oleander.settings.config import Experiment
 from oleander.settings.declared import FLAGS, outside, outside_steps
-from oleander.settings.ranges import CountOrZero, Rate
+from oleander.settings.ranges import Count, CountOrZero, Rate
 from oleander.settings.session import FOLDER, is_of_a_session
 from oleander.settings.steps import short, shown
 from oleander.system import itself
@@ -83,6 +83,10 @@ class RoundRecord:
     robust_accuracy: Rate | None = None
     """Of the images that the ASR is measured on, the share that is answered with its true class. None where there is no ASR, and in
     records from before it was measured."""
+    scored_images: Count | None = None
+    """Clean test images that MTA and loss are of. None where the round was not scored, and in old records."""
+    scored_victims: Count | None = None
+    """Images that the ASR and the robust accuracy are of. None where there is no ASR, and in old records."""
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,7 @@ def _told(run: Finished, columns: Sequence[str]) -> dict[str, Any]:
 _RESULT = [*SCORES, *(f"repaired_{score}" for score in REPAIRED), "seconds", "model_sha256", "folder"]
 _ROUND = [
     "round", "mta", "asr", "robust_accuracy", "loss", "clients", "malicious_clients", "left_out", "dropped", "images",
+    "scored_images", "scored_victims",
     "seconds", "folder",
 ]  # fmt: skip
 
@@ -123,7 +124,8 @@ def _round(record: RoundRecord, run: Finished, folder: Path) -> dict[str, Any]:
         "round": record.round, "mta": record.mta, "asr": record.asr, "robust_accuracy": record.robust_accuracy,
         "loss": record.loss, "clients": len(record.client_ids), "malicious_clients": sum(record.malicious),
         "left_out": sum(influence == 0 for influence in record.influence), "dropped": len(record.dropped),
-        "images": record.images, "seconds": f"{sum(record.seconds.values()):.2f}", "folder": _seen(run.folder, folder),
+        "images": record.images, "scored_images": record.scored_images, "scored_victims": record.scored_victims,
+        "seconds": f"{sum(record.seconds.values()):.2f}", "folder": _seen(run.folder, folder),
     }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -57,6 +57,13 @@ def of_other_classes(labels: NDArray[np.int64], target: int) -> Victims:
     return Victims(np.where(np.asarray(labels) != target, target, -1))
 
 
+def drawn_from(victims: Victims | None, rows: NDArray[np.int64]) -> Victims | None:
+    """The victims among some of the test images (rows,); an attack's own images stay as they are."""
+    if victims is None or victims.images is not None:
+        return victims
+    return replace(victims, wanted=victims.wanted[rows])
+
+
 def victims_hash(victims: Victims | None) -> str:
     """SHA-256 of what the ASR is measured on; nothing for the default, which labels and target say."""
     if victims is None:
@@ -91,6 +98,10 @@ class Scores:
     """Mean cross-entropy on the clean test images."""
     robust_accuracy: float | None = None
     """Share of the victims that are classified as their true class; None where there is no ASR, and of an attack's own images."""
+    images: int | None = None
+    """Clean test images that MTA and loss are of."""
+    victims: int | None = None
+    """Images that the ASR is of; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -265,13 +276,14 @@ def examine(
     fooled = [part.victims for part in parts if part.victims is not None]
     found = Answers(clean, np.concatenate(fooled) if fooled else None)
     counted = victims.wanted >= 0  # (m,)
-    asr = withstood = None
+    asr = withstood = attacked = None
     if found.victims is not None and counted.any():
+        attacked = int(counted.sum())
         asr = float((found.victims == victims.wanted)[counted].mean())
         if victims.images is None:  # of the attack's own images no true class is known
             withstood = float((found.victims == np.asarray(labels))[counted].mean())
     mta = int((clean == np.asarray(labels)).sum()) / count
-    return Scores(mta, asr, sum(part.loss for part in parts) / count, withstood), found
+    return Scores(mta, asr, sum(part.loss for part in parts) / count, withstood, count, attacked), found
 
 
 @torch.inference_mode()

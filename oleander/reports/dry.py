@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from oleander.experiment.engine import actor_count, cluster_address
-from oleander.experiment.estimate import Measured, estimate, key_of, measured, scorings, steps_of
+from oleander.experiment.estimate import Measured, estimate, key_of, measured, scored_images, scorings, steps_of
 from oleander.experiment.prepare import Setup, Sources, prepare
 from oleander.experiment.records import check_finished, is_finished, read_summary, run_name
 from oleander.experiment.study import Job, check_study, jobs_of, study_path
@@ -152,8 +152,8 @@ def _in_words(setup: Setup, part: Measured) -> str:
     e = setup.experiment
     return (
         f"{e.rounds} rounds of {e.clients_per_round} clients, {actor_count(e)} at a time, {steps_of(setup)} steps each of "
-        f"{e.batch_size} images at {1000 * part.step:.1f} ms; {scorings(setup)} scorings of {len(setup.dataset.test_labels):,} "
-        f"images at {len(setup.dataset.test_labels) * part.image:.1f} s"
+        f"{e.batch_size} images at {1000 * part.step:.1f} ms; {scorings(setup)} scorings of {scored_images(setup):,} "
+        f"images in all at {1000 * part.image:.2f} ms"
     )
 
 

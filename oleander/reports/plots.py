@@ -1,5 +1,6 @@
 """The figures of a run, from its folder alone, as PNG and SVG."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -87,10 +88,25 @@ def _scores(rounds: list[RoundRecord], run: str) -> Figure:
     courses = {
         by: {r.round: v for r in rounds if (v := getattr(r, by)) is not None} for by in ("mta", "asr")
     }  # not of every round, if so asked
+    counts = {
+        "mta": {r.round: r.scored_images for r in rounds},
+        "asr": {r.round: r.scored_victims for r in rounds},
+    }
     for by, name, colour, mark in (("mta", "MTA", ACCURACY, "o-"), ("asr", "ASR", SUCCESS, "s-")):
         if not (course := courses[by]):
             continue
-        axes.plot(list(course), list(course.values()), mark, color=colour, lw=1.8, ms=4.5)
+        errors = [standard_error(value, counts[by].get(number)) for number, value in course.items()]
+        axes.errorbar(
+            list(course),
+            list(course.values()),
+            errors,
+            fmt=mark,
+            color=colour,
+            lw=1.8,
+            ms=4.5,
+            elinewidth=0.9,
+            capsize=2,
+        )
         write_course(axes, course, courses["asr" if by == "mta" else "mta"], colour)
         axes.annotate(
             name, (max(course), _label_at(courses, by)), xytext=(8, 0), textcoords="offset points", va="center",
@@ -102,8 +118,21 @@ def _scores(rounds: list[RoundRecord], run: str) -> Figure:
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    headed(figure, findings.of_scores(rounds), run)
+    headed(figure, findings.of_scores(rounds), "; ".join(filter(None, (run, _scored_on(rounds)))))
     return figure
+
+
+def _scored_on(rounds: list[RoundRecord]) -> str:
+    """Of how many images the scores are, where that differs; nothing where it is the same in all rounds, or not known."""
+    counts = dict.fromkeys(r.scored_images for r in rounds if r.scored_images)
+    if len(counts) < 2:
+        return ""
+    return f"bars: standard error; scored on {min(counts):,} test images, start and last round on {max(counts):,}"
+
+
+def standard_error(share: float, count: int | None) -> float:
+    """Of a share of ``count`` images drawn at random, binomial; 0 where the count is not known."""
+    return math.sqrt(share * (1 - share) / count) if count else 0.0
 
 
 def _label_at(courses: dict[str, dict[int, float]], by: str) -> float:

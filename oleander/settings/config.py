@@ -132,6 +132,9 @@ class Experiment:
     """After which rounds the global model is scored; the starting model is in any case. It changes no model, and much time."""
     evaluate_asr: Literal["every", "last"] = "every"
     """After which of those rounds the ASR is measured too; the starting model's baseline is in any case."""
+    evaluate_images: Count | Literal["all"] = 2_000
+    """Test images that the rounds between the start and the last are scored on, drawn by the seed, the same ones in each round; all:
+    every one, as the start and the last round are scored in any case. A record says how many each score is of."""
     no_cache: bool = False
     """Evaluate the starting model even where its scores on these very images are remembered from an earlier run."""
 

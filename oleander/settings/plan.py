@@ -65,6 +65,7 @@ SAME_SETTING = (
     "precision",
     "evaluate",
     "evaluate_asr",
+    "evaluate_images",
     "on_bad_reply",
     "client_threads",
     *NOT_SWEPT,
