@@ -9,7 +9,7 @@ from statistics import fmean, median
 
 import pytest
 
-from oleander.experiment.intervals import student
+from oleander.experiment.intervals import interval, shown
 
 DOCS = Path(__file__).parent.parent / "docs"
 TEXT = " ".join((DOCS / "results.md").read_text(encoding="utf-8").split())
@@ -41,12 +41,13 @@ def test_every_mean_and_interval_is_that_of_some_settings_runs():
             continue
         for group in settings_of(str(file.relative_to(DOCS / "results").with_suffix(""))):
             for score in ("mta", "asr"):
-                found = student(shares(score, group))
-                if found.n > 1:
-                    known |= {f"{found.mean:.1f} ± {found.span[1] - found.mean:.{digits}f}" for digits in (0, 1)}
+                if len(group) > 1:
+                    known.add(shown(interval([float(row[score]) for row in group])))
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-    said = set(re.findall(r"\d+\.\d ± \d+(?:\.\d)?", TEXT + readme))
+    ends = r"\[[\d.]+, [\d.]+\]|\([\d.]+–[\d.]+\)|\(all \d+ alike\)"
+    said = set(re.findall(rf"\d+\.\d+ (?:{ends})", TEXT + readme))
     assert len(said) > 100 and said - known == set()
+    assert "±" not in TEXT + readme
 
 
 def test_what_is_said_of_single_seeds_is_so():
@@ -54,10 +55,11 @@ def test_what_is_said_of_single_seeds_is_so():
     for figure in ("fig3_dba", "fig4_scaling"):
         *first, last = (f"{asr:.0f}" for asr in shares("asr", by_figure[figure]))
         assert f"{', '.join(first)} and {last} %" in TEXT
-    clipped = student(shares("mta", by_figure["fig5_clipping"]))
+    clipped = interval([float(row["mta"]) for row in by_figure["fig5_clipping"]])
+    low, high = 100 * clipped.span[0], 100 * clipped.span[1]
     start = float(by_figure["fig5_clipping"][0]["baseline_mta"]) * 100
-    assert clipped.low < start < clipped.high  # so it must not be said to be above
-    assert f"({start:.1f} %; the interval, {clipped.low:.1f} to {clipped.high:.1f}, covers it)" in TEXT
+    assert low < start < high  # so it must not be said to be above
+    assert f"({start:.1f} %; the interval, {low:.1f} to {high:.1f}, covers it)" in TEXT
 
 
 def test_the_swing_of_dba_is_described_as_it_is():
