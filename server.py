@@ -272,7 +272,7 @@ def _federated(
     """The whole run, and its folder finished; the clients hear how it ended, in either case, within ``patience`` seconds."""
     from oleander.experiment.federation import federate
     from oleander.experiment.progress import ProgressListener
-    from oleander.reports.tables import finish_run
+    from oleander.reports.tables import DRAWING, finish_run
 
     failures: list[Exception] = []
 
@@ -289,7 +289,7 @@ def _federated(
             listener = ProgressListener(console, setup.experiment, display)
             summary = federate(grid, setup, folder, listener, roster=roster, failed=over)
             listener.over()
-            with doing("drawing the figures, writing the report"):
+            with doing(DRAWING):
                 finish_run(folder, summary)
     except Exception as error:
         over(error)

@@ -266,7 +266,7 @@ def simulate(experiment: Experiment, client_app: ClientApp | None = None, stoppe
             if (refused := preparing.exception()) is not None:
                 raise refused  # also where Ray did not start: what cannot be is said first
         from oleander.experiment.runner import run_one, told_of_failure
-        from oleander.reports.tables import finish_run, print_results
+        from oleander.reports.tables import DRAWING, finish_run, print_results
 
         setup = preparing.result()
         folder = stopped or RunFolder.of(setup.experiment)
@@ -275,7 +275,7 @@ def simulate(experiment: Experiment, client_app: ClientApp | None = None, stoppe
             chatter.keep_in(folder.path / LOG)
 
             def finish(run: RunFolder, summary: Summary) -> None:
-                with doing("drawing the figures, writing the report"):
+                with doing(DRAWING):
                     finish_run(run, summary)
                 print_results(console_on(chatter.out), run.path, summary)
 
@@ -332,8 +332,7 @@ def run_study(plan: Plan, client_app: ClientApp | None = None) -> None:
             if not all(is_finished(run.folder) for run in runs):
                 run_all(runs, folder, sources, client_app, chatter, functools.partial(finish_run, of=len(runs)))
             folder.write_results(runs)
-            with doing("drawing the figures, writing the report"):
-                finish_study(console_on(chatter.out), folder.path)
+            finish_study(console_on(chatter.out), folder.path)
         folder.release()
 
 

@@ -27,6 +27,7 @@ from oleander.settings.plan import Chart
 from oleander.settings.registry import find
 from oleander.system import itself
 from oleander.system.console import percent
+from oleander.system.display import clear_display, doing
 from oleander.system.foreign import plain
 from repairs import known_repairs
 from strategies import kind_of, known_strategies
@@ -97,6 +98,9 @@ def write_run_tables(folder: Path) -> None:
     write_runs(folder, [finished(experiment, folder)], columns_of([experiment]))
 
 
+DRAWING = "drawing the figures, writing the report"
+
+
 def finish_study(console: Console, folder: Path) -> None:
     """Draw the charts, write report and tables, and print the table of a study, from its records."""
     from oleander.experiment.study import read_study
@@ -109,14 +113,16 @@ def report_study(console: Console, folder: Path, study: StudyResult) -> None:
     from oleander.reports.charts import draw_charts
     from oleander.reports.webpage import write_study_page
 
-    write_tables(folder, study)
-    write_differences(folder, study)
-    write_study_page(folder, study, draw_charts(folder, study))
+    with doing(DRAWING):
+        write_tables(folder, study)
+        write_differences(folder, study)
+        write_study_page(folder, study, draw_charts(folder, study))
     print_study(console, folder, study)
 
 
 def print_results(console: Console, folder: Path, summary: Summary, clients_shown: int = 12) -> None:
     """The run's table, from its records, and where the folder is."""
+    clear_display()
     rounds = read_rounds(folder)
     table = Table(
         title=escape(f"{summary.scenario}: {run_line(folder, summary)}"),
@@ -183,6 +189,7 @@ def print_table(console: Console, table: Table) -> None:
 
 def print_study(console: Console, folder: Path, study: StudyResult) -> None:
     """A table for each chart: MTA and ASR over the seeds, beside what was published."""
+    clear_display()
     for chart in study.charts:
         published = any(cell.published.given for cell in chart.cells)
         table = Table(

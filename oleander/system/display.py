@@ -240,6 +240,12 @@ def here() -> Step:
     return step
 
 
+def clear_display() -> None:
+    """Take the display off the screen until a step begins: what is printed now is a whole, and no step stands between its lines."""
+    for display in _OPEN:
+        display.clear()
+
+
 def erasing() -> str:
     """What takes the display off the screen; nothing where none is shown."""
     return "".join(display.erasing() for display in _OPEN)
