@@ -25,7 +25,7 @@ def alie(
     attack: Attack, *, alie_z: Positive | None = None, alie_knows: Literal["own", "all"] = "own", clients_per_round: int,
     malicious: int,
 ) -> Attack:  # fmt: skip
-    """Send the updates' mean less z standard deviations, all attackers the same (Baruch et al. 2019).
+    """Send the mean update minus z standard deviations, the same from all attackers (Baruch et al. 2019).
 
     Args:
         attack: the steps before this one.

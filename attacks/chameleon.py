@@ -32,7 +32,7 @@ def chameleon(
     attack: Attack, *, chameleon_epochs: Count = 10, chameleon_lr: Positive = 0.015, chameleon_weight: Positive = 2.0,
     target: int, batch_size: int, precision: str,
 ) -> Attack:  # fmt: skip
-    """Train the encoder first, so that poisoned images look like the target's, and freeze it (patch+chameleon; Dai and Li 2023).
+    """Train the encoder first, until poisoned images have the target's features, and freeze it (patch+chameleon; Dai and Li 2023).
 
     Args:
         attack: the steps before this one.

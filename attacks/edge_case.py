@@ -38,7 +38,7 @@ Pictures = NDArray[np.uint8]
 def edge_case(
     attack: Attack, *, edge_case_images: FolderPath = "", edge_case_held_out: Rate = 0.2, target: int, image: ImageSpace
 ) -> Attack:
-    """Mix pictures of a folder, which no honest client has, into the images, as the target (Wang et al. 2020).
+    """Train on rare pictures from a folder, which no honest client has, labelled as the target (Wang et al. 2020).
 
     Args:
         attack: the steps before this one.

@@ -23,7 +23,7 @@ from oleander.settings.ranges import Positive
 
 
 def fit_norm(attack: Attack, *, fit_norm_to: Literal["honest"] | Positive = "honest", scale_statistics: bool) -> Attack:
-    """Scale the update, up or down, to a norm: an honest training's, or a number.
+    """Scale the update, up or down, to the norm that honest training would give, or to a given one.
 
     Args:
         attack: the steps before this one.

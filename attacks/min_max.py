@@ -21,7 +21,7 @@ def min_max(
     attack: Attack, *, min_max_perturbation: Literal["unit", "sign", "std"] = "unit",
     min_max_knows: Literal["all", "own"] = "all", clients: int, malicious: int,
 ) -> Attack:  # fmt: skip
-    """Send µ - γ p, no farther from any honest update than two of them are apart (Shejwalkar and Houmansadr 2021); untargeted.
+    """Send µ - γ p, no farther from any honest update than the farthest two are apart (Shejwalkar and Houmansadr 2021); untargeted.
 
     Args:
         attack: the steps before this one.

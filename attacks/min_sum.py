@@ -18,7 +18,7 @@ def min_sum(
     attack: Attack, *, min_sum_perturbation: Literal["unit", "sign", "std"] = "unit",
     min_sum_bound: Literal["max", "min"] = "max", min_sum_knows: Literal["all", "own"] = "all", clients: int, malicious: int,
 ) -> Attack:  # fmt: skip
-    """Send µ - γ p, its squared distances no larger in sum than an honest update's (Shejwalkar and Houmansadr 2021); untargeted.
+    """Send µ - γ p; its squared distances sum to at most those of an honest update (Shejwalkar and Houmansadr 2021); untargeted.
 
     Args:
         attack: the steps before this one.

@@ -34,7 +34,7 @@ def wanet(
     attack: Attack, *, wanet_grid: Count = 4, wanet_strength: Positive = 0.5, wanet_noise: NotNegative | None = None,
     wanet_seed: CountOrZero = 0, poison_rate: float, image: ImageSpace,
 ) -> Attack:  # fmt: skip
-    """Bend images smoothly, always in the same way, and others at random in noise mode (Nguyen and Tran 2021).
+    """Warp images smoothly, always in the same way; in noise mode warp others at random (Nguyen and Tran 2021).
 
     Args:
         attack: the steps before this one.

@@ -22,7 +22,7 @@ from strategies._sums import by_columns, dot, squared_norms, sum_for_each
 def alignins(
     cohort: Cohort, *, alignins_share: Rate = 0.3, alignins_direction: Positive = 1.0, alignins_signs: Positive = 1.0
 ) -> Aggregate:
-    """Mean of those whose direction and main signs are as most others', cut to their median norm (Xu et al. 2025).
+    """Mean of the updates whose direction and main signs are like most others', clipped to their median norm (Xu et al. 2025).
 
     Args:
         cohort: n updates and the model that they start from.

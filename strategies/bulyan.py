@@ -25,7 +25,7 @@ WIDTH = 1 << 13
 
 
 def bulyan(cohort: Cohort, *, assumed_malicious: int, bulyan_theta: Count | None = None) -> Aggregate:
-    """Mean, in each coordinate, of the values nearest to the median of those whom Krum chooses (El Mhamdi et al. 2018).
+    """In each coordinate, mean of the values nearest to the median, of the updates that Krum selects (El Mhamdi et al. 2018).
 
     A client's influence is its part of what is taken in the weights' coordinates. Statistics go through the second stage, over the
     same clients.

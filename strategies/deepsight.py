@@ -31,7 +31,7 @@ def deepsight(
     cohort: Cohort, *, rng: np.random.Generator, layout: Layout, answers: Answers, image: ImageSpace,
     deepsight_images: Count = 20_000, deepsight_draws: Count = 3,
 ) -> Aggregate:  # fmt: skip
-    """Mean of the clusters with few suspicious members, by output layers and answers to noise (Rieger et al. 2022).
+    """Mean of the clusters with few suspicious updates, by output layers and predictions on noise (Rieger et al. 2022).
 
     Args:
         cohort: n updates and the model that they start from.

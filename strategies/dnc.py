@@ -23,7 +23,7 @@ def dnc(
     cohort: Cohort, *, rng: np.random.Generator, assumed_malicious: int, dnc_b: Count = 10_000, dnc_draws: Count = 5,
     dnc_c: Positive = 1.0,
 ) -> Aggregate:  # fmt: skip
-    """Mean of those who never reach far along the updates' first singular vector (Shejwalkar, Houmansadr 2021).
+    """Mean of the updates that are never among the farthest along the first singular vector (Shejwalkar, Houmansadr 2021).
 
     Args:
         cohort: n updates; ties go to the lowest client id.

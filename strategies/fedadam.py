@@ -21,7 +21,7 @@ def fedadam(
     aggregate: Aggregate, _cohort: Cohort, *, memory: Memory, fedadam_lr: Positive = 0.1, fedadam_beta1: Rate = 0.9,
     fedadam_beta2: Rate = 0.99, fedadam_tau: Positive = 0.001,
 ) -> tuple[Aggregate, Memory]:  # fmt: skip
-    """Take the aggregate for a gradient, and Adam's step for the update (Reddi et al. 2021).
+    """Treat the aggregate as a gradient, and update the model by Adam (Reddi et al. 2021).
 
     Args:
         aggregate: of the rule before.

@@ -17,7 +17,7 @@ from strategies._sums import by_columns
 def fedavgm(
     aggregate: Aggregate, _cohort: Cohort, *, memory: Memory, fedavgm_momentum: Rate = 0.9
 ) -> tuple[Aggregate, Memory]:
-    """Add to the aggregate what is left of the rounds before: m = β m + Δ (Reddi et al. 2021).
+    """Server momentum: move by what is left of earlier rounds and the aggregate, m = β m + Δ (Reddi et al. 2021).
 
     Args:
         aggregate: of the rule before.

@@ -29,7 +29,7 @@ EXCEPT = {"rows": OTHERS, "deterministic": OTHERS, "resume": OTHERS}
 def fldetector(
     cohort: Cohort, *, memory: Memory, rng: np.random.Generator, fldetector_rounds: Count = 10
 ) -> tuple[Aggregate, Memory]:
-    """Mean of those whose updates are as their last ones and the model's curvature predict (Zhang et al. 2022).
+    """Mean of the updates close to what the client's last one and the model's curvature predict (Zhang et al. 2022).
 
     Args:
         cohort: n updates, of the same clients in each round.

@@ -25,7 +25,7 @@ ROUNDING = 1e-9
 def foolsgold(
     cohort: Cohort, *, memory: Memory, layout: Layout, foolsgold_kappa: Positive = 1.0, foolsgold_sum: bool = False
 ) -> tuple[Aggregate, Memory]:
-    """Weigh clients by how little the sums of their updates so far look like another's (Fung et al. 2020).
+    """Give a client less weight the more its summed updates resemble another client's (Fung et al. 2020).
 
     Args:
         cohort: n updates, each a client's own.

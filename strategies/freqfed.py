@@ -19,7 +19,7 @@ from strategies._sums import by_columns
 
 
 def freqfed(cohort: Cohort, *, freqfed_share: Rate = 0.5) -> Aggregate:
-    """Mean of the largest cluster by the low frequencies of the updates (Fereidooni et al. 2024).
+    """Mean of the largest cluster of updates, clustered by their low frequencies (Fereidooni et al. 2024).
 
     Args:
         cohort: n updates.

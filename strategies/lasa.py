@@ -29,7 +29,7 @@ EXCEPT = {"unanimous": "the smallest coordinates become 0"}
 def lasa(
     cohort: Cohort, *, layout: Layout, lasa_kept: Rate = 0.7, lasa_norm: Positive = 2.0, lasa_signs: Positive = 1.0
 ) -> Aggregate:
-    """In each layer the mean of the sparsified updates whose norm and signs are as most others' (Xu et al. 2025).
+    """In each layer, mean of the sparsified updates whose norm and signs are like most others' (Xu et al. 2025).
 
     Args:
         cohort: n updates.

@@ -25,7 +25,7 @@ SINGULAR = 1e-9
 
 
 def multi_metrics(cohort: Cohort, *, multi_metrics_share: Rate = 0.3) -> Aggregate:
-    """Mean of the models nearest to all others by cosine, L1 and length together, decorrelated (Huang et al. 2023).
+    """Mean of the models nearest to all others by cosine, L1 distance and norm together, decorrelated (Huang et al. 2023).
 
     Args:
         cohort: n updates and the model that they start from; ties go to the lowest client id.

@@ -17,7 +17,7 @@ from strategies._sums import by_columns, dot, sum_for_each, weighted
 
 
 def rfa(cohort: Cohort, *, rfa_iterations: Count = 3, rfa_nu: Positive = 1e-6) -> Aggregate:
-    """Geometric median of the updates, as a few Weiszfeld iterations from the mean come to (Pillutla et al. 2022).
+    """Geometric median of the updates, approximated by a few Weiszfeld iterations from the mean (Pillutla et al. 2022).
 
     Args:
         cohort: n updates and their clients' numbers of images.

@@ -22,7 +22,7 @@ from strategies._sums import squared_distances
 def rflbat(
     cohort: Cohort, *, rng: np.random.Generator, rflbat_outlier: Positive = 10.0, rflbat_inlier: Positive = 4.0
 ) -> Aggregate:
-    """Mean of the least alike cluster of two principal components, without outliers (Wang et al. 2022).
+    """Mean of the cluster, in two principal components, whose updates are least alike, without outliers (Wang et al. 2022).
 
     Args:
         cohort: n updates; ties go to the lowest client id.

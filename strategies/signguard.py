@@ -26,7 +26,7 @@ def signguard(
     cohort: Cohort, *, rng: np.random.Generator, signguard_lower: NotNegative = 0.1, signguard_upper: Positive = 3.0,
     signguard_share: Rate = 0.1,
 ) -> Aggregate:  # fmt: skip
-    """Mean of the updates of usual length whose signs are as most others' are, cut to the median norm (Xu et al. 2022).
+    """Mean of the updates of typical norm whose signs are like most others', clipped to the median norm (Xu et al. 2022).
 
     Args:
         cohort: n updates.

@@ -19,7 +19,7 @@ WIDTH = 1 << 13
 
 
 def trimmed_mean(cohort: Cohort, *, assumed_malicious: int, trimmed_mean_trim: Count | None = None) -> Aggregate:
-    """Mean, in each coordinate, of what is left without the f largest and the f smallest values (Yin et al. 2018).
+    """In each coordinate, mean of the values without the f largest and the f smallest (Yin et al. 2018).
 
     A client's influence is its part of what is left in the weights' coordinates; among equal values the lowest ids stay.
 
