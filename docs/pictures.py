@@ -19,7 +19,7 @@ RUNS = {
 FIGURES = {"samples": "dba", "norms": "clipping", "scores": "clipping"}
 """Figure → the run that it is of."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-WINDOW = "1060,1500"
+WINDOW = "1060,1215"
 """Pixels: the page's width and what is seen of it at once."""
 
 
