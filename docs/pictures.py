@@ -13,10 +13,10 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 RUNS = {
     "dba": ["--scenario", "dba"],
-    "clipping": ["--scenario", "clipping"],
+    "scaling": ["--scenario", "scaling"],
 }
 """Folder → what is run, on digits."""
-FIGURES = {"samples": "dba", "norms": "clipping", "scores": "clipping"}
+FIGURES = {"samples": "dba", "norms": "scaling", "scores": "scaling"}
 """Figure → the run that it is of."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WINDOW = "1060,1215"
