@@ -37,15 +37,14 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
 import tyro
-from flwr.serverapp import Grid, ServerApp
 
 from oleander.experiment.asked import asked, asked_run
 from oleander.experiment.records import LOG, RunFolder, is_finished, read_summary, taken_up, write_scenario
 from oleander.experiment.remaining import left_of_run
-from oleander.network.address import Address, check_free, check_host
+from oleander.network.address import Address, check_exposure, check_free, check_host
 from oleander.settings.cli import Command, Flags, is_asked
 from oleander.settings.ranges import Count
 from oleander.settings.run_config import experiment_of
@@ -60,6 +59,7 @@ from oleander.system.remains import leaving
 
 if TYPE_CHECKING:
     from flwr.app import Context
+    from flwr.serverapp import Grid, ServerApp
     from rich.console import Console
 
     from oleander.experiment.prepare import Setup
@@ -147,12 +147,6 @@ def _make_keys(arguments: list[str]) -> int:
 
 
 def _serve(command: Command, flags: ServerFlags) -> None:
-    with doing("importing PyTorch and Flower"):
-        from oleander.experiment.prepare import Sources, prepare
-        from oleander.experiment.runner import told_of_failure
-        from oleander.network.superlink import Credentials, check_exposure
-        from oleander.reports.tables import print_results
-
     check_host(flags.host, "--host")
     address = Address(flags.host, flags.port)
     if flags.port > 65535:
@@ -160,6 +154,12 @@ def _serve(command: Command, flags: ServerFlags) -> None:
     check_exposure(address, flags.keys, insecure=flags.insecure)
     check_free(address)
     experiment, stopped = taken_up(command) if flags.resume is not None else (flags.experiment, None)
+    with doing("importing PyTorch and Flower"):
+        from oleander.experiment.prepare import Sources, prepare
+        from oleander.experiment.runner import told_of_failure
+        from oleander.network.superlink import Credentials
+        from oleander.reports.tables import print_results
+
     if stopped and is_finished(stopped.path):
         stopped.release()
         print_results(console_on(), stopped.path, read_summary(stopped.path))
@@ -326,10 +326,22 @@ def _line(console: Console, text: str) -> None:
     console.print(escape(shown(text)), soft_wrap=True)
 
 
-app = ServerApp()
+@functools.cache
+def _server_app() -> ServerApp:
+    from flwr.serverapp import ServerApp
+
+    app = ServerApp()  # under this name, by which Flower looks for it in the file's text
+    app.main()(serve_app)
+    return app
 
 
-@app.main()
+def __getattr__(name: str) -> Any:
+    """``app``, when Flower asks for it: neither ``--help`` nor a refusal should have to wait for its import."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _server_app()
+
+
 def serve_app(grid: Grid, context: Context) -> None:
     """Run what ``flwr run . -c "scenario='dba' strategy='krum' rounds=3"`` asks for, with whatever nodes the SuperLink has."""
     from oleander.experiment.prepare import Sources, prepare

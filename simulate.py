@@ -51,9 +51,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from oleander.calls.functions import run, study
 from oleander.experiment.asked import asked, settled
 from oleander.experiment.engine import cluster_address, running_ray
 from oleander.experiment.own_ray import set_login
@@ -69,7 +68,6 @@ from oleander.experiment.records import (
 )
 from oleander.experiment.remaining import left_of_run, left_of_study
 from oleander.settings import completion
-from oleander.settings.call import Call, command_of
 from oleander.settings.cli import Command, is_asked, parse_command
 from oleander.settings.config import Experiment
 from oleander.settings.plan import Plan, plan_of
@@ -85,10 +83,20 @@ if TYPE_CHECKING:  # PyTorch and Flower are imported while Ray starts
     from flwr.clientapp import ClientApp
     from rich.console import Console
 
+    from oleander.calls.functions import run, study
     from oleander.experiment.prepare import Setup, Sources
     from oleander.experiment.study import Job
 
 Prepared = TypeVar("Prepared")
+
+
+def __getattr__(name: str) -> Any:
+    """``run`` and ``study``, which bring NumPy: no command line should have to wait for it."""
+    if name not in ("run", "study"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from oleander.calls import functions
+
+    return getattr(functions, name)
 
 
 def main(arguments: list[str], client_app: ClientApp | None = None) -> int:
@@ -119,6 +127,8 @@ def main(arguments: list[str], client_app: ClientApp | None = None) -> int:
 def called() -> int:
     """Carry out a call of ``run`` or ``study``, which ``oleander.calls.process`` hands in as a line; end when its caller does."""
     _begin()
+    from oleander.settings.call import Call, command_of
+
     told = json.loads(sys.stdin.readline())
     notices = Path(told.pop("notices"))
 
@@ -165,8 +175,7 @@ def show_list(console: Console, arguments: list[str]) -> None:
     Raises:
         UserError: an unknown name, or more than one.
     """
-    from oleander.reports.listing import print_plugin
-    from oleander.reports.tables import print_list
+    from oleander.reports.listing import print_list, print_plugin
 
     words = [word.removeprefix("--list=") for word in arguments if word != "--list"]
     if len(words) > 1 or (words and words[0].startswith("-")):

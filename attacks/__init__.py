@@ -27,6 +27,7 @@ from oleander.learning.parameters import Layout
 from oleander.learning.training import Hooks
 from oleander.learning.updates import Cohort, Memory, Update
 from oleander.settings.config import SETTINGS, Experiment
+from oleander.settings.declared import ATTACKER_KNOWS
 from oleander.settings.registry import Plugin, attack_steps, bind, blamed, known
 from oleander.system.errors import UserError
 
@@ -46,7 +47,7 @@ Omniscient = Callable[[Cohort, Cohort], Cohort]
 Adapt = Callable[..., Memory]
 """What an attacker knows, by name → what the attackers remember from now on."""
 
-KNOWS = ("memory", "start", "previous", "model", "shard", "rng", "attacker", "train")
+KNOWS = ATTACKER_KNOWS
 """What an attacker knows, and a step may ask for by the name of an argument without a default; a tamper after its update.
 
 ``memory``: what the attackers remember together. ``start``: the weights of the global model that it was sent, tensors in the model's

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from oleander.experiment.checks import check_without_data
 from oleander.settings.cli import Command, Flags, parse_command
 from oleander.settings.config import Experiment
 from oleander.settings.plan import Plan, plan_of
@@ -36,8 +37,12 @@ def settled(
 ) -> tuple[Command, Plan | None]:
     """The same of what is read by a function of what ``auto`` stands for; raises what that raises."""
     command, plan = read("auto")
+    if command.flags.resume is not None:
+        return command, plan
     runs = plan.experiments() if plan else [command.flags.experiment]
-    if command.flags.resume is not None or all(run.dataset != "auto" for run in runs):
+    if plan is None:  # of a study's runs it is said which one cannot be
+        check_without_data(runs[0])
+    if all(run.dataset != "auto" for run in runs):
         return command, plan
     return read(_settled(runs, notify))
 

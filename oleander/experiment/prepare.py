@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from oleander.datasets.data import Dataset
 from oleander.datasets.partition import partition, root_shard
 from oleander.datasets.sources import load_dataset, settings_for
 from oleander.datasets.space import ImageSpace
+from oleander.experiment.checks import check_counts, check_files
 from oleander.experiment.records import check_free
 from oleander.experiment.resume import Standing, standing_of
 from oleander.learning.devices import default_device, fastest_precision, gpu_count
@@ -34,14 +34,11 @@ from oleander.settings.steps import whole as whole_step
 from oleander.system.display import doing
 from oleander.system.errors import UserError
 from oleander.system.files import absolute
-from oleander.system.foreign import open_regular, refusing
 from oleander.system.machine import cpu_count
 from oleander.system.streams import generator
 from repairs import repairs_of
 from strategies import Pipeline, Step, pipeline_of
 
-MOST_FILE = 2**62
-"""Whoever reads it sets a bound of its own."""
 MOST_THREADS = 8
 """Beyond these a batch of 64 small images has too little work for a thread."""
 
@@ -266,53 +263,6 @@ def with_files(setup: Setup) -> Experiment:
     weights = experiment.weights if experiment.weights != "auto" else str(shipped or "fresh")
     own = {"blend_image": str(CAT)} if not experiment.blend_image else {}
     return experiment.changed(weights=weights, **own)
-
-
-def check_files(experiment: Experiment) -> None:
-    """Refuse files of plug-ins that cannot be opened: reading them waits for the data, since a picture is fitted to the images.
-
-    Raises:
-        UserError: names the setting and the file.
-    """
-    for name, path in experiment.own:
-        if declared()[name].is_path and path:
-            with refusing(f"--{name.replace('_', '-')} {path}"):
-                if declared()[name].is_folder:
-                    os.scandir(path).close()
-                else:
-                    os.close(open_regular(Path(path), MOST_FILE))
-
-
-def check_counts(experiment: Experiment) -> None:
-    """Refuse numbers that contradict each other or the machine.
-
-    Raises:
-        UserError: names the settings, their values and the rule.
-    """
-    e = experiment
-    if e.malicious > e.clients:
-        raise UserError(f"--malicious {e.malicious}: more than --clients {e.clients}")
-    if e.clients_per_round > e.clients:
-        raise UserError(f"--clients-per-round {e.clients_per_round}: more than --clients {e.clients}")
-    if (e.min_clients or 0) > e.clients:
-        raise UserError(f"--min-clients {e.min_clients}: more than --clients {e.clients}")
-    if e.malicious and e.attack == "none":
-        raise UserError(f"--malicious {e.malicious}, but --attack none: name an attack, or set --malicious 0")
-    cpus = cpu_count()
-    if not e.ray_address and e.client_cpus * (e.actors or 1) > cpus:
-        asked = (
-            f"--actors {e.actors} x --client-cpus {e.client_cpus:g}" if e.actors else f"--client-cpus {e.client_cpus:g}"
-        )
-        raise UserError(f"{asked}: more than this machine's {cpus} CPUs, so no client could ever start")
-    gpus = gpu_count()
-    if not e.ray_address and (e.client_gpus or 0) * (e.actors or 1) > gpus:
-        raise UserError(
-            f"--client-gpus {e.client_gpus:g}: more than this machine's {gpus} GPUs, so no client could ever start"
-        )
-    if e.ray_address and e.actors:
-        raise UserError(
-            f"--actors {e.actors} with --ray-address: a running cluster's CPUs decide how many clients train at once"
-        )
 
 
 def threads_for(experiment: Experiment) -> int:

@@ -5,6 +5,7 @@ import re
 import socket
 from dataclasses import dataclass
 
+from oleander.system import itself
 from oleander.system.errors import UserError
 
 
@@ -75,3 +76,18 @@ def check_free(address: Address) -> None:
         raise UserError(
             f"--host {address.host} --port {address.port}: cannot listen there: {error.strerror or error}"
         ) from None
+
+
+def check_exposure(address: Address, keys: str, *, insecure: bool) -> None:
+    """Refuse to let the world in without keys, unless in words.
+
+    Raises:
+        UserError: neither keys nor --insecure on an address that others reach; or both.
+    """
+    if keys and insecure:
+        raise UserError(f"--insecure with --keys {keys}: which of them?")
+    if not keys and not insecure and not is_loopback(address.host):
+        raise UserError(
+            f"--host {address.host}: others reach it, so --keys DIR is required (make it by {itself.command('server')} keys "
+            "--clients N --out DIR), or --insecure: anybody who reaches the port could then be a client, and read what is sent"
+        )

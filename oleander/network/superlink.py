@@ -14,7 +14,7 @@ from typing import Self
 
 import tomli_w
 
-from oleander.network.address import Address, free_port, is_loopback
+from oleander.network.address import Address, free_port
 from oleander.network.filter import SMALL
 from oleander.network.gate import start_gate
 from oleander.network.keys import CA, SERVER, SERVER_KEY, Public, certificates, read, read_public
@@ -53,21 +53,6 @@ class Credentials:
         except (ssl.SSLError, OSError, ValueError) as error:
             raise UserError(f"--keys {path}: {SERVER} and {SERVER_KEY} do not go together ({error})") from None
         return cls(path, read_public(path, clients))
-
-
-def check_exposure(address: Address, keys: str, *, insecure: bool) -> None:
-    """Refuse to let the world in without keys, unless in words.
-
-    Raises:
-        UserError: neither keys nor --insecure on an address that others reach; or both.
-    """
-    if keys and insecure:
-        raise UserError(f"--insecure with --keys {keys}: which of them?")
-    if not keys and not insecure and not is_loopback(address.host):
-        raise UserError(
-            f"--host {address.host}: others reach it, so --keys DIR is required (make it by {itself.command('server')} keys "
-            "--clients N --out DIR), or --insecure: anybody who reaches the port could then be a client, and read what is sent"
-        )
 
 
 class Network:

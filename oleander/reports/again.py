@@ -1,7 +1,8 @@
 """``--report DIR…``: figures, page and tables of what is finished, anew from the records. Nothing is run.
 
 Of one run, and of one study (which may have been stopped halfway), it is written into their own folders. Of several, or of a
-folder that holds some, it is written into a folder of its own, and theirs stay as they are.
+folder that holds some, it is written into a folder of its own, and theirs stay as they are. What draws is imported once there is
+something to draw: no refusal should have to wait for it.
 """
 
 import shlex
@@ -25,11 +26,7 @@ from oleander.experiment.records import (
     taken,
 )
 from oleander.experiment.results import columns_of, finished, write_runs
-from oleander.experiment.study import StudyFolder, read_study
-from oleander.reports.plots import draw_figures
-from oleander.reports.tables import print_results, report_study, write_run_tables
 from oleander.reports.together import found_in, runs_below, together, told_of
-from oleander.reports.webpage import write_run_page
 from oleander.system import itself
 from oleander.system.console import notice
 from oleander.system.errors import UserError
@@ -68,6 +65,10 @@ def _report_run(given: str, path: Path, console: Console) -> None:
             f"--report {given}: the run is not finished; {itself.command()} --resume {given} goes on with it"
         )
     check_finished(path)
+    from oleander.reports.plots import draw_figures
+    from oleander.reports.tables import print_results, write_run_tables
+    from oleander.reports.webpage import write_run_page
+
     run, summary = RunFolder(path, again=True), read_summary(path)
     draw_figures(path, summary)
     write_run_page(path, summary)
@@ -77,6 +78,9 @@ def _report_run(given: str, path: Path, console: Console) -> None:
 
 
 def _report_study(path: Path, console: Console) -> None:
+    from oleander.experiment.study import StudyFolder, read_study
+    from oleander.reports.tables import report_study
+
     found = read_study(path)
     if not found.folders():
         raise UserError(f"--report {path}: none of the study's {found.planned} runs is finished")
@@ -92,6 +96,8 @@ def _report_together(paths: Sequence[Path], out: str, console: Console) -> None:
     check_free(folder)
     check_safe(folder)
     command = shlex.join([*itself.command().split(), "--report", *map(str, paths)])
+    from oleander.reports.tables import report_study
+
     study = together(found, command)
     lock = taken(folder)
     for text in told_of(found):

@@ -1,4 +1,4 @@
-"""``--list NAME``: one plug-in whole, as its file says of it; nothing of it is run."""
+"""``--list``: what there is to run; after ``--list NAME`` one plug-in whole. Files are read, and nothing of them is run."""
 
 import ast
 from collections.abc import Iterator
@@ -7,15 +7,20 @@ from typing import Any
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
-from attacks import KNOWS
 from oleander.settings import outside
+from oleander.settings.cli import known_scenarios, load_scenario_file
 from oleander.settings.config import SHARED, shown_value
 from oleander.settings.declared import (
+    ATTACKER_KNOWS,
+    AUTO,
     DATASETS,
     FLAGS,
     KNOWLEDGE,
+    MODELS,
+    TORCHVISION,
     Declaration,
     Setting,
     built_in,
@@ -30,10 +35,68 @@ from oleander.settings.kinds import kind_in
 from oleander.settings.protocol import protocol_in
 from oleander.settings.steps import is_file
 from oleander.settings.words import near, range_words
+from oleander.system import itself
 from oleander.system.errors import UserError
 from oleander.system.foreign import plain, shortened
 
 PLACES = tuple(FLAGS)
+AUTO_IS = "CIFAR-10 if it is on disk or can be downloaded, else digits."
+MODELS_BESIDE = {
+    f"{TORCHVISION}NAME": "A classification model of torchvision's (resnet50 …), untrained, fitted to the images."
+}
+
+
+def print_list(console: Console) -> None:
+    """All scenarios, attacks and strategies, a line each."""
+    console.print(f"[bold]Scenarios[/]  {itself.command()} --scenario NAME (or PATH.toml), any flag over it")
+    scenarios = {name: load_scenario_file(name) for name in known_scenarios()}
+    single = {name: s.experiment.description for name, s in scenarios.items() if not s.study}
+    studies = {name: s.experiment.description for name, s in scenarios.items() if s.study}
+    own = {package: installed(package) for package in FLAGS}
+    attacks = {"none": "Malicious clients there are none."} | _summaries("attacks")
+    console.print(_two_columns(single))
+    console.print(
+        "\n[bold]Studies[/]  the same, many runs each; --repeats N for N seeds, --sweep NAME=VALUE,… for one of your own"
+    )
+    console.print(_two_columns(studies))
+    console.print("\n[bold]Attacks[/]  --attack NAME, steps joined by + (dba+scaling)")
+    console.print(_two_columns(attacks | own["attacks"]))
+    console.print(
+        "\n[bold]Strategies[/]  --strategy NAME; filters, then one rule, then finishes, joined by + (clip+krum+noise)"
+    )
+    console.print(_two_columns(_strategies() | own["strategies"]))
+    console.print("\n[bold]Models[/]  --model NAME; --norm group for group norm in place of their batch norms")
+    console.print(_two_columns(_summaries(MODELS) | MODELS_BESIDE | own[MODELS]))
+    console.print("\n[bold]Datasets[/]  --dataset NAME")
+    images = {AUTO: AUTO_IS} | {shown_source(n): summary for n, summary in _summaries(DATASETS).items()}
+    console.print(_two_columns(images | own[DATASETS]))
+    repairs = {"none": "The final model stays as it is."} | _summaries("repairs")
+    console.print("\n[bold]Repairs[/]  --repair NAME, of the final model, steps joined by +")
+    console.print(_two_columns(repairs | own["repairs"]))
+    console.print(f"\nEvery setting is a flag: {itself.command()} --help; --list NAME shows a plug-in whole")
+
+
+def _summaries(package: str) -> dict[str, str]:
+    return {name: declaration(package, name).summary for name in built_in(package)}
+
+
+def _strategies() -> dict[str, str]:
+    """Rules first, which need no word for their kind, then filters, then finishes."""
+    found: dict[str, dict[str, str]] = {"rule": {}, "filter": {}, "finish": {}}
+    for name in built_in("strategies"):
+        step = declaration("strategies", name)
+        kind = kind_in(step.source, "strategies", name) or ""
+        found[kind][name if kind == "rule" else f"{name} ({kind})"] = step.summary
+    return found["rule"] | found["filter"] | found["finish"]
+
+
+def _two_columns(rows: dict[str, str]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column()
+    for name, text in rows.items():
+        table.add_row(f"  {escape(name)}", escape(text))
+    return table
 
 
 def print_plugin(console: Console, name: str) -> None:
@@ -124,7 +187,7 @@ def knows(found: Declaration) -> list[str]:
         inner = (node for node in ast.walk(function) if isinstance(node, ast.FunctionDef | ast.Lambda))
         asked = {argument.arg for node in inner if node is not function for argument in ast.walk(node.args)
                  if isinstance(argument, ast.arg)}  # fmt: skip
-        names += [name for name in KNOWS if name in asked]
+        names += [name for name in ATTACKER_KNOWS if name in asked]
     return names
 
 

@@ -1,4 +1,4 @@
-"""What a person reads: the table of a run or a study, and the list of what there is to run."""
+"""What a person reads: the table of a run or a study."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,67 +11,21 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from attacks import known_attacks
 from oleander.experiment.intervals import p_shown, shown, signs_of
 from oleander.experiment.records import REPORT, RoundRecord, RunFolder, Summary, left_no_model, read_rounds, settings_of
 from oleander.experiment.results import columns_of, finished, write_runs
 from oleander.experiment.study import Runs, StudyResult, has_page
 from oleander.reports.differences import SCORES, Difference, differences_of, write_differences
 from oleander.reports.headings import run_line
-from oleander.reports.listing import installed
 from oleander.reports.paper import write_tables
 from oleander.reports.verdict import caveats_of_run, caveats_of_study, study_verdict, verdict
-from oleander.settings.cli import known_scenarios, load_scenario_file
-from oleander.settings.declared import AUTO, DATASETS, FLAGS, MODELS, TORCHVISION, built_in, declaration, shown_source
 from oleander.settings.plan import Chart
-from oleander.settings.registry import find
-from oleander.system import itself
 from oleander.system.console import percent
 from oleander.system.display import clear_display, doing
 from oleander.system.foreign import plain
-from repairs import known_repairs
-from strategies import kind_of, known_strategies
 
 LONGEST_WORD = 12
 """Characters of a word that stay together in a table."""
-AUTO_IS = "CIFAR-10 if it is on disk or can be downloaded, else digits."
-MODELS_BESIDE = {
-    f"{TORCHVISION}NAME": "A classification model of torchvision's (resnet50 …), untrained, fitted to the images."
-}
-
-
-def print_list(console: Console) -> None:
-    """All scenarios, attacks and strategies, a line each."""
-    console.print(f"[bold]Scenarios[/]  {itself.command()} --scenario NAME (or PATH.toml), any flag over it")
-    scenarios = {name: load_scenario_file(name) for name in known_scenarios()}
-    single = {name: s.experiment.description for name, s in scenarios.items() if not s.study}
-    studies = {name: s.experiment.description for name, s in scenarios.items() if s.study}
-    own = {package: installed(package) for package in FLAGS}
-    attacks = {"none": "Malicious clients there are none."} | {n: p.summary for n, p in known_attacks().items()}
-    kinds = ("rule", "filter", "finish")
-    steps = sorted(known_strategies().items(), key=lambda named: kinds.index(kind_of(named[1])))
-    strategies = {n if (kind := kind_of(p)) == "rule" else f"{n} ({kind})": p.summary for n, p in steps}
-    console.print(_two_columns(single))
-    console.print(
-        "\n[bold]Studies[/]  the same, many runs each; --repeats N for N seeds, --sweep NAME=VALUE,… for one of your own"
-    )
-    console.print(_two_columns(studies))
-    console.print("\n[bold]Attacks[/]  --attack NAME, steps joined by + (dba+scaling)")
-    console.print(_two_columns(attacks | own["attacks"]))
-    console.print(
-        "\n[bold]Strategies[/]  --strategy NAME; filters, then one rule, then finishes, joined by + (clip+krum+noise)"
-    )
-    console.print(_two_columns(strategies | own["strategies"]))
-    console.print("\n[bold]Models[/]  --model NAME; --norm group for group norm in place of their batch norms")
-    models = {n: plugin.summary for n, plugin in find(MODELS).items()}
-    console.print(_two_columns(models | MODELS_BESIDE | own[MODELS]))
-    console.print("\n[bold]Datasets[/]  --dataset NAME")
-    images = {AUTO: AUTO_IS} | {shown_source(n): declaration(DATASETS, n).summary for n in built_in(DATASETS)}
-    console.print(_two_columns(images | own[DATASETS]))
-    repairs = {"none": "The final model stays as it is."} | {n: p.summary for n, p in known_repairs().items()}
-    console.print("\n[bold]Repairs[/]  --repair NAME, of the final model, steps joined by +")
-    console.print(_two_columns(repairs | own["repairs"]))
-    console.print(f"\nEvery setting is a flag: {itself.command()} --help; --list NAME shows a plug-in whole")
 
 
 def finish_run(folder: RunFolder, summary: Summary, of: int = 1) -> None:
@@ -304,12 +258,3 @@ def _clients(record: RoundRecord, shown: int) -> str:
     cells += [f"[yellow]{d['client']}: left out[/]" for d in record.dropped]
     more = f"  … and {len(cells) - shown} more" if len(cells) > shown else ""
     return "   ".join(cells[:shown]) + more
-
-
-def _two_columns(rows: dict[str, str]) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column()
-    for name, text in rows.items():
-        table.add_row(f"  {escape(name)}", escape(text))
-    return table

@@ -1,19 +1,23 @@
 """Several runs and studies as one: what ``--report DIR…`` makes a report of. Settings in which the runs differ become its axes."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oleander.experiment.records import CONFIG, STUDY, check_finished, is_finished, read_summary, settings_of
 from oleander.experiment.results import columns_of
-from oleander.experiment.study import Runs, StudyResult, read_study
 from oleander.settings.config import Experiment, shown_value
 from oleander.settings.plan import Chart, Published
 from oleander.settings.steps import short_value
 from oleander.settings.sweeps import NOT_SWEPT, told, words
 from oleander.system.errors import UserError
+
+if TYPE_CHECKING:  # it brings PyTorch, for which no refusal should have to wait
+    from oleander.experiment.study import Runs, StudyResult
 
 FIRST = ("attack", "strategy")
 """The settings that are a chart's axes where they vary, in this order."""
@@ -73,6 +77,8 @@ def runs_below(path: Path) -> list[Path]:
 
 def planned_in(study: Path) -> list[str]:
     """The names of all runs that a study is to have, and of those of its earlier plans that are there."""
+    from oleander.experiment.study import read_study
+
     read_study(study)  # refuses what is no study
     return sorted(entry.name for entry in (study / "runs").iterdir()) if (study / "runs").is_dir() else []
 
@@ -84,6 +90,8 @@ def told_apart_by(experiment: Experiment) -> tuple[tuple[str, str], ...]:
 
 def together(found: Found, command: str) -> StudyResult:
     """A study of these runs: a cell for each setting, its runs by rising seed."""
+    from oleander.experiment.study import StudyResult
+
     experiments = {folder: settings_of(folder) for folder in found.folders}
     names = varying(list(experiments.values()))
     cells: dict[tuple[tuple[str, str], ...], list[Path]] = {}
@@ -116,6 +124,8 @@ def _title(names: Iterable[str]) -> str:
 
 
 def _cell(folders: Sequence[Path], experiments: dict[Path, Experiment], names: Sequence[str]) -> Runs:
+    from oleander.experiment.study import Runs
+
     by_seed = sorted(folders, key=lambda folder: experiments[folder].seed)
     settings = experiments[by_seed[0]].settings()
     values = [shown_value(short_value(name, settings[name])) if name in settings else "–" for name in names]

@@ -23,7 +23,7 @@ from oleander.settings.help import flags_class, settings_in
 from oleander.settings.kinds import has_trigger
 from oleander.settings.protocol import whole
 from oleander.settings.ranges import Count
-from oleander.settings.registry import attack_steps, dataset_name, model_name, strategy_steps
+from oleander.settings.registry import attack_steps, dataset_name, model_name, repair_steps, strategy_steps
 from oleander.settings.words import near, nearest, parsed
 from oleander.system import itself
 from oleander.system.errors import UserError
@@ -172,6 +172,7 @@ def as_a_whole(scenario: Scenario, flags: Flags, given: dict[str, Any]) -> Comma
     strategy_steps(flags.experiment)
     model_name(flags.experiment)
     dataset_name(flags.experiment)
+    repair_steps(flags.experiment)
     told = true_words(flags.experiment.description, given, [flags.experiment.dataset])
     flags = dataclasses.replace(flags, experiment=flags.experiment.changed(description=told))
     command = Command(scenario, flags, given)

@@ -37,6 +37,8 @@ KNOWLEDGE = {
     DATASETS: (),
 }
 """What a package's plug-ins may ask for by name besides settings."""
+ATTACKER_KNOWS = ("memory", "start", "previous", "model", "shard", "rng", "attacker", "train")
+"""What the inner functions of an attack may ask for: ``attacks.KNOWS``, where each is told."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,9 @@ def declaration_in(source: str, package: str, name: str, where: str) -> Declarat
     if function is None:
         raise TypeError(f"{where}: wanted a function named {name}, as the file")
     text = ast.get_docstring(function) or ""
-    words = {p.arg_name: (p.description or "").replace("\n", " ") for p in docstring_parser.parse(text).params}
+    own = any(function.args.kw_defaults)  # where it has no settings, a slow reading for nothing
+    params = docstring_parser.parse(text).params if own else []
+    words = {p.arg_name: (p.description or "").replace("\n", " ") for p in params}
     settings, asks = [], []
     for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
         if default is None:

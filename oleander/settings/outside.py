@@ -85,8 +85,9 @@ def use(package: str, joined: Any, *, instead: bool = False) -> None:
 
 def forget() -> None:
     """Use none any more."""
-    set_outside({})
-    learn_settings()
+    if any(map(plugins.outside, plugins.PACKAGES)):  # else all files were read anew, for nothing
+        set_outside({})
+        learn_settings()
 
 
 def hashes(package: str, joined: str) -> dict[str, str]:

@@ -8,9 +8,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 import server
 from oleander.network import client
-from oleander.network.address import Address, check_free, is_loopback, parse_address
+from oleander.network.address import Address, check_exposure, check_free, is_loopback, parse_address
 from oleander.network.keys import make_keys, read, read_private, read_public
-from oleander.network.superlink import Credentials, check_exposure
+from oleander.network.superlink import Credentials
 from oleander.system.errors import UserError
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from oleander.experiment import prepare as prepare_module
-from oleander.experiment.prepare import check_counts, threads_for
+from oleander.experiment.checks import check_counts
+from oleander.experiment.prepare import threads_for
 from oleander.experiment.records import write_scenario
 from oleander.settings.cli import STUDY_TABLES, known_scenarios, load_scenario, parse, parse_command
 from oleander.settings.config import SETTINGS, SHARED, Experiment
