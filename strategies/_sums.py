@@ -5,12 +5,15 @@ and what comes out does not depend on how many there are. The last bits depend o
 add up; so whatever is decided by comparing such sums knows how far they may be off, and settles what is nearer exactly.
 """
 
-from collections.abc import Callable
+import functools
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from oleander.learning.parameters import FloatArray
 from oleander.learning.updates import Aggregate, Cohort
@@ -20,8 +23,10 @@ from strategies._exact import nearest_float, sum_of_products
 Part = TypeVar("Part")
 WIDTH = 1 << 16
 """Columns in a block where rows are read one after the other: enough for threads not to wait for Python's lock."""
-PRODUCT_BYTES = 1 << 24
-"""Float64 bytes of all rows' part in one block of a matrix product."""
+PRODUCT_BYTES = 1 << 22
+"""Float64 bytes of all rows' part in one block of a matrix product: they stay in a core's cache."""
+_ALONE = threading.Lock()
+"""How many threads a BLAS has is the process's: two at a time would each put back what the other had set."""
 CANCELLED = 1e-4
 """A squared distance below this share of the two squared norms has lost digits in the subtraction; it is taken directly."""
 
@@ -46,13 +51,34 @@ def mixture(cohort: Cohort, shares: NDArray[np.float64]) -> Cohort:
     return cohort.mixed(shares, *made)
 
 
+def scaled(rows: FloatArray, factors: NDArray[np.float64]) -> FloatArray:
+    """Each row times its factor, in float64 and rounded once; what has the factor 1 stays as it is: (n, d), (n,) → (n, d)."""
+    made = np.empty_like(rows)
+
+    def part(block: slice) -> None:
+        for row, factor, into in zip(rows, factors, made, strict=True):
+            if factor == 1:
+                into[block] = row[block]
+            else:  # NumPy widens and rounds in a small buffer: nothing is written but the result
+                np.multiply(row[block], factor, out=into[block], dtype=np.float64, casting="same_kind")
+
+    by_columns(rows.shape[1], part)
+    return made
+
+
 def by_columns(columns: int, work: Callable[[slice], Part], width: int = WIDTH) -> list[Part]:
     """``work`` on each block of columns, in order, on all cores (NumPy leaves Python's lock while it works)."""
+    return list(_each(columns, work, width))
+
+
+def _each(columns: int, work: Callable[[slice], Part], width: int) -> Iterator[Part]:
+    """The same one after the other, so that large ones need not be kept."""
     blocks = _slices(columns, width)
     if len(blocks) < 2:
-        return [work(block) for block in blocks]
+        yield from map(work, blocks)
+        return
     with ThreadPoolExecutor(min(cpu_count(), len(blocks))) as pool:
-        return list(pool.map(work, blocks))
+        yield from pool.map(work, blocks)
 
 
 def squared_norms(rows: FloatArray) -> NDArray[np.float64]:
@@ -128,14 +154,28 @@ def bounded_distances(rows: FloatArray) -> tuple[NDArray[np.float64], NDArray[np
 
 
 def _gram(rows: FloatArray) -> NDArray[np.float64]:
-    """Products of each pair of rows around their mean: (n, d) → (n, n). Rounded, as it is; its last bits are the BLAS's own."""
+    """Products of each pair of rows around their mean: (n, d) → (n, n). Rounded, as it is; its last bits are the BLAS's own.
+
+    Each core works on blocks of its own. Were a block shared among a BLAS's threads, they would wait for each other at its end,
+    and where the machine has other work too, for whichever of them is not on a core.
+    """
     n, d = rows.shape
     gram = np.zeros((n, n))
-    for block in _slices(d, max(1, PRODUCT_BYTES // (8 * n))):
+
+    def part(block: slice) -> NDArray[np.float64]:
         wide = rows[:, block].astype(np.float64)  # (n, ≤ width)
         wide -= wide.mean(axis=0)
-        gram += wide @ wide.T
+        return wide @ wide.T
+
+    with _ALONE, _blas().limit(limits=1, user_api="blas"):
+        for product in _each(d, part, max(1, PRODUCT_BYTES // (8 * n))):
+            gram += product
     return gram
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()  # it looks through all libraries of the process
 
 
 def _most_rounding(n: int, d: int) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 
 from oleander.learning.updates import Cohort
 from oleander.settings.ranges import Positive
-from strategies._sums import comparable_norms
+from strategies._sums import comparable_norms, scaled
 
 MARGIN = 1 - 2**-23
 """So that the bound still holds after a clipped update is rounded to float32 (and clipping again changes nothing)."""
@@ -28,9 +28,7 @@ def clip(cohort: Cohort, *, clip_norm: Literal["median"] | Positive = "median") 
     """
     norms = comparable_norms(cohort.deltas, None if clip_norm == "median" else clip_norm)  # (n,)
     bound = float(np.median(norms)) if clip_norm == "median" else float(clip_norm)
-    deltas, statistics = cohort.deltas.copy(), cohort.statistics.copy()
-    for i in np.flatnonzero(norms > bound):
-        factor = bound / norms[i] * MARGIN
-        deltas[i] = deltas[i].astype(np.float64) * factor
-        statistics[i] = statistics[i].astype(np.float64) * factor
-    return replace(cohort, deltas=deltas, statistics=statistics)
+    factors = np.ones(len(cohort))  # (n,)
+    long = norms > bound
+    factors[long] = bound / norms[long] * MARGIN
+    return replace(cohort, deltas=scaled(cohort.deltas, factors), statistics=scaled(cohort.statistics, factors))

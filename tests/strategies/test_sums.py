@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 from strategies import _sums
 from strategies._sums import squared_distances, squared_norms
@@ -161,3 +162,40 @@ def test_sums_over_many_blocks_are_those_of_numpy():
     expected = np.average(wide, axis=0, weights=cohort.num_examples)
     np.testing.assert_allclose(fedavg(cohort).delta, expected, rtol=1e-6, atol=1e-7)
     np.testing.assert_array_equal(median(cohort).delta, np.median(wide, axis=0).astype(np.float32))
+
+
+def test_scaled_rows_are_products_in_float64_rounded_once_and_the_rest_as_it_was(monkeypatch):
+    monkeypatch.setattr(_sums, "WIDTH", 1 << 8)
+    rng = np.random.default_rng(3)
+    rows, factors = rng.normal(size=(5, 3001)).astype(np.float32), np.array([1, 1 / 3, 0, 1e-42, 1 - 2**-23])
+    rows[0, :2] = -0.0, 1e-45
+    kept = rows.copy()
+    expected = np.stack(
+        [(row.astype(np.float64) * factor).astype(np.float32) for row, factor in zip(rows, factors, strict=True)]
+    )
+    assert _sums.scaled(rows, factors).tobytes() == expected.tobytes()
+    assert rows.tobytes() == kept.tobytes()
+
+
+@pytest.mark.parametrize("cores", [1, 2, 5])
+def test_a_gram_matrix_is_worked_out_by_one_thread_a_block_whatever_the_cores_and_puts_them_back(cores, monkeypatch):
+    monkeypatch.setattr(_sums, "PRODUCT_BYTES", 1 << 14)
+    rows = np.random.default_rng(4).normal(size=(6, 5003)).astype(np.float32)
+    expected, before, seen = np.zeros((6, 6)), blas_threads(), []
+    for block in _sums._slices(5003, (1 << 14) // (8 * 6)):
+        wide = rows[:, block].astype(np.float64)
+        expected += (wide - wide.mean(axis=0)) @ (wide - wide.mean(axis=0)).T
+    each = _sums._each
+
+    def watched(columns, work, width):
+        return each(columns, lambda block: (seen.append(blas_threads()), work(block))[1], width)
+
+    monkeypatch.setattr(_sums, "cpu_count", lambda: cores)
+    monkeypatch.setattr(_sums, "_each", watched)
+    np.testing.assert_allclose(_sums._gram(rows), expected, rtol=1e-12, atol=1e-9)
+    assert len(seen) == 15 and {count for counts in seen for count in counts} == {1}
+    assert blas_threads() == before
+
+
+def blas_threads():
+    return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
