@@ -163,7 +163,12 @@ def _uses(found: Declaration) -> Iterator[str]:
     if flags := [f"`--{name.replace('_', '-')}`" for name in found.asks if name not in known]:
         yield f"It also uses {', '.join(flags)}."
     if given := [f"`{name}`" for name in found.asks if name in known]:
-        yield f"Beside settings it is given {', '.join(given)}: [Contributing](../../CONTRIBUTING.md#add-a-defence) explains it."
+        where = (
+            "../../CONTRIBUTING.md#add-a-repair"
+            if found.package == "repairs"
+            else "../../CONTRIBUTING.md#add-a-defence"
+        )
+        yield f"Beside settings it is given {', '.join(given)}: [Contributing]({where}) explains it."
 
 
 def _links(found: Declaration) -> Iterator[str]:

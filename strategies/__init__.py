@@ -35,9 +35,9 @@ from oleander.learning.updates import Aggregate, Cohort, Update
 from oleander.settings.config import Experiment
 from oleander.settings.registry import Plugin, bind, blamed, known, strategy_steps
 from oleander.system.errors import UserError
-from strategies._pipeline import Answers, NobodyLeftError, Passed, Pipeline, RuleError, Server, Step
+from strategies._pipeline import Answers, Modules, NobodyLeftError, Passed, Pipeline, RuleError, Server, Step
 
-__all__ = ["Answers", "NobodyLeftError", "Passed", "Pipeline", "RuleError", "Server", "Step", "aggregate"]
+__all__ = ["Answers", "Modules", "NobodyLeftError", "Passed", "Pipeline", "RuleError", "Server", "Step", "aggregate"]
 KINDS = {(Cohort, Cohort): "filter", (Cohort, Aggregate): "rule", (Aggregate, Aggregate): "finish"}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from oleander.datasets.space import ImageSpace
 from oleander.learning.parameters import Layout, ModelState
@@ -19,6 +19,8 @@ from oleander.system.streams import generator
 
 Answers = Callable[[ModelState, Tensor], Tensor]
 """A model and pixels (k, c, h, w) in [0, 1] → its logits (k, classes), float32 on the CPU."""
+Modules = Callable[[ModelState], nn.Module]
+"""A model → a new module with its numbers, in evaluation mode, on the server's device: normalised images to logits."""
 TOLERANCE = 1e-6
 """How far from 1 a sum of influences or of shares may be."""
 
@@ -45,6 +47,7 @@ class Server:
     answers: Answers | None = None
     image: ImageSpace | None = None
     """What the images are that the model is made for."""
+    module: Modules | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The server's side of a run, from its first round to its last, whatever network its clients are in."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import psutil
@@ -21,7 +22,7 @@ from oleander.learning.devices import gpu_name, prepare_device
 from oleander.learning.evaluation import Cores, cores_for
 from oleander.learning.parameters import ModelState, arrays_of, load_arrays
 from oleander.learning.root import Root
-from oleander.learning.training import train
+from oleander.learning.training import Hooks, train
 from oleander.learning.updates import Update
 from oleander.learning.weights import save_model
 from oleander.models import build
@@ -32,7 +33,7 @@ from oleander.system.errors import RunError
 from oleander.system.machine import cpu_count
 from oleander.transport.roster import Roster, SimulatedRoster
 from repairs import repaired
-from strategies import Server
+from strategies import RuleError, Server
 from strategies.flower import PipelineStrategy
 
 
@@ -122,7 +123,10 @@ def federate(
 def _repaired(setup: Setup, folder: RunFolder, recorder: Recorder, server: Server) -> Repaired:
     """Repair the final model, score it, and write it beside the one that came out of the rounds."""
     began = time.monotonic()
-    model = repaired(recorder.strategy.state, setup.repairs, server)
+    try:
+        model = repaired(recorder.strategy.state, setup.repairs, server)
+    except RuleError as error:
+        raise RunError(f"--repair {setup.experiment.repair}: {error}") from None
     if not (np.isfinite(model.weights).all() and np.isfinite(model.statistics).all()):
         raise RunError(f"--repair {setup.experiment.repair}: the repaired model has values that are not finite")
     with doing("scoring the repaired model", "images"):
@@ -154,22 +158,31 @@ def server_of(setup: Setup, device: torch.device) -> Server:
             .to(memory_format=torch.channels_last)
         )
         load_arrays(model, layout.unflatten(state))
-        return model
+        return model.eval()
 
     def answers(state: ModelState, pixels: Tensor) -> Tensor:
         with torch.inference_mode():
-            return model_of(state).eval()(setup.dataset.image.normalise(pixels.to(device))).float().cpu()
+            return model_of(state)(setup.dataset.image.normalise(pixels.to(device))).float().cpu()
 
-    def trained(start: ModelState, shard: Shard, round_number: int, **settings: float) -> Update:
+    def trained(start: ModelState, shard: Shard, round_number: int, **settings: Any) -> Update:
         model = model_of(start)
-        train(model, shard, experiment.changed(**settings), round_number)
+        fitted(model, shard, round_number, **settings)
         end = layout.flatten(arrays_of(model))
         return Update(
             shard.client_id, end.weights - start.weights, end.statistics - start.statistics, len(shard.labels)
         )
 
-    root = Root(root_shard(setup.dataset, experiment), trained) if "root" in asks else None
-    return Server(experiment.seed, layout, root, answers if "answers" in asks else None, setup.dataset.image)
+    def fitted(model: nn.Module, shard: Shard, round_number: int, hooks: Sequence[Hooks] = (), **settings: Any) -> None:
+        train(model, shard, experiment.changed(**settings), round_number, hooks=hooks)
+
+    return Server(
+        experiment.seed,
+        layout,
+        Root(root_shard(setup.dataset, experiment), trained, fitted) if "root" in asks else None,
+        answers if "answers" in asks else None,
+        setup.dataset.image,
+        model_of if "module" in asks else None,
+    )
 
 
 class _Watch:

@@ -36,7 +36,7 @@ from oleander.system.errors import UserError
 from oleander.system.files import absolute
 from oleander.system.machine import cpu_count
 from oleander.system.streams import generator
-from repairs import repairs_of
+from repairs import repairs_of, try_out
 from strategies import Pipeline, Step, pipeline_of
 
 MOST_THREADS = 8
@@ -145,6 +145,7 @@ def prepare(experiment: Experiment, sources: Sources, stopped: Path | None = Non
     trigger_sha256 = fingerprint(attack, dataset)
     layout = layout_now()
     check_batches(experiment, dataset, [len(rows) for rows in shards], asks)
+    try_out(repairs, experiment, layout, len(dataset.classes), dataset.image)
     standing = standing_of(stopped, layout) if stopped else None
     if standing:
         for what, then, now in (

@@ -32,7 +32,7 @@ TORCHVISION = "torchvision:"
 KNOWLEDGE = {
     "strategies": ("memory", "rng", "layout", "root", "answers", "image"),
     "attacks": ("image", "layout"),
-    "repairs": ("rng", "layout", "root", "answers"),
+    "repairs": ("rng", "layout", "root", "answers", "image", "module"),
     MODELS: (),
     DATASETS: (),
 }
