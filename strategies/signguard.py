@@ -53,15 +53,17 @@ def _sign_shares(rows: FloatArray) -> NDArray[np.float64]:
 def _largest_cluster(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which of these points are in the largest of mean shift's clusters, as scikit-learn's come out: (n, 3) → (n,).
 
-    A flat kernel starts from every point. Of equally large clusters it is the one with the denser centre.
+    A flat kernel starts from every point. Of equally large clusters it is the one with the denser centre; where the bandwidth is 0,
+    that of the lowest client.
     """
     apart = _distances(points, points)
     near = max(1, len(points) // 2)
     reach = float(np.partition(apart, near - 1, axis=1)[:, :near].max(axis=1).mean()) * (
         1 + 1e-12
     )  # the very edge is in
-    if reach < 1e-12:  # half of them are alike: there is no distance to tell clusters by
-        return np.asarray((np.abs(points - np.median(points, axis=0)) < 1e-12).all(axis=1))
+    if reach < 1e-12:  # all have half of them at their own place: only those that are alike are together
+        alike = apart < 1e-12  # (n, n)
+        return np.asarray(alike[alike.sum(axis=1).argmax()])
     centres = points
     for _ in range(STEPS):
         inside = _distances(centres, points) <= reach  # (n, n)
