@@ -105,10 +105,16 @@ def test_statistics_are_cut_by_the_factor_of_their_clients_weights():
 
 @pytest.mark.parametrize(
     ("signs", "kept"),
-    [("+-+--+", [0, 2, 5]), ("-+-+", [0, 2]), ("+--+-++", [0, 3, 5, 6]), ("-+--", [0, 2, 3]), ("+++++", [0, 1, 2, 3, 4])],
+    [
+        ("+-+--+", [0, 2, 5]),
+        ("-+-+", [0, 2]),
+        ("+--+-++", [0, 3, 5, 6]),
+        ("-+--", [0, 2, 3]),
+        ("+++++", [0, 1, 2, 3, 4]),
+    ],
 )
 def test_halves_that_are_alike_are_two_clusters_and_not_nobody(signs, kept):
-    """The bandwidth is 0 then; of equally large clusters it is the lowest client's. (The vector "plain" of conformance/ showed it.)"""
+    """The bandwidth is 0 then; of equally large clusters it is the lowest client's. (The vector "plain" of conformance/ showed it.)"""  # noqa: E501
     deltas = np.array([[1.0 if sign == "+" else -1.0] * 4 for sign in signs], np.float32)
     found = signguard(with_deltas(deltas), rng=rng(), signguard_share=1.0)
     assert np.flatnonzero(found.influence).tolist() == kept
