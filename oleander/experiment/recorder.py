@@ -19,7 +19,16 @@ from oleander.experiment.prepare import Setup
 from oleander.experiment.records import Repaired, RoundRecord, RunFolder, Summary, detection_rates
 from oleander.experiment.resume import keep
 from oleander.experiment.samples import write_samples
-from oleander.learning.evaluation import Answers, Classifier, Cores, Scores, classifier, drawn_from, examine
+from oleander.learning.evaluation import (
+    Answers,
+    Classifier,
+    Cores,
+    Scores,
+    classifier,
+    drawn_from,
+    examine,
+    of_other_classes,
+)
 from oleander.learning.parameters import ModelState, load_arrays
 from oleander.learning.remembered import recall_scores, remember_scores, scores_key
 from oleander.models import build, identity
@@ -130,6 +139,8 @@ class Recorder:
         began = time.perf_counter()
         scores = scoring.result()
         record = self._record(round_number, outcome, scores, time.perf_counter() - began)
+        images, victims = self._scored_on(round_number, scores)
+        record = replace(record, scored_images=images, scored_victims=victims)
         self.records.append(record)
         self.folder.append(record)
         self.listener.round_finished(record)
@@ -167,14 +178,27 @@ class Recorder:
         wanted = experiment.evaluate_asr == "every" or at_an_end
         trigger, victims = (attack.trigger, self.setup.victims) if wanted else (None, None)
         images, labels = dataset.test_images, dataset.test_labels
-        if not at_an_end and self._drawn is not None:
-            images, labels, victims = images[self._drawn], labels[self._drawn], drawn_from(victims, self._drawn)
+        if (rows := self._rows_in(round_number)) is not None:
+            images, labels, victims = images[rows], labels[rows], drawn_from(victims, rows)
         scores, answers = examine(
             classify, images, labels, trigger, self.setup.target, self.device, self.cores, victims
         )
         if at_an_end:
             self._answers = answers
         return scores
+
+    def _rows_in(self, round_number: int) -> NDArray[np.int64] | None:
+        """Which test images this round is scored on; None: all."""
+        return None if round_number in (0, self.setup.experiment.rounds) else self._drawn
+
+    def _scored_on(self, round_number: int, scores: Scores) -> tuple[int | None, int | None]:
+        """Of how many clean images, and of how many victims, these scores are; None where there are none."""
+        rows, labels = self._rows_in(round_number), self.setup.dataset.test_labels
+        victims = self.setup.victims or of_other_classes(labels, self.setup.target)
+        if rows is not None:
+            labels, victims = labels[rows], drawn_from(victims, rows) or victims
+        images = None if scores.mta is None else len(labels)
+        return images, None if scores.asr is None else int((victims.wanted >= 0).sum())
 
     def scores_of(self, state: ModelState) -> Scores:
         """The scores of a model that no round came to, on the same images."""
@@ -217,8 +241,6 @@ class Recorder:
             seconds={**outcome.seconds, "evaluate": evaluation_seconds},
             cosines=[*outcome.cosines],
             robust_accuracy=scores.robust_accuracy,
-            scored_images=scores.images,
-            scored_victims=scores.victims,
         )
 
     @property

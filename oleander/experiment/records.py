@@ -141,6 +141,11 @@ class Summary:
     robust_accuracy: Rate | None = None
     """As a round's, of the final model."""
 
+    @property
+    def measures_asr(self) -> bool:
+        """Whether the run has an ASR at all: an untargeted attack has none."""
+        return self.asr is not None or self.baseline_asr is not None
+
 
 @with_config(ConfigDict(strict=True, extra="allow"))
 class Environment(TypedDict, total=False):

@@ -97,16 +97,14 @@ def write_rows(folder: Path, rows: Sequence[Rows], columns: Sequence[str]) -> No
 def _told(run: Finished, columns: Sequence[str]) -> dict[str, Any]:
     settings = run.experiment.settings()
     told = {name: short_value(name, settings[name]) for name in columns if name in settings}
-    measured = run.summary.asr is not None or run.summary.baseline_asr is not None
-    goal = {TARGET_CLASS: run.summary.target_class if measured else ""}
+    goal = {TARGET_CLASS: run.summary.target_class if run.summary.measures_asr else ""}
     return {"scenario": run.experiment.scenario} | told | {"seed": run.summary.seed} | goal
 
 
 _RESULT = [*SCORES, *(f"repaired_{score}" for score in REPAIRED), "seconds", "model_sha256", "folder"]
 _ROUND = [
     "round", "mta", "asr", "robust_accuracy", "loss", "clients", "malicious_clients", "left_out", "dropped", "images",
-    "scored_images", "scored_victims",
-    "seconds", "folder",
+    "scored_images", "scored_victims", "seconds", "folder",
 ]  # fmt: skip
 
 

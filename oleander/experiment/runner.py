@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import queue
 import threading
 import time
 import traceback
@@ -73,9 +72,7 @@ def run_all(
     )
     console = console_on(chatter.out)
     nodes = max(job.experiment.clients_per_round for job in todo)
-    waiting, one = queue.SimpleQueue[Job](), threading.Lock()
-    for job in todo:
-        waiting.put(job)
+    waiting, one = iter(todo), threading.Lock()
 
     def close(run: RunFolder, summary: Summary) -> None:
         finish(run, summary)
@@ -85,27 +82,28 @@ def run_all(
     def lane(grid: Grid, number: int) -> None:
         """One run after the other, until none is left; ``number``: which of the engine's nodes are its clients."""
         closed: Future[None] | None = None
-        with contextlib.suppress(queue.Empty):
-            while True:
-                job = waiting.get_nowait()
+        while True:
+            with one:
+                job = next(waiting, None)
+                if job is None:
+                    break
                 began, run = time.time(), RunFolder(job.folder, again=job.folder.exists())
-                with one:
-                    setup = prepare(job.experiment, sources, job.stopped)
-                    watching = listener.run_began(setup.experiment)
-                summary = federate(
-                    grid,
-                    setup,
-                    run,
-                    watching,
-                    roster=SimulatedRoster(setup.experiment, number * nodes),
-                    clients_are_here=not setup.experiment.ray_address,
-                    began=began,
-                )
-                watching.finished(summary)
-                if closed:
-                    with doing("closing the run before"):
-                        closed.result()
-                closed = closing.submit(close, run, summary)
+                setup = prepare(job.experiment, sources, job.stopped)
+                watching = listener.run_began(setup.experiment)
+            summary = federate(
+                grid,
+                setup,
+                run,
+                watching,
+                roster=SimulatedRoster(setup.experiment, number * nodes),
+                clients_are_here=not setup.experiment.ray_address,
+                began=began,
+            )
+            watching.finished(summary)
+            if closed:
+                with doing("closing the run before"):
+                    closed.result()
+            closed = closing.submit(close, run, summary)
         if closed:
             closed.result()
 

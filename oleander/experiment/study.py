@@ -154,8 +154,8 @@ class StudyFolder:
         self.path = path
         check_study(path)
         self._lock = taken(path, "runs")
-        self._columns: dict[tuple[Path, ...], list[str]] = {}
-        self._rows: dict[tuple[Path, tuple[str, ...]], Rows] = {}
+        self._columns: list[str] | None = None
+        self._rows: dict[Path, Rows] = {}
 
     def release(self) -> None:
         """Let other processes write to the folder."""
@@ -187,20 +187,18 @@ class StudyFolder:
         )
 
     def write_results(self, jobs: Iterable[Job]) -> None:
-        """Write results.csv and rounds.csv of the runs that are finished; each run's records are read, and its rows made, once."""
+        """Write results.csv and rounds.csv of the runs that are finished; each run's records are read, and its rows made, once.
+
+        ``jobs`` are the study's, the same ones in each call.
+        """
         jobs = list(jobs)
-        folders = tuple(job.folder for job in jobs)
-        if folders not in self._columns:
-            self._columns[folders] = columns_of(job.experiment for job in jobs)
-        columns = self._columns[folders]
-        rows = []
+        if self._columns is None:
+            self._columns = columns_of(job.experiment for job in jobs)
         for job in jobs:
-            key = job.folder, tuple(columns)
-            if key not in self._rows and is_finished(job.folder):
-                self._rows[key] = rows_of(finished(job.experiment, job.folder), self.path, columns)
-            if key in self._rows:
-                rows.append(self._rows[key])
-        write_rows(self.path, rows, columns)
+            if job.folder not in self._rows and is_finished(job.folder):
+                self._rows[job.folder] = rows_of(finished(job.experiment, job.folder), self.path, self._columns)
+        rows = [self._rows[job.folder] for job in jobs if job.folder in self._rows]
+        write_rows(self.path, rows, self._columns)
 
 
 def has_page(asked: str, runs: int) -> bool:

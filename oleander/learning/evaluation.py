@@ -98,10 +98,6 @@ class Scores:
     """Mean cross-entropy on the clean test images."""
     robust_accuracy: float | None = None
     """Share of the victims that are classified as their true class; None where there is no ASR, and of an attack's own images."""
-    images: int | None = None
-    """Clean test images that MTA and loss are of."""
-    victims: int | None = None
-    """Images that the ASR is of; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -276,14 +272,13 @@ def examine(
     fooled = [part.victims for part in parts if part.victims is not None]
     found = Answers(clean, np.concatenate(fooled) if fooled else None)
     counted = victims.wanted >= 0  # (m,)
-    asr = withstood = attacked = None
+    asr = withstood = None
     if found.victims is not None and counted.any():
-        attacked = int(counted.sum())
         asr = float((found.victims == victims.wanted)[counted].mean())
         if victims.images is None:  # of the attack's own images no true class is known
             withstood = float((found.victims == np.asarray(labels))[counted].mean())
     mta = int((clean == np.asarray(labels)).sum()) / count
-    return Scores(mta, asr, sum(part.loss for part in parts) / count, withstood, count, attacked), found
+    return Scores(mta, asr, sum(part.loss for part in parts) / count, withstood), found
 
 
 @torch.inference_mode()

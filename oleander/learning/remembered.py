@@ -17,13 +17,13 @@ from oleander.datasets.data import Dataset
 from oleander.learning.devices import hardware
 from oleander.learning.evaluation import Scores, Trigger, Victims, stamped_hash, victims_hash
 from oleander.learning.parameters import ModelState
-from oleander.settings.ranges import Count, NotNegative, Rate
+from oleander.settings.ranges import NotNegative, Rate
 from oleander.system.cache import Notify, recall, remember
 from oleander.system.foreign import reason
 
 log = logging.getLogger("oleander")
 
-VERSION = 6
+VERSION = 5
 """Raise it when ``evaluation.py`` or the model comes to other numbers."""
 
 
@@ -83,8 +83,6 @@ class _Kept(TypedDict):
     asr: Rate | None
     loss: NotNegative
     robust_accuracy: Rate | None
-    images: Count
-    victims: Count | None
 
 
 _SCORES = TypeAdapter(_Kept)

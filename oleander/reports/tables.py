@@ -84,7 +84,7 @@ def print_results(console: Console, folder: Path, summary: Summary, clients_show
         title_style="bold",
         header_style="bold",
     )
-    measured = summary.asr is not None or summary.baseline_asr is not None
+    measured = summary.measures_asr
     for name in ("round", "MTA", "ASR") if measured else ("round", "MTA"):
         table.add_column(name, justify="right")
     table.add_column("clients: update norm, influence (malicious in red, *)")
@@ -228,7 +228,7 @@ def _model(summary: Summary, kept: bool) -> str:
 
 def _closing_lines(summary: Summary, kept: bool = True) -> list[str]:
     scores = [f"MTA {percent(summary.mta)} (baseline {percent(summary.baseline_mta)})"]
-    if summary.asr is not None or summary.baseline_asr is not None:
+    if summary.measures_asr:
         scores.append(f"ASR {percent(summary.asr)} (baseline {percent(summary.baseline_asr)})")
     if summary.robust_accuracy is not None:
         scores.append(f"robust accuracy {percent(summary.robust_accuracy)}")

@@ -161,7 +161,7 @@ def _run(folder: Path, summary: Summary) -> dict[str, Any]:
         "selection": _selection(rounds),
         "unshown": max(0, len(_seen(rounds)) - MOST_CLIENTS),
         "settings": experiment.settings(),
-        "measured": summary.asr is not None or summary.baseline_asr is not None,
+        "measured": summary.measures_asr,
         "defended": summary.strategy != "fedavg" and summary.true_positive_rate is not None,
     }
 

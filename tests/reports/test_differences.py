@@ -44,7 +44,9 @@ def test_strategies_are_compared_with_plain_averaging_under_the_same_attack():
     wanted = [(f"{a} / {s}", f"{a} / fedavg") for a in ("blend", "patch") for s in ("krum", "median")]
     assert pairs_of(*grid) == wanted
     turned = [cell(s, a, s) for a in ("blend", "patch") for s in defences]
-    assert pairs_of(*turned) == [(f"{s}, {a}", f"fedavg, {a}") for a in ("blend", "patch") for s in ("krum", "median")]
+    assert pairs_of(*turned) == [
+        (f"{s} / {a}", f"fedavg / {a}") for a in ("blend", "patch") for s in ("krum", "median")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_durability_asks_for_curves_of_attackers_that_stay_and_that_leave():
 @pytest.mark.parametrize(
     ("scenario", "number", "line"),
     [
-        ("course_differences", 5, "why_krum: augment round, strategy krum, multi_krum_m None, seed 0"),
+        ("course_differences", 5, "why_krum: augment round, strategy krum, seed 0"),
         ("why_dba", 3, ")  augment once, attack patch, seed 0"),
     ],
 )
