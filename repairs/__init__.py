@@ -15,6 +15,7 @@ One that asks for ``module`` is begun on the untrained model before anything sta
 as the last round's is; both stand side by side in the summary, the table and the report.
 """
 
+import contextlib
 from typing import Any, cast
 
 from torch import nn
@@ -104,13 +105,12 @@ def try_out(steps: tuple[Step, ...], experiment: Experiment, layout: Layout, cla
 
         start = layout.flatten(arrays_of(fresh_model(experiment.model, classes, image, 0, experiment.norm)))
         root = cast(Root, _Untouchable())
-        try:
-            with blamed("repairs", experiment.repair):
-                step(start, round_number=0, memory={}, server=Server(0, layout, root, _Untouchable(), image, module))
-        except _Reached:
-            continue
-        except RuleError as error:
-            norm = " --norm group" if experiment.norm == "group" else ""
-            raise UserError(
-                f"--repair {experiment.repair}: {error}; the model is --model {experiment.model}{norm}"
-            ) from None
+        server = Server(0, layout, root, _Untouchable(), image, module)
+        with blamed("repairs", experiment.repair), contextlib.suppress(_Reached):
+            try:
+                step(start, round_number=0, memory={}, server=server)
+            except RuleError as error:
+                norm = " --norm group" if experiment.norm == "group" else ""
+                raise UserError(
+                    f"--repair {experiment.repair}: {error}; the model is --model {experiment.model}{norm}"
+                ) from None
