@@ -95,7 +95,7 @@ def test_the_command_says_what_agrees_and_refuses_what_it_does_not_know(tmp_path
     assert "median         28 agrees" in capsys.readouterr().out
     assert len(json.loads((tmp_path / "found.json").read_text())) == 28
     for words, said in (
-        (["medain"], "no vectors of such a rule; there are bulyan, "),
+        (["medain"], "no vectors of such a rule; there are alignins, bulyan, "),
         (["--with", "numpy"], "wanted module:function"),
         (["--with", "numpy:no_such"], "no_such"),
         (["--with", "no_such_module:f"], "no_such_module"),
