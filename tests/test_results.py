@@ -96,9 +96,21 @@ def test_half_a_step_of_the_server_does_to_the_swing_what_is_said():
         float(row["mta"]) for row in rows("dba_server_lr") if (row["dataset"], row["server_lr"]) == ("cifar10", "0.5")
     ]
     assert min(kept) > 0.75
-    slow, fast = (courses("dba_server_lr", dataset="toy", server_lr=eta)["0"] for eta in ("0.5", "1.0"))
-    assert f"by {move(slow)} points with η = 0.5, between {min(slow[7:]):.0f} and {max(slow[7:]):.0f} %" in TEXT
-    assert f"by {move(fast)} with η = 1, between {min(fast[7:]):.0f} and {max(fast[7:]):.0f} %" in TEXT
+    slow, fast = (courses("dba_server_lr", dataset="toy", server_lr=eta) for eta in ("0.5", "1.0"))
+    assert [*slow] == [*fast] == ["0", "1", "2"]
+    assert "by {}, {} and {} points with η = 0.5".format(*map(move, slow.values())) in TEXT
+    assert "with η = 1 by {}, {} and {}, and".format(*map(move, fast.values())) in TEXT
+    assert max(max(course) for course in slow.values()) < 43
+    assert {f"{course[15]:.0f}" for course in fast.values()} == {"100"}
+    low, high = (
+        [
+            round(100 * float(row["mta"]))
+            for row in rows("dba_server_lr")
+            if (row["dataset"], row["server_lr"], row["round"]) == ("toy", eta, "15")
+        ]
+        for eta in ("1.0", "0.5")
+    )
+    assert "({}, {} and {} %, against {}, {} and {} % with η = 0.5)".format(*low, *high) in TEXT
 
 
 def test_two_processors_are_as_far_apart_as_is_said():
