@@ -30,6 +30,7 @@ from oleander.reports.style import (
     headed,
     key,
     save,
+    sentence,
     styled,
     subplots,
     who_bars,
@@ -123,13 +124,8 @@ def _scores(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     _frame(axes, chart, cells, x)
     axes.set_ylabel("share of the test images")
     key(axes, [*handles, *_small_print(cells)], 2)
-    headed(figure, findings.of_settings(chart), _compared(chart))
+    headed(figure, findings.of_settings(chart), chart.title)
     return figure
-
-
-def _compared(chart: Chart[Runs]) -> str:
-    """What stands below a study's figures."""
-    return chart.title
 
 
 def _lines(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
@@ -161,7 +157,7 @@ def _lines(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
         axes.label_outer()
     _draw_start(panels[0], [places.index(cell.x) for cell in cells], cells)
     key(panels[0], [*handles, *_small_print(cells)], 3, chart.series_title)
-    headed(figure, findings.of_settings(chart), _compared(chart))
+    headed(figure, findings.of_settings(chart), chart.title)
     return figure
 
 
@@ -297,7 +293,7 @@ def _norms(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     headed(
         figure,
         f"{findings.of_norms(records)}, last round",
-        f"{_compared(chart)}. Update norms in the last round, one scale for all.",
+        f"{sentence(chart.title)} Update norms in the last round, one scale for all.",
     )
     return figure
 
@@ -346,7 +342,7 @@ def _rounds(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     seeds = max(len(cell.folders) for cell in cells)
     red = f"; red: {ASR}" if any(cell.asr() for cell in cells) else ""
     thin = f" Thin: single seeds ({seeds}), band: {ends_are(seeds)}." if seeds > 1 else ""
-    headed(figure, findings.of_settings(chart), f"{_compared(chart)}. Teal: {MTA}{red}.{thin}")
+    headed(figure, findings.of_settings(chart), f"{sentence(chart.title)} Teal: {MTA}{red}.{thin}")
     return figure
 
 

@@ -20,6 +20,7 @@ from oleander.reports.style import (
     WIDTH,
     cell_numbers,
     headed,
+    sentence,
     subplots,
     wrapped,
 )
@@ -27,6 +28,8 @@ from oleander.settings.plan import Chart
 
 MOST_NAMED = 30
 """Points that have their names beside them."""
+TALL = 10
+"""Rows above which each panel of a grid has its own names of columns: those of the last one are too far away."""
 
 
 def draw_grid(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
@@ -51,8 +54,10 @@ def draw_grid(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
     long = max(map(len, places)) * len(places) > 60
-    panels[-1].set_xticks(range(len(places)), [wrapped(x, 16) for x in places], rotation=35 if long else 0,
-                         ha="right" if long else "center", rotation_mode="anchor" if long else None, fontsize=8.5)  # fmt: skip
+    for axes in panels if len(names) > TALL else panels[-1:]:
+        axes.set_xticks(range(len(places)), [wrapped(x, 16) for x in places], rotation=35 if long else 0,
+                        ha="right" if long else "center", rotation_mode="anchor" if long else None, fontsize=8.5)  # fmt: skip
+        axes.tick_params(labelbottom=True)
     panels[-1].set_xlabel(chart.x_title)
     seeds = sorted({len(cell.summaries) for cell in cells})
     over = (
@@ -60,7 +65,7 @@ def draw_grid(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
         if seeds[-1] > 1
         else " One seed each."
     )
-    headed(figure, findings.of_settings(chart), f"{chart.title}.{over}")
+    headed(figure, findings.of_settings(chart), f"{sentence(chart.title)}{over}")
     return figure
 
 
@@ -81,7 +86,7 @@ def draw_trade(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     what = " (small: single seeds)" if any(len(cell.summaries) > 1 for cell in cells) else ""
-    headed(figure, findings.of_trade(chart), f"{chart.title}. A defence does well at the bottom right{what}.")
+    headed(figure, findings.of_trade(chart), f"{sentence(chart.title)} A defence does well at the bottom right{what}.")
     return figure
 
 

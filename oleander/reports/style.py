@@ -108,6 +108,11 @@ def headed(figure: Figure, finding: str, run: str) -> None:
     figure.supxlabel(wrapped(run, int(width * 17)), fontsize=8, color=SOFT, x=0.01, ha="left")
 
 
+def sentence(text: str) -> str:
+    """Text with one full stop behind it, whether it brings its own or not: others follow."""
+    return text if text.endswith(("!", "?")) else f"{text.rstrip('.')}."
+
+
 def wrapped(text: str, width: int) -> str:
     """Text in lines of at most about so many characters; what has no spaces is broken too."""
     return "\n".join(textwrap.wrap(text, width)) or text

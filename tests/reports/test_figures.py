@@ -133,7 +133,9 @@ def test_answers_that_do_not_fit_are_refused(run, more):
 def study(tmp_path, attacks=("dba", "blend"), rules=("fedavg", "krum", "median")):
     cells = []
     for number, (attack, rule) in enumerate(itertools.product(attacks, rules)):
-        found = tuple(replace(SUMMARY, seed=s, mta=0.9 - number / 20, asr=(number + s) / 10) for s in range(2))
+        found = tuple(
+            replace(SUMMARY, seed=s, mta=max(0.9 - number / 20, 0), asr=min((number + s) / 10, 1)) for s in range(2)
+        )
         cells.append(Runs(rule, attack, Published(), (tmp_path,) * 2, found))
     return StudyResult(
         "s",
@@ -150,6 +152,23 @@ def test_two_settings_that_vary_make_a_heat_map_of_mta_and_of_asr(tmp_path):
     assert np.asarray(asr.images[0].get_array()) == pytest.approx((np.arange(6).reshape(2, 3) + 0.5) / 10)
     assert texts(asr) == ["5", "15", "25", "35", "45", "55"]
     assert [label.get_text() for label in mta.get_yticklabels()] == ["dba", "blend"]
+
+
+def test_a_description_that_ends_in_a_full_stop_has_one_before_what_follows_it(tmp_path):
+    found = study(tmp_path)
+    described = replace(found, charts=tuple(replace(chart, title="Each against each.") for chart in found.charts))
+    for name in ("a_grid", "a_trade"):
+        below = charts.study_figure(described, name).get_supxlabel()
+        assert ".." not in below and below.startswith("Each against each. ")
+
+
+def test_a_tall_grid_names_its_columns_under_each_panel(tmp_path):
+    few, many = study(tmp_path), study(tmp_path / "tall", attacks=tuple("abcdefghijkl"))
+    under = [
+        [bool(axes.xaxis.get_tick_params()["labelbottom"]) for axes in charts.study_figure(found, "a_grid").axes]
+        for found in (few, many)
+    ]
+    assert under == [[False, True], [True, True]]
 
 
 def test_each_setting_is_a_point_of_mta_and_asr_with_its_name(tmp_path):

@@ -13,6 +13,7 @@ from oleander.experiment.records import write_scenario
 from oleander.settings.cli import STUDY_TABLES, known_scenarios, load_scenario, parse, parse_command
 from oleander.settings.config import SETTINGS, SHARED, Experiment
 from oleander.settings.plan import plan_of
+from oleander.settings.registry import known
 from oleander.system.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +65,13 @@ def test_the_six_scenarios_of_the_course():
     scaling = load_scenario("scaling")
     differing = {name for name in SETTINGS if getattr(scaling, name) != getattr(clipping, name)}
     assert differing == {"scenario", "description", "strategy"} and clipping.strategy == "clip+fedavg"
+
+
+def test_the_field_sets_each_defence_against_each_attack():
+    sweep = tomllib.loads(known_scenarios()["field"].read_text())["sweep"]
+    steps = {setting: {step for value in values for step in value.split("+")} for setting, values in sweep.items()}
+    assert set(known("attacks")) - steps["attack"] == {"edge_case"}  # it needs a folder of images, and none is shipped
+    assert set(known("strategies")) - steps["strategy"] == {"server_lr", "fedavgm", "fedadam"}  # steps, no defences
 
 
 def test_scenarios_state_only_their_differences():
