@@ -114,7 +114,9 @@ def sentence(text: str) -> str:
 
 
 def wrapped(text: str, width: int) -> str:
-    """Text in lines of at most about so many characters; what has no spaces is broken too."""
+    """Text in lines of at most about so many characters; what has no spaces is broken too, behind a + first."""
+    if " " not in text:
+        return "\n".join(textwrap.wrap(text.replace("+", "+ "), width)).replace("+ ", "+") or text
     return "\n".join(textwrap.wrap(text, width)) or text
 
 

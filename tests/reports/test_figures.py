@@ -11,7 +11,7 @@ from oleander.experiment.classes import ClassCounts, write_classes
 from oleander.experiment.study import Runs, StudyResult
 from oleander.reports import charts, gallery, plots
 from oleander.reports.headings import own_words, run_title
-from oleander.reports.style import STYLE
+from oleander.reports.style import STYLE, wrapped
 from oleander.settings.cli import load_scenario
 from oleander.settings.config import Experiment
 from oleander.settings.plan import Chart, Published
@@ -160,6 +160,11 @@ def test_a_description_that_ends_in_a_full_stop_has_one_before_what_follows_it(t
     for name in ("a_grid", "a_trade"):
         below = charts.study_figure(described, name).get_supxlabel()
         assert ".." not in below and below.startswith("Each against each. ")
+
+
+def test_names_of_joined_steps_are_broken_between_steps():
+    assert wrapped("patch+scaling+fit_norm", 16) == "patch+scaling+\nfit_norm"
+    assert wrapped("patch+scaling", 16) == "patch+scaling" and wrapped("two + two words", 6) == "two +\ntwo\nwords"
 
 
 def test_a_tall_grid_names_its_columns_under_each_panel(tmp_path):
