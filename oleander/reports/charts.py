@@ -22,6 +22,7 @@ from oleander.reports.style import (
     ACCURACY,
     ASR,
     INK,
+    LINES,
     MTA,
     SOFT,
     STYLE,
@@ -47,8 +48,6 @@ APART = 0.11
 BESIDE = 0.05
 """How far the single runs stand right of their mean."""
 START_MTA = "the starting model's MTA"
-LINES = ("#7a4fbf", "#4d4d4d", "#b5499b", "#8c6d1f", "#3a3f8f", "#9aa0a6")
-"""Of series: none of them stands for anything else in another figure."""
 ENDS = ("", "_grid", "_trade", "_norms", "_rounds")
 """What the names of a chart's figures end in."""
 MARKS = "os^Dv*P"

@@ -20,6 +20,8 @@ ACCURACY, SUCCESS = "#0b7a75", "#c52f35"
 """MTA is teal, ASR red, everywhere."""
 BENIGN, MALICIOUS = "#2463ab", "#e07b00"
 """Blue and orange, which are told apart by those who see no red and green; bars of malicious clients are hatched as well."""
+LINES = ("#7a4fbf", "#4d4d4d", "#b5499b", "#8c6d1f", "#3a3f8f", "#9aa0a6")
+"""Settings beside each other; a page gives each a lighter one where it is dark (``--s1`` to ``--s6``)."""
 HATCH, EDGE = "////", "#7a4300"
 MTA, ASR = "main task accuracy (MTA)", "attack success rate (ASR)"
 INK, SOFT, GRID = "#1c1d1f", "#667079", "#e6e6e6"

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup, escape
 
-from oleander.experiment.intervals import p_shown, shown, signs_of
+from oleander.experiment.intervals import Interval, p_shown, shown, signs_of
 from oleander.experiment.records import (
     CONFIG,
     REPORT,
@@ -30,7 +30,7 @@ from oleander.reports.differences import differences_of
 from oleander.reports.gallery import read_samples
 from oleander.reports.headings import own_words, run_line, run_title
 from oleander.reports.plots import samples_svg
-from oleander.reports.style import ACCURACY, BENIGN, GRID, INK, MALICIOUS, SOFT, SUCCESS
+from oleander.reports.style import ACCURACY, BENIGN, GRID, INK, LINES, MALICIOUS, SOFT, SUCCESS
 from oleander.settings.config import SETTINGS, Experiment, shown_value
 from oleander.settings.outside import HASH
 from oleander.settings.plan import Chart
@@ -66,6 +66,12 @@ COLUMNS = ("attack", "strategy", "malicious", "clients_per_round")
 """Settings that have a column for each run of any study; others have one where the study varies them."""
 
 
+def _unbroken(value: Interval | None, signed: bool = False) -> Markup:
+    """As ``shown``; where a narrow page breaks it, it does so before the interval, not inside."""
+    mean, space, ends = shown(value, signed).partition(" ")
+    return Markup(mean + space + ends.replace(" ", "&nbsp;"))  # numbers alone
+
+
 def _shown(value: Any) -> Any:
     """What a template shows: text without control characters; autoescape then takes care of its markup."""
     return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
@@ -77,7 +83,7 @@ _TEMPLATES = jinja2.Environment(
 )  # fmt: skip
 _TEMPLATES.filters |= {
     "percent": percent,
-    "shown": shown,
+    "shown": _unbroken,
     "words": words,
     "shown_value": shown_value,
     "p_shown": p_shown,
@@ -249,7 +255,7 @@ def _galleries(study: StudyResult, others: list[str]) -> list[tuple[str, Markup]
 
 _COLOURS = {
     INK: "currentColor", SOFT: "var(--soft)", GRID: "var(--grid)", ACCURACY: "var(--teal)", SUCCESS: "var(--red)",
-    MALICIOUS: "var(--orange)", BENIGN: "var(--blue)",
+    MALICIOUS: "var(--orange)", BENIGN: "var(--blue)", **{colour: f"var(--s{n})" for n, colour in enumerate(LINES, 1)},
     "fill: #ffffff": "fill: none",
 }  # fmt: skip
 

@@ -2,9 +2,11 @@
 
 import pytest
 
+from oleander.experiment.intervals import interval
 from oleander.experiment.records import RunFolder, is_finished
 from oleander.experiment.study import MOST_PAGES, NOT_IN_KEY, Runs, StudyResult, has_page
 from oleander.reports import plots, webpage
+from oleander.reports.style import LINES
 from oleander.reports.tables import finish_run
 from oleander.settings.config import Experiment
 from oleander.settings.plan import Chart, Published
@@ -62,3 +64,19 @@ def test_a_page_of_very_many_runs_has_their_table_and_no_folds(tmp_path, drawn, 
     monkeypatch.setattr(webpage, "MOST_DETAILS", 0)
     page = page_of(tmp_path / "s", run)
     assert "<details" not in page and 'href="runs/one/report.html"' in page
+
+
+def test_the_colours_of_settings_are_the_pages_own_so_that_a_dark_page_has_lighter_ones(tmp_path):
+    svg = "".join(f'<path style="stroke: {colour}"/>' for colour in LINES)
+    assert webpage.figure(f"<svg>{svg}</svg>").count("var(--s") == len(LINES)
+    page = page_of(tmp_path)
+    dark = page[page.index("prefers-color-scheme: dark") :]
+    for number, colour in enumerate(LINES, 1):
+        assert f"--s{number}: {colour};" in page[: page.index(dark)]
+        assert f"--s{number}: #" in dark
+
+
+def test_a_narrow_page_breaks_a_mean_before_its_interval_and_not_inside():
+    assert webpage._unbroken(interval([0.9, 0.92, 0.94, 0.96, 0.97])).count(" ") == 1
+    assert webpage._unbroken(interval([1.0] * 5)) == "100.0 (all&nbsp;5&nbsp;alike)"
+    assert webpage._unbroken(None) == "–"
