@@ -16,11 +16,14 @@ A keyword argument with a default is a setting of its own, declared right there;
     answers   runs a model on images
     image     what images are: channels, side, how they are normalised
 
-A step that asks for ``memory`` returns ``tuple[its result, Memory]``. The docstring's first line stands in ``--list``. All sums of
-squares are in float64. A new defence is one new file (CONTRIBUTING.md); ``contract.py`` says whether it keeps to all of this.
+A step that asks for ``memory`` returns ``tuple[its result, Memory]``. A file may have a second function, ``voters(final, rng, *,
+settings of the first)``: the models that vote at test time in the final one's place (``crfl``). The docstring's first line stands
+in ``--list``. All sums of squares are in float64. A new defence is one new file (CONTRIBUTING.md); ``contract.py`` says whether it
+keeps to all of this.
 ``flower.py`` runs any of them on Flower, ``aggregate`` on plain arrays.
 """
 
+import sys
 from dataclasses import replace
 from typing import get_args, get_origin
 
@@ -35,7 +38,7 @@ from oleander.learning.updates import Aggregate, Cohort, Update
 from oleander.settings.config import Experiment
 from oleander.settings.registry import Plugin, bind, blamed, known, strategy_steps
 from oleander.system.errors import UserError
-from strategies._pipeline import Answers, Modules, NobodyLeftError, Passed, Pipeline, RuleError, Server, Step
+from strategies._pipeline import Answers, Modules, NobodyLeftError, Passed, Pipeline, RuleError, Server, Step, Voters
 
 __all__ = ["Answers", "Modules", "NobodyLeftError", "Passed", "Pipeline", "RuleError", "Server", "Step", "aggregate"]
 KINDS = {(Cohort, Cohort): "filter", (Cohort, Aggregate): "rule", (Aggregate, Aggregate): "finish"}
@@ -90,9 +93,18 @@ def pipeline_for(names: list[str], experiment: Experiment, asked: str) -> Pipeli
     if order != sorted(order) or kinds.count("rule") > 1:
         said = ", ".join(f"{name} ({kind})" for name, kind in zip(names, kinds, strict=True))
         raise UserError(f"{asked}: {said}: a strategy is filters, then one rule, then finishes")
-    steps = [Step(_numbered(names, i), bind(known[name], experiment), known[name].asks) for i, name in enumerate(names)]
+    steps = [
+        Step(_numbered(names, i), bind(known[name], experiment), known[name].asks, _voters(known[name], experiment))
+        for i, name in enumerate(names)
+    ]
     rule = kinds.index("rule")
     return Pipeline("+".join(names), tuple(steps[:rule]), steps[rule], tuple(steps[rule + 1 :]))
+
+
+def _voters(plugin: Plugin, experiment: Experiment) -> Voters | None:
+    """What its file says of the test, with its settings."""
+    function = getattr(sys.modules[plugin.function.__module__], "voters", None)
+    return None if function is None else bind(replace(plugin, function=function, asks=()), experiment)
 
 
 def _numbered(names: list[str], at: int) -> str:

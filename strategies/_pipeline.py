@@ -3,7 +3,7 @@
 Pure: what comes in is left as it is, and what a step remembers goes out as a value.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,8 @@ Answers = Callable[[ModelState, Tensor], Tensor]
 """A model and pixels (k, c, h, w) in [0, 1] → its logits (k, classes), float32 on the CPU."""
 Modules = Callable[[ModelState], nn.Module]
 """A model → a new module with its numbers, in evaluation mode, on the server's device: normalised images to logits."""
+Voters = Callable[[ModelState, np.random.Generator], Iterable[ModelState]]
+"""The final model → those that vote at test time, none where there is no vote."""
 TOLERANCE = 1e-6
 """How far from 1 a sum of influences or of shares may be."""
 
@@ -59,6 +61,8 @@ class Step:
     call: Callable[..., Any]
     asks: tuple[str, ...] = ()
     """What it wants to know: ``memory``, ``rng``, and parts of ``Server``."""
+    voters: Voters | None = None
+    """Which models answer at test time in the final one's place; None: itself alone."""
 
     def __call__(self, *given: Any, round_number: int, memory: dict[str, Memory], server: Server) -> Any:
         """Do it; what it keeps for the next round is put into ``memory`` under its name.
@@ -114,6 +118,13 @@ class Pipeline:
     def asks(self) -> set[str]:
         """What its steps want to know."""
         return {ask for step in self.steps for ask in step.asks}
+
+    def voters(self, final: ModelState, seed: int) -> Iterable[ModelState]:
+        """The models that vote at test time, by the last step that has some; nothing where the final one answers alone."""
+        for step in reversed(self.steps):
+            if step.voters is not None:
+                return step.voters(final, generator(seed, f"voters {step.name}"))
+        return ()
 
     def run(self, cohort: Cohort, memory: Mapping[str, Memory], server: Server) -> Passed:
         """All steps on one round.

@@ -113,11 +113,12 @@ def federate(
         recorder.close()  # a round whose clients failed leaves the one before it on record
     recorder.write_last()
     sha256 = save_model(folder.path / MODEL, setup.layout, strategy.state)
+    voted = recorder.vote_of(setup.pipeline.voters(strategy.state, experiment.seed))
     after = None
     if setup.repairs:
         with doing(f"repairing the model ({shown(experiment.repair)})"):
             after = _repaired(setup, folder, recorder, server)
-    return recorder.summary(sha256, began or psutil.Process().create_time(), after)
+    return recorder.summary(sha256, began or psutil.Process().create_time(), after, voted)
 
 
 def _repaired(setup: Setup, folder: RunFolder, recorder: Recorder, server: Server) -> Repaired:

@@ -1,7 +1,7 @@
 """Scores the global model after each round and keeps the records of a run."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from oleander.datasets.partition import partition
 from oleander.experiment.adversary import Attackers
 from oleander.experiment.classes import count_classes, write_classes
 from oleander.experiment.prepare import Setup
-from oleander.experiment.records import Repaired, RoundRecord, RunFolder, Summary, detection_rates
+from oleander.experiment.records import Repaired, RoundRecord, RunFolder, Summary, Voted, detection_rates
 from oleander.experiment.resume import keep
 from oleander.experiment.samples import write_samples
 from oleander.learning.evaluation import (
@@ -31,6 +31,7 @@ from oleander.learning.evaluation import (
 )
 from oleander.learning.parameters import ModelState, load_arrays
 from oleander.learning.remembered import recall_scores, remember_scores, scores_key
+from oleander.learning.votes import Poll
 from oleander.models import build, identity
 from oleander.settings.config import Experiment
 from oleander.settings.steps import shown
@@ -204,6 +205,30 @@ class Recorder:
         """The scores of a model that no round came to, on the same images."""
         return self._scores(self.setup.experiment.rounds, self._classifier_of(state), self.attackers.attack)
 
+    def vote_of(self, models: Iterable[ModelState]) -> Voted | None:
+        """The scores of these models' vote at test time; None where there are none."""
+        setup, attack, began = self.setup, self.attackers.attack, time.monotonic()
+        poll = Poll(setup.dataset, setup.victims, setup.target, setup.experiment.seed)
+        for model in models:
+            classify = self._classifier_of(model)
+            with doing(f"voter {poll.voters + 1}", "images", aloud=False):
+                _, answers = examine(
+                    classify,
+                    poll.images,
+                    poll.labels,
+                    attack.trigger,
+                    setup.target,
+                    self.device,
+                    self.cores,
+                    poll.victims,
+                )
+            poll.count(answers)
+        if not poll.voters:
+            return None
+        scores, seconds = poll.scores(), time.monotonic() - began
+        assert scores.mta is not None
+        return Voted(scores.mta, scores.asr, scores.robust_accuracy, poll.voters, len(poll.rows), seconds)
+
     def write_last(self) -> None:
         """Write what reports say of the final model beside its scores: classes.json, and its answers to samples.npz."""
         setup, state = self.setup, self.strategy.state
@@ -251,7 +276,9 @@ class Recorder:
     def _kept_with(self) -> dict[str, str]:
         return self._about | {"trigger_sha256": self.setup.trigger_sha256}
 
-    def summary(self, model_sha256: str, began: float, repaired: Repaired | None = None) -> Summary:
+    def summary(
+        self, model_sha256: str, began: float, repaired: Repaired | None = None, voted: Voted | None = None
+    ) -> Summary:
         """The run in one object; ``began`` is when this process took it up, in seconds since the epoch."""
         experiment, first, last = self.setup.experiment, self.records[0], self.records[-1]
         assert first.mta is not None and last.mta is not None  # whatever --evaluate says
@@ -279,6 +306,7 @@ class Recorder:
             repaired=repaired,
             target_class=self.setup.target_class,
             robust_accuracy=last.robust_accuracy,
+            voted=voted,
         )
 
     def _seconds(self, began: float) -> dict[str, float]:

@@ -105,6 +105,20 @@ class Repaired:
 
 
 @dataclass(frozen=True)
+class Voted:
+    """A vote of several models at test time, in the final one's place (``--crfl-votes``)."""
+
+    __pydantic_config__ = STRICT
+    mta: Rate
+    asr: Rate | None
+    robust_accuracy: Rate | None
+    voters: Annotated[int, Ge(1), Le(10**6)]
+    test_images: Annotated[int, Ge(1), Le(10**12)]
+    """Voted on: some of the test's, drawn by the seed."""
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Summary:
     """A finished run in one object."""
 
@@ -140,6 +154,8 @@ class Summary:
     """Name of the class that the backdoor leads to; nothing in records from before it was kept."""
     robust_accuracy: Rate | None = None
     """As a round's, of the final model."""
+    voted: Voted | None = None
+    """None where the final model answers alone."""
 
     @property
     def measures_asr(self) -> bool:

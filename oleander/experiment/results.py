@@ -24,7 +24,7 @@ NO_COLUMN = ("scenario", "description", "out", "seed", "data_dir", "ray_address"
 TARGET_CLASS = "target_class"
 """The name of the class that the backdoor leads to; the setting ``target`` is its number."""
 SCORES = ("mta", "asr", "robust_accuracy", "baseline_mta", "baseline_asr", "true_positive_rate", "false_positive_rate")
-REPAIRED = ("mta", "asr", "robust_accuracy")
+REPAIRED = VOTED = ("mta", "asr", "robust_accuracy")
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,10 @@ def _told(run: Finished, columns: Sequence[str]) -> dict[str, Any]:
     return {"scenario": run.experiment.scenario} | told | {"seed": run.summary.seed} | goal
 
 
-_RESULT = [*SCORES, *(f"repaired_{score}" for score in REPAIRED), "seconds", "model_sha256", "folder"]
+_RESULT = [
+    *SCORES, *(f"repaired_{score}" for score in REPAIRED), *(f"voted_{score}" for score in VOTED), "seconds", "model_sha256",
+    "folder",
+]  # fmt: skip
 _ROUND = [
     "round", "mta", "asr", "robust_accuracy", "loss", "clients", "malicious_clients", "left_out", "dropped", "images",
     "scored_images", "scored_victims", "seconds", "folder",
@@ -112,6 +115,7 @@ def _result(run: Finished, folder: Path) -> dict[str, Any]:
     summary = run.summary
     scores = {score: getattr(summary, score) for score in SCORES}
     scores |= {f"repaired_{score}": getattr(summary.repaired, score, None) for score in REPAIRED}
+    scores |= {f"voted_{score}": getattr(summary.voted, score, None) for score in VOTED}
     seconds = f"{summary.seconds['total']:.1f}"
     return scores | {"seconds": seconds, "model_sha256": summary.model_sha256, "folder": _seen(run.folder, folder)}
 

@@ -11,7 +11,7 @@ import shlex
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,8 @@ from oleander.system.foreign import parsed_json, read_bytes, refusing
 NOT_IN_KEY = ("scenario", "description", "out", "keep", "pages", "runs_at_once", "dataset", "data_dir", "weights", "ray_address",
               "actors", "client_cpus", "no_cache", "min_clients")  # fmt: skip
 """Settings that change no result, and paths, whose content counts instead."""
-NOT_IN_OLD_KEYS = ("attackers", "classes_per_client", "dba_parts", "evaluate_images", "image_channels", "image_size", "model", "norm",
-                   "repair", "root_samples", "shards_per_client")  # fmt: skip
+NOT_IN_OLD_KEYS = ("attackers", "classes_per_client", "crfl_votes", "dba_parts", "evaluate_images", "image_channels", "image_size",
+                   "model", "norm", "repair", "root_samples", "shards_per_client")  # fmt: skip
 """Settings that came since ``KEY_VERSION``: they count where they are not at their defaults, with which the runs before were made."""
 PARTITION_OF = {"shards": "shards", "classes": "pathological"}
 MOST_PAGES = 40
@@ -100,6 +100,11 @@ class Runs:
         values = [value for s in self.summaries if s.repaired and (value := getattr(s.repaired, score)) is not None]
         return interval(values) if values else None
 
+    def voted(self, score: str) -> Interval | None:
+        """``mta`` or ``asr`` of the votes at test time, over the seeds; None where there was none."""
+        values = [value for s in self.summaries if s.voted and (value := getattr(s.voted, score)) is not None]
+        return interval(values) if values else None
+
     def scores(self) -> list[Interval | None]:
         """MTA and ASR; nothing where no run is finished."""
         return [self.mta(), self.asr()] if self.summaries else []
@@ -112,6 +117,11 @@ class Runs:
         """Mean over the seeds' starting models: what the trigger does without an attack."""
         values = [summary.baseline_asr for summary in self.summaries if summary.baseline_asr is not None]
         return statistics.fmean(values) if values else None
+
+
+def besides(cells: Sequence[Runs]) -> list[str]:
+    """What was scored besides the final models: names of methods of ``Runs``."""
+    return [how for how in ("voted", "repaired") if any(getattr(cell, how)("mta") for cell in cells)]
 
 
 @dataclass(frozen=True)

@@ -271,14 +271,19 @@ def examine(
     clean = np.concatenate([part.clean for part in parts if part.clean is not None])  # (m,)
     fooled = [part.victims for part in parts if part.victims is not None]
     found = Answers(clean, np.concatenate(fooled) if fooled else None)
+    return replace(shares(found, labels, victims), loss=sum(part.loss for part in parts) / count), found
+
+
+def shares(found: Answers, labels: NDArray[np.int64], victims: Victims) -> Scores:
+    """The scores that these answers come to, without a loss."""
     counted = victims.wanted >= 0  # (m,)
     asr = withstood = None
     if found.victims is not None and counted.any():
         asr = float((found.victims == victims.wanted)[counted].mean())
         if victims.images is None:  # of the attack's own images no true class is known
             withstood = float((found.victims == np.asarray(labels))[counted].mean())
-    mta = int((clean == np.asarray(labels)).sum()) / count
-    return Scores(mta, asr, sum(part.loss for part in parts) / count, withstood), found
+    mta = int((found.clean == np.asarray(labels)).sum()) / len(labels)
+    return Scores(mta, asr, None, withstood)
 
 
 @torch.inference_mode()

@@ -14,7 +14,7 @@ from rich.text import Text
 from oleander.experiment.intervals import p_shown, shown, signs_of
 from oleander.experiment.records import REPORT, RoundRecord, RunFolder, Summary, left_no_model, read_rounds, settings_of
 from oleander.experiment.results import columns_of, finished, write_runs
-from oleander.experiment.study import Runs, StudyResult, has_page
+from oleander.experiment.study import Runs, StudyResult, besides, has_page
 from oleander.reports.differences import SCORES, Difference, differences_of, write_differences
 from oleander.reports.headings import run_line
 from oleander.reports.paper import write_tables
@@ -207,10 +207,9 @@ def _scores_in(chart: Chart[Runs]) -> dict[str, Callable[[Runs], str]]:
     columns: dict[str, Callable[[Runs], str]] = {"MTA, %": lambda cell: shown(cell.mta())}
     if measured:
         columns["ASR, %"] = lambda cell: shown(cell.asr())
-    if any(cell.repaired("mta") for cell in chart.cells):
-        columns["repaired MTA, %"] = lambda cell: shown(cell.repaired("mta"))
-        if measured:
-            columns["repaired ASR, %"] = lambda cell: shown(cell.repaired("asr"))
+    for how in besides(chart.cells):
+        for score in ("mta", "asr") if measured else ("mta",):
+            columns[f"{how} {score.upper()}, %"] = lambda cell, how=how, score=score: shown(getattr(cell, how)(score))  # type: ignore[misc]
     if measured:
         return columns | {"baseline ASR": lambda cell: percent(cell.baseline_asr())}
     return columns | {"baseline MTA": lambda cell: percent(cell.baseline_mta())}
@@ -233,6 +232,12 @@ def _closing_lines(summary: Summary, kept: bool = True) -> list[str]:
     if summary.robust_accuracy is not None:
         scores.append(f"robust accuracy {percent(summary.robust_accuracy)}")
     lines = ["   ".join([*scores, f"start: {escape(summary.start)}"])]
+    if summary.voted:
+        voted = summary.voted
+        lines.append(
+            f"vote of {voted.voters:,} noised copies on {voted.test_images:,} test images: MTA {percent(voted.mta)}   "
+            f"ASR {percent(voted.asr)}"
+        )
     if summary.repaired:
         lines.append(
             f"after repair {escape(summary.repair)}: MTA {percent(summary.repaired.mta)}   ASR {percent(summary.repaired.asr)}"

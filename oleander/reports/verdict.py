@@ -32,7 +32,9 @@ def verdict(summary: Summary) -> str:
     if summary.asr is None:
         return f"The attack's success was not measured: {mta}."
     found = f"the ASR is {asr} (start {start}), and {mta}"
-    return f"{_success(summary.asr, summary.baseline_asr or 0.0)}{against}: {found}.{_repaired(summary)}"
+    return (
+        f"{_success(summary.asr, summary.baseline_asr or 0.0)}{against}: {found}.{_voted(summary)}{_repaired(summary)}"
+    )
 
 
 def study_verdict(study: StudyResult) -> list[str]:
@@ -74,6 +76,13 @@ def _change(value: float, start: float) -> str:
     if abs(points) < 0.05:
         return "as at the start"
     return f"{abs(points):.1f} points {'above' if points > 0 else 'below'} the start"
+
+
+def _voted(summary: Summary) -> str:
+    if not summary.voted:
+        return ""
+    found = f"ASR {percent(summary.voted.asr)} and MTA {percent(summary.voted.mta)}"
+    return f" The vote of {summary.voted.voters:,} noised copies: {found}."
 
 
 def _repaired(summary: Summary) -> str:

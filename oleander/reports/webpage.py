@@ -23,7 +23,7 @@ from oleander.experiment.records import (
     read_summary,
     settings_of,
 )
-from oleander.experiment.study import Runs, StudyResult
+from oleander.experiment.study import Runs, StudyResult, besides
 from oleander.reports.caveats import counted, warnings_of
 from oleander.reports.charts import ENDS
 from oleander.reports.differences import differences_of
@@ -226,7 +226,7 @@ def _chart(chart: Chart[Runs], drawn: Sequence[Path]) -> dict[str, Any]:
         "figures": [figure(file.read_text(encoding="utf-8")) for file in drawn if file.name in names],
         "published": any(cell.published.given for cell in chart.cells),
         "measured": any(cell.asr() for cell in chart.cells),
-        "repaired": any(cell.repaired("mta") for cell in chart.cells),
+        "besides": besides(chart.cells),
         "differences": differences_of(chart),
         "signs": signs_of(score for cell in chart.cells for score in cell.scores()),
     }

@@ -160,7 +160,7 @@ def test_a_summary_is_checked_field_by_field(tmp_path, name, value):
         del fields[name]
     (tmp_path / "summary.json").write_text(json.dumps(fields))
     right = {"asr", "robust_accuracy", "baseline_asr", "true_positive_rate", "false_positive_rate",
-             "repaired"} if value is None else (
+             "repaired", "voted"} if value is None else (
         {n for n, v in asdict(SUMMARY).items() if isinstance(v, str)} if value == "<script>" else
         {"seed"} if isinstance(value, int) and not isinstance(value, bool) else set()
     )  # fmt: skip
@@ -169,6 +169,7 @@ def test_a_summary_is_checked_field_by_field(tmp_path, name, value):
     elif value == "missing" and name in (
         "repair",
         "repaired",
+        "voted",
         "target_class",
         "robust_accuracy",
         "test_images",

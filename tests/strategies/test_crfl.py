@@ -5,10 +5,13 @@ from math import sqrt
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from oleander.learning.parameters import ModelState
 from oleander.learning.updates import Aggregate, Cohort
-from strategies.crfl import crfl
+from oleander.settings.config import Experiment
+from strategies import pipeline_of
+from strategies.crfl import crfl, voters
 from strategies.fedavg import fedavg
 from tests.cohorts import random_cohort
 
@@ -62,3 +65,24 @@ def test_within_rho_and_in_the_last_round_nothing_changes():
 def test_a_model_of_zeros_has_no_length_to_cut():
     cohort = replace(random_cohort(3, d=4), deltas=np.zeros((3, 4), np.float32), round=5)
     assert not crfl(fedavg(cohort), cohort, rng=rng(), rounds=5).delta.any()
+
+
+def test_voters_are_copies_with_noise_of_the_deviation_asked_for_and_their_own_each():
+    final = ModelState(np.full(20_000, 3.0, np.float32), np.arange(4, dtype=np.float32))
+    first, second, *rest = voters(final, rng(), crfl_votes=2, crfl_sigma=0.5)
+    assert not rest and not np.array_equal(first.weights, second.weights)
+    for voter in (first, second):
+        assert stats.kstest((voter.weights - 3.0) / 0.5, "norm").pvalue > 1e-3
+        assert voter.weights.dtype == np.float32
+        np.testing.assert_array_equal(voter.statistics, final.statistics)
+    again = list(voters(final, rng(), crfl_votes=2, crfl_sigma=0.5))
+    np.testing.assert_array_equal(again[1].weights, second.weights)
+    assert not list(voters(final, rng(), crfl_votes=0, crfl_sigma=0.5))
+
+
+def test_a_strategy_with_crfl_has_its_voters_and_another_none():
+    final = ModelState(np.zeros(5, np.float32), np.zeros(0, np.float32))
+    told = Experiment(strategy="clip+crfl").changed(crfl_votes=3)
+    assert len(list(pipeline_of(told).voters(final, seed=0))) == 3
+    for without in (Experiment(strategy="clip+crfl"), Experiment(strategy="clip+krum")):
+        assert not list(pipeline_of(without).voters(final, seed=0))
