@@ -128,6 +128,9 @@ def test_what_was_tried_to_explain_the_field():
     assert f"still {low} to {high} %" in TEXT and tried("asr", "centred_clip_tau", 0.1) == [0, 0, 0]
     assert "falls to {}, {} and {} % in three seeds".format(*tried("asr", "rlr_threshold", 6)) in TEXT
     assert "but MTA to {}, {} and {} %".format(*tried("mta", "rlr_threshold", 6)) in TEXT
+    least = [tried("voted_asr", "crfl_sigma", sigma)[0] for sigma in (0.01, 0.05, 0.1)]
+    assert "is still {}, {} and {} % at least".format(*least) in TEXT
+    assert f"falls to {tried('voted_mta', 'crfl_sigma', 0.1)[0]} %" in TEXT
     assert tried("asr", "malicious", 0) == [0, 0, 0] and "Without attackers the noisy model's ASR is 0" in TEXT
 
 
