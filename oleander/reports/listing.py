@@ -34,6 +34,7 @@ from oleander.settings.help import docs_of_settings
 from oleander.settings.kinds import kind_in
 from oleander.settings.protocol import protocol_in
 from oleander.settings.steps import is_file
+from oleander.settings.threats import ATTACKERS_KNOW, DEFENCES_NEED, known_besides, needed_besides
 from oleander.settings.words import near, range_words
 from oleander.system import itself
 from oleander.system.errors import UserError
@@ -59,10 +60,14 @@ def print_list(console: Console) -> None:
         "\n[bold]Studies[/]  the same, many runs each; --repeats N for N seeds, --sweep NAME=VALUE,… for one of your own"
     )
     console.print(_two_columns(studies))
-    console.print("\n[bold]Attacks[/]  --attack NAME, steps joined by + (dba+scaling)")
+    console.print(
+        f"\n[bold]Attacks[/]  --attack NAME, steps joined by + (dba+scaling). Attackers know {ATTACKERS_KNOW}, "
+        "and what else a line says."
+    )
     console.print(_two_columns(attacks | own["attacks"]))
     console.print(
-        "\n[bold]Strategies[/]  --strategy NAME; filters, then one rule, then finishes, joined by + (clip+krum+noise)"
+        "\n[bold]Strategies[/]  --strategy NAME; filters, then one rule, then finishes, joined by + (clip+krum+noise). "
+        f"The server needs {DEFENCES_NEED}, and what else a line says."
     )
     console.print(_two_columns(_strategies() | own["strategies"]))
     console.print("\n[bold]Models[/]  --model NAME; --norm group for group norm in place of their batch norms")
@@ -77,7 +82,14 @@ def print_list(console: Console) -> None:
 
 
 def _summaries(package: str) -> dict[str, str]:
-    return {name: declaration(package, name).summary for name in built_in(package)}
+    return {name: _with_threats(declaration(package, name)) for name in built_in(package)}
+
+
+def _with_threats(found: Declaration) -> str:
+    """What it does, and what an attack knows or a defence needs besides what all do."""
+    known = f"Knows {more}." if found.package == "attacks" and (more := known_besides(found)) else ""
+    needed = f"Needs {', '.join(needs)}." if (needs := needed_besides(found)) else ""
+    return " ".join(filter(None, [found.summary, known, needed]))
 
 
 def _strategies() -> dict[str, str]:
@@ -86,7 +98,7 @@ def _strategies() -> dict[str, str]:
     for name in built_in("strategies"):
         step = declaration("strategies", name)
         kind = kind_in(step.source, "strategies", name) or ""
-        found[kind][name if kind == "rule" else f"{name} ({kind})"] = step.summary
+        found[kind][name if kind == "rule" else f"{name} ({kind})"] = _with_threats(step)
     return found["rule"] | found["filter"] | found["finish"]
 
 

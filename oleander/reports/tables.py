@@ -12,7 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from oleander.experiment.intervals import p_shown, shown, signs_of
-from oleander.experiment.records import REPORT, RoundRecord, RunFolder, Summary, left_no_model, read_rounds, settings_of
+from oleander.experiment.records import (
+    CONFIG,
+    REPORT,
+    RoundRecord,
+    RunFolder,
+    Summary,
+    left_no_model,
+    read_rounds,
+    settings_of,
+)
 from oleander.experiment.results import columns_of, finished, write_runs
 from oleander.experiment.study import Runs, StudyResult, besides, has_page
 from oleander.reports.differences import SCORES, Difference, differences_of, write_differences
@@ -20,6 +29,7 @@ from oleander.reports.headings import run_line
 from oleander.reports.paper import write_tables
 from oleander.reports.verdict import caveats_of_run, caveats_of_study, study_verdict, verdict
 from oleander.settings.plan import Chart
+from oleander.settings.threats import threat_model
 from oleander.system.console import percent
 from oleander.system.display import clear_display, doing
 from oleander.system.foreign import plain
@@ -96,6 +106,8 @@ def print_results(console: Console, folder: Path, summary: Summary, clients_show
     print_table(console, table)
     for line in _closing_lines(summary, not left_no_model(folder)):
         console.print(line)
+    if (folder / CONFIG).is_file():  # not records alone
+        console.print(escape(plain(" ".join(threat_model([settings_of(folder)])))))
     print_end(console, folder, [verdict(summary)], caveats_of_run(folder, summary))
 
 

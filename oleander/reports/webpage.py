@@ -38,6 +38,7 @@ from oleander.settings.session import FOLDER
 from oleander.settings.steps import short_value
 from oleander.settings.steps import shown as shown_steps
 from oleander.settings.sweeps import varied, words
+from oleander.settings.threats import threat_model
 from oleander.system import itself
 from oleander.system.console import percent
 from oleander.system.files import replace_file
@@ -127,7 +128,7 @@ def write_study_page(folder: Path, study: StudyResult, drawn: Sequence[Path] = (
     return _write(
         folder, "study.html", study=study, charts=[_chart(chart, drawn) for chart in study.charts], runs=runs,
         warnings=warnings, measured=any(run["measured"] for run in runs), galleries=_galleries(study, others),
-        title=study.name, others=others,
+        title=study.name, others=others, threats=threat_model(run["experiment"] for run in runs),
         seconds=sum(run["summary"].seconds["total"] for run in runs), detailed=len(runs) <= MOST_DETAILS,
         unpaged=sum(not run["page"] for run in runs), unpaged_command=f"{itself.command()} --report {_some_run(folder, study)}",
     )  # fmt: skip
@@ -157,6 +158,7 @@ def _run(folder: Path, summary: Summary) -> dict[str, Any]:
         "name": folder.name,
         "title": run_title(summary, experiment),
         "words": own_words(experiment),
+        "threats": threat_model([experiment]),
         "again": _again(folder),
         "summary": summary,
         "rounds": rounds,

@@ -50,16 +50,16 @@ def kind_in(source: str, package: str, name: str) -> str | None:
 
 def is_omniscient(source: str) -> bool:
     """Whether an attack's text sets ``Attack.omniscient``: its attackers see everybody's updates."""
-    return "omniscient" in _fields_set(source)
+    return "omniscient" in fields_set(source)
 
 
 def has_trigger(attack: str) -> bool:
     """Whether a step of ``--attack`` sets ``Attack.trigger`` or its parts, so that a trigger can be measured without an attacker."""
     known = [short(step) for step in steps_of("attacks", attack) if knows_step("attacks", step)]
-    return any({"trigger", "parts"} & _fields_set(declaration("attacks", step).source) for step in known)
+    return any({"trigger", "parts"} & fields_set(declaration("attacks", step).source) for step in known)
 
 
-def _fields_set(source: str) -> set[str]:
+def fields_set(source: str) -> set[str]:
     """Names of the keyword arguments of all calls in a text: ``replace(attack, trigger=…)``."""
     calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
     return {keyword.arg for call in calls for keyword in call.keywords if keyword.arg}
