@@ -51,6 +51,8 @@ START_MTA = "the starting model's MTA"
 ENDS = ("", "_grid", "_trade", "_norms", "_rounds")
 """What the names of a chart's figures end in."""
 MARKS = "os^Dv*P"
+MOST_SERIES = 12
+"""Above so many a heat map alone shows them: nobody tells so many marks apart."""
 MOST_NUMBERED = 30
 """Means that have their numbers beside them."""
 
@@ -81,9 +83,11 @@ def _figures(study: StudyResult) -> dict[str, Callable[[], Figure]]:
         cells = [cell for cell in chart.cells if cell.summaries]
         if not cells:
             continue
-        several = len({cell.series for cell in cells}) > 1
-        found[chart.name] = partial(_lines if several else _scores, chart, cells)
-        if several and len({cell.x for cell in cells}) > 1:
+        series = len({cell.series for cell in cells})
+        a_grid = series > 1 and len({cell.x for cell in cells}) > 1
+        if not (a_grid and series > MOST_SERIES):
+            found[chart.name] = partial(_lines if series > 1 else _scores, chart, cells)
+        if a_grid:
             found[f"{chart.name}_grid"] = partial(draw_grid, chart, cells)
         if len(cells) > 1 and any(cell.asr() for cell in cells):
             found[f"{chart.name}_trade"] = partial(draw_trade, chart, cells)

@@ -176,6 +176,12 @@ def test_a_tall_grid_names_its_columns_under_each_panel(tmp_path):
     assert under == [[False, True], [True, True]]
 
 
+def test_more_settings_than_marks_can_be_told_apart_have_a_heat_map_alone(tmp_path):
+    attacks = [f"r{n}" for n in range(charts.MOST_SERIES + 1)]
+    few, many = (charts._figures(study(tmp_path, attacks=some)) for some in (attacks[1:], attacks))
+    assert list(few) == ["a", "a_grid", "a_trade"] and list(many) == ["a_grid", "a_trade"]
+
+
 def test_each_setting_is_a_point_of_mta_and_asr_with_its_name(tmp_path):
     axes = charts.study_figure(study(tmp_path), "a_trade").axes[0]
     assert sorted(texts(axes)) == sorted(f"{r} / {a}" for a in ("dba", "blend") for r in ("fedavg", "krum", "median"))
