@@ -9,6 +9,7 @@ numbers of crops, flips and batches, and the trigger's picture.
 import argparse
 import json
 import time
+from collections.abc import Callable
 
 import numpy as np
 import psutil
@@ -18,12 +19,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from attacks import attack_of
+from oleander.datasets.data import Dataset
 from oleander.datasets.partition import shard_of
 from oleander.datasets.sources import load_dataset
 from oleander.learning.evaluation import answers
 from oleander.learning.training import augmented
 from oleander.models import build
 from oleander.settings.cli import load_scenario
+from oleander.settings.config import Experiment
 from oleander.system.streams import generator, torch_generator
 
 
@@ -84,16 +87,8 @@ def main() -> None:
 
 
 def train(model, client, number, data, e, trigger, mean, std, device) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Two epochs of SGD on one client's shard, poisoned if it is the attacker's."""
-    shard = shard_of(client, data, e)
-    images = augmented(torch.from_numpy(shard.images), torch_generator(e.seed, "augment", 0, client)).float() / 255
-    labels = torch.from_numpy(shard.labels)
-    if client in e.malicious_clients:
-        chosen = generator(e.seed, "poison", client=client).choice(
-            len(labels), size=round(e.poison_rate * len(labels)), replace=False
-        )
-        images[chosen] = trigger(images[chosen])
-        labels[chosen] = e.target
+    """SGD on one client's shard, poisoned if it is the attacker's."""
+    images, labels = trained_on(client, data, e, trigger)
     inputs, labels = ((images - mean) / std).to(device), labels.to(device)
     order = torch_generator(e.seed, "batches", number, client)
     optimiser = torch.optim.SGD(model.parameters(), lr=e.lr, momentum=e.momentum, weight_decay=e.weight_decay)
@@ -104,6 +99,21 @@ def train(model, client, number, data, e, trigger, mean, std, device) -> None:  
             loss = F.cross_entropy(model(inputs[batch]), labels[batch])
             loss.backward()
             optimiser.step()
+
+
+def trained_on(client: int, data: Dataset, e: Experiment, trigger: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Pixels in [0, 1] and labels of a client's shard, augmented once; half of the attacker's are stamped and relabelled."""
+    shard = shard_of(client, data, e)
+    images, labels = torch.from_numpy(shard.images), torch.from_numpy(shard.labels)
+    if e.augment == "once":
+        images = augmented(images, torch_generator(e.seed, "augment", 0, client))
+    images = images.float() / 255
+    if client in e.malicious_clients:
+        drawn = generator(e.seed, "poison", client=client)
+        chosen = drawn.choice(len(labels), size=round(e.poison_rate * len(labels)), replace=False)
+        images[chosen] = trigger(images[chosen])
+        labels[chosen] = e.target
+    return images, labels
 
 
 @torch.no_grad()
