@@ -49,10 +49,18 @@ def _columnwise(rows: FloatArray, trim: int) -> tuple[FloatArray, NDArray[np.flo
         values = np.ascontiguousarray(rows[:, block].T)  # (≤ WIDTH, n)
         kept = np.sort(values, axis=1)[:, trim : n - trim]  # (≤ WIDTH, n − 2 trim)
         result[block] = kept.mean(axis=1, dtype=np.float64) + 0.0  # never -0.0
-        left = (values > kept[:, :1]) & (values < kept[:, -1:])  # (≤ WIDTH, n)
-        for bound in (kept[:, :1], kept[:, -1:]):  # here some of equal values may be dropped
-            equal = values == bound
-            left |= equal & (equal.cumsum(axis=1) <= (kept == bound).sum(axis=1, keepdims=True))
+        left = (values >= kept[:, :1]) & (values <= kept[:, -1:])  # (≤ WIDTH, n)
+        tied = np.flatnonzero(left.sum(axis=1) > n - 2 * trim)  # columns of which some of equal values are dropped
+        left[tied] = _left_of_ties(values[tied], kept[tied])
         return left.sum(axis=0)
 
     return result, np.sum([np.zeros(n), *by_columns(d, part, WIDTH)], axis=0)
+
+
+def _left_of_ties(values: FloatArray, kept: FloatArray) -> NDArray[np.bool_]:
+    """Which values are left where kept ones have equals that are not; the lowest ids stay: (k, n), (k, n − 2 trim) → (k, n)."""
+    left = (values > kept[:, :1]) & (values < kept[:, -1:])
+    for bound in (kept[:, :1], kept[:, -1:]):
+        equal = values == bound
+        left |= equal & (equal.cumsum(axis=1) <= (kept == bound).sum(axis=1, keepdims=True))
+    return left
