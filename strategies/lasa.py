@@ -49,12 +49,11 @@ def lasa(
     least = _least_kept(cohort.deltas, max(1, int(fewer_digits(np.array(lasa_kept * d)))))
     delta, influence = np.zeros(d, np.float32), np.zeros(n)
     for layer in _layers(layout):
-        sparse = _sparsified(cohort.deltas, layer, least)  # (n, k)
-        lengths, purities = factors * np.sqrt(squared_norms(sparse)), _purities(sparse)
-        trusted = near_median(lengths, lasa_norm, at_most=True) & near_median(purities, lasa_signs, at_most=True)
+        squares, purities = _measured(cohort.deltas, layer, least)
+        trusted = near_median(factors * np.sqrt(squares), lasa_norm, at_most=True)
+        trusted &= near_median(purities, lasa_signs, at_most=True)
         shares = influence_of(trusted)
-        part = replace(cohort, deltas=sparse, statistics=cohort.statistics[:, :0])
-        delta[layer] = weighted(part, shares * factors).delta
+        _put_mean(delta, cohort, layer, least, shares * factors)
         influence += shares * (layer.stop - layer.start)
     influence /= influence.sum() or 1
     statistics = weighted(replace(cohort, deltas=cohort.deltas[:, :0]), influence * factors).statistics
@@ -74,15 +73,43 @@ def _least_kept(rows: FloatArray, count: int) -> tuple[NDArray[np.float32], NDAr
     return np.array([least for least, _ in found], np.float32), np.array([last for _, last in found])
 
 
-def _sparsified(rows: FloatArray, layer: slice, least: tuple[NDArray[np.float32], NDArray[np.int64]]) -> FloatArray:
-    """The rows in one layer, with 0 in place of what does not stay: (n, k)."""
-    part = rows[:, layer]
-    sizes, places = np.abs(part), np.arange(layer.start, layer.stop)
+def _block_of(layer: slice, block: slice) -> slice:
+    """Where a block of a layer is among the weights."""
+    return slice(layer.start + block.start, layer.start + block.stop)
+
+
+def _measured(
+    rows: FloatArray, layer: slice, least: tuple[NDArray[np.float32], NDArray[np.int64]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each sparsified row in one layer, its squared norm, and Σ sgn / Σ |sgn|, 0 of one of zeros: (n, d) → (n,), (n,)."""
+
+    def part(block: slice) -> NDArray[np.float64]:
+        sparse = _sparsified(rows, _block_of(layer, block), least)
+        above, below = np.count_nonzero(sparse > 0, axis=1), np.count_nonzero(sparse < 0, axis=1)
+        return np.stack([squared_norms(sparse), above, below])
+
+    parts = by_columns(layer.stop - layer.start, part)
+    squares, above, below = np.sum([np.zeros((3, len(rows))), *parts], axis=0)
+    return squares, np.divide(above - below, above + below, out=np.zeros(len(rows)), where=above + below > 0)
+
+
+def _put_mean(
+    delta: FloatArray, cohort: Cohort, layer: slice, least: tuple[NDArray[np.float32], NDArray[np.int64]],
+    weights: NDArray[np.float64],
+) -> None:  # fmt: skip
+    """Put Σ weight · sparsified row into the layer's place."""
+
+    def part(block: slice) -> None:
+        place = _block_of(layer, block)
+        sparse = replace(cohort, deltas=_sparsified(cohort.deltas, place, least), statistics=cohort.statistics[:, :0])
+        delta[place] = weighted(sparse, weights).delta
+
+    by_columns(layer.stop - layer.start, part)
+
+
+def _sparsified(rows: FloatArray, block: slice, least: tuple[NDArray[np.float32], NDArray[np.int64]]) -> FloatArray:
+    """The rows in these columns, with 0 in place of what does not stay: (n, k)."""
+    part = rows[:, block]
+    sizes, places = np.abs(part), np.arange(block.start, block.stop)
     stays = (sizes > least[0][:, None]) | ((sizes == least[0][:, None]) & (places <= least[1][:, None]))
     return np.where(stays, part, np.float32(0))
-
-
-def _purities(rows: FloatArray) -> NDArray[np.float64]:
-    """Σ sgn / Σ |sgn| of each row, 0 of one of zeros: (n, k) → (n,)."""
-    above, below = np.count_nonzero(rows > 0, axis=1), np.count_nonzero(rows < 0, axis=1)
-    return np.divide(above - below, above + below, out=np.zeros(len(rows)), where=above + below > 0)

@@ -8,6 +8,7 @@ import pytest
 
 from oleander.learning.parameters import Layout
 from strategies import RuleError
+from strategies._sums import by_columns
 from strategies.lasa import lasa
 from tests.cohorts import random_cohort, with_deltas
 
@@ -126,3 +127,12 @@ def test_one_far_update_is_cut():
 def test_a_layout_of_other_weights_is_refused():
     with pytest.raises(RuleError, match=r"35 weights, the updates have 12"):
         lasa(random_cohort(5, d=12), layout=LAYOUT)
+
+
+def test_a_layer_of_many_blocks_is_one_of_one_block(monkeypatch):
+    rows = np.random.default_rng(0).normal(size=(7, LAYOUT.weight_count)).astype(np.float32)
+    whole = lasa(with_deltas(rows), layout=LAYOUT)
+    monkeypatch.setattr("strategies.lasa.by_columns", lambda columns, work, width=2: by_columns(columns, work, width))
+    found = lasa(with_deltas(rows), layout=LAYOUT)
+    assert np.array_equal(found.delta, whole.delta)
+    assert np.array_equal(found.influence, whole.influence)
