@@ -5,6 +5,7 @@ and what comes out does not depend on how many there are. The last bits depend o
 add up; so whatever is decided by comparing such sums knows how far they may be off, and settles what is nearer exactly.
 """
 
+import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterator
@@ -34,21 +35,10 @@ CANCELLED = 1e-4
 def weighted(cohort: Cohort, influence: NDArray[np.float64]) -> Aggregate:
     """Σ influence_i · update_i, weights and statistics alike; clients with no influence are not read."""
     return Aggregate(
-        delta=_weighted_rows(cohort.deltas, influence),
-        statistics=_weighted_rows(cohort.statistics, influence),
+        delta=weighted_row(cohort.deltas, influence),
+        statistics=weighted_row(cohort.statistics, influence),
         influence=influence,
     )
-
-
-def mixture(cohort: Cohort, shares: NDArray[np.float64]) -> Cohort:
-    """The cohort of m rows that hold such shares (m, n) of today's n, weights and statistics alike."""
-    made = []
-    for rows in (cohort.deltas, cohort.statistics):
-        means = np.empty((len(shares), rows.shape[1]), np.float32)
-        for mean, row in zip(means, shares, strict=True):
-            mean[:] = _weighted_rows(rows, row)
-        made.append(means)
-    return cohort.mixed(shares, *made)
 
 
 def scaled(rows: FloatArray, factors: NDArray[np.float64]) -> FloatArray:
@@ -167,10 +157,17 @@ def _gram(rows: FloatArray) -> NDArray[np.float64]:
         wide -= wide.mean(axis=0)
         return wide @ wide.T
 
-    with _ALONE, _blas().limit(limits=1, user_api="blas"):
+    with one_blas_thread():
         for product in _each(d, part, max(1, PRODUCT_BYTES // (8 * n))):
             gram += product
     return gram
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """For blocks that are worked out side by side, a core each."""
+    with _ALONE, _blas().limit(limits=1, user_api="blas"):
+        yield
 
 
 @functools.cache
@@ -219,7 +216,7 @@ def _slices(columns: int, width: int) -> list[slice]:
     return [slice(start, min(start + width, columns)) for start in range(0, columns, width)]
 
 
-def _weighted_rows(rows: FloatArray, influence: NDArray[np.float64]) -> FloatArray:
+def weighted_row(rows: FloatArray, influence: NDArray[np.float64]) -> FloatArray:
     result = np.empty(rows.shape[1], dtype=np.float32)
     counted = [(row, weight) for row, weight in zip(rows, influence, strict=True) if weight]
 

@@ -9,7 +9,7 @@ import numpy as np
 from oleander.learning.updates import Cohort
 from oleander.settings.ranges import Count
 from strategies import RuleError
-from strategies._sums import mixture
+from strategies._mixture import mixture
 
 EXCEPT = {"rows": "who shares a bucket is drawn by rows, which the pipeline puts in order"}
 

@@ -9,7 +9,8 @@ import numpy as np
 from oleander.learning.updates import Cohort
 from strategies import RuleError
 from strategies._krum_scores import exact_distances, lowest
-from strategies._sums import bounded_distances, first_equals, mixture
+from strategies._mixture import mixture
+from strategies._sums import bounded_distances, first_equals
 
 
 def nnm(cohort: Cohort, *, assumed_malicious: int) -> Cohort:

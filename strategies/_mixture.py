@@ -1,0 +1,56 @@
+"""Mixtures of a cohort's rows, which filters make: the bits of sums in turn, at the speed of a matrix product.
+
+A mixture is Σ share_i · update_i, client after client in float64, and rounded to float32 once: so it is the same on every machine.
+A BLAS adds up in an order of its own, but no order is off by more than is known. Where all numbers within that bound of its product
+round to one float32, the sum in turn, which is one of them, does too; the few others are summed in turn.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oleander.learning.parameters import FloatArray
+from oleander.learning.updates import Cohort
+from strategies._sums import by_columns, one_blas_thread, weighted_row
+
+FEW = 8
+"""Rows in a mixture up to which sums in turn are as fast."""
+BLOCK_BYTES = 1 << 20
+"""Float64 bytes of all rows' part in one block of the product, of which a few more arrays of that size are made."""
+
+
+def mixture(cohort: Cohort, shares: NDArray[np.float64]) -> Cohort:
+    """The cohort of m rows that hold such shares (m, n) of today's n, weights and statistics alike."""
+    return cohort.mixed(shares, _mixed(cohort.deltas, shares), _mixed(cohort.statistics, shares))
+
+
+def _mixed(rows: FloatArray, shares: NDArray[np.float64]) -> FloatArray:
+    """(n, d), (m, n) → (m, d)"""
+    means = np.empty((len(shares), rows.shape[1]), np.float32)
+    if np.count_nonzero(shares) <= FEW * len(shares):
+        for mean, row in zip(means, shares, strict=True):
+            mean[:] = weighted_row(rows, row)
+        return means
+
+    def part(block: slice) -> None:
+        means[:, block] = _product(rows[:, block].astype(np.float64), shares)
+
+    with one_blas_thread():
+        by_columns(rows.shape[1], part, max(1, BLOCK_BYTES // (8 * len(rows))))
+    return means
+
+
+def _product(wide: NDArray[np.float64], shares: NDArray[np.float64]) -> FloatArray:
+    """Each mixture of a block of columns, rounded as its sum in turn is: (n, k), (m, n) → (m, k)."""
+    sums = shares @ wide  # (m, k)
+    # both orders are off by at most (n + 2) 2^-53 Σ |share · value|, to first order; here it is twice both
+    bounds = 4 * (len(wide) + 4) * 2.0**-53 * np.abs(shares).max() * np.abs(wide).sum(axis=0)  # (k,)
+    with np.errstate(over="ignore"):
+        least, most = (
+            (sums - bounds + 0.0).astype(np.float32),
+            (sums + bounds + 0.0).astype(np.float32),
+        )  # 0.0, never -0.0
+    mixtures, columns = np.nonzero(least.view(np.int32) != most.view(np.int32))
+    for start in range(0, len(columns), wide.shape[1]):  # all of them at once would be m blocks
+        i, j = mixtures[start : start + wide.shape[1]], columns[start : start + wide.shape[1]]
+        least[i, j] = np.cumsum(wide[:, j] * shares[i].T, axis=0)[-1] + 0.0
+    return least
