@@ -71,16 +71,13 @@ def rows_of(n: int, d: int, seed: int = 1) -> FloatArray:
 
 def ours(rule: str, n: int, d: int) -> Call:
     """Our own step; one that remembers has two rounds behind it. Models that it would run answer at once."""
-    from oleander.learning.parameters import Layout, ModelState
+    from oleander.learning.parameters import ModelState
     from oleander.learning.updates import Cohort
     from oleander.settings.config import Experiment
     from oleander.settings.registry import bind
     from strategies import known_strategies, trial_server
     from strategies._pipeline import Step
 
-    names = ("body.weight", "linear.weight", "linear.bias", "norm.running_mean")
-    shapes = ((d - HEAD, 1), (10, HEAD // 10 - 1), (10,), (S,))
-    layout = Layout(names, shapes, (True, True, True, False))
     plugin = known_strategies()[rule]
     settings = Experiment(strategy=rule, assumed_malicious=assumed(n))
     if rule == "clip":
@@ -89,7 +86,7 @@ def ours(rule: str, n: int, d: int) -> Call:
     start = ModelState(
         np.random.default_rng(0).standard_normal(d, dtype=np.float32) * np.float32(0.05), np.zeros(S, np.float32)
     )
-    server = trial_server(update(np.random.default_rng(2), 0, n, d), layout)
+    server = trial_server(update(np.random.default_rng(2), 0, n, d), layout_of(d))
     cohort = Cohort(1, np.arange(n), np.empty((0, d)), np.zeros((n, S), np.float32), np.full(n, 384), start)
     memory: dict[str, Any] = {}
     if "memory" in plugin.asks:
@@ -103,6 +100,20 @@ def ours(rule: str, n: int, d: int) -> Call:
             )
     cohort = replace(cohort, deltas=rows_of(n, d))
     return lambda: step(cohort, round_number=3, memory=memory, server=server)
+
+
+def layout_of(d: int) -> Any:
+    """ResNet18Light's where d is its own, else one of two layers."""
+    from oleander.datasets.cifar10 import CIFAR10
+    from oleander.learning.parameters import Layout
+    from oleander.models import fresh_model
+
+    layout = Layout.of(fresh_model("resnet18light", 10, CIFAR10, 0))
+    if layout.weight_count == d:
+        return layout
+    names = ("body.weight", "linear.weight", "linear.bias", "norm.running_mean")
+    shapes = ((d - HEAD, 1), (10, HEAD // 10 - 1), (10,), (S,))
+    return Layout(names, shapes, (True, True, True, False))
 
 
 # ---- others -----------------------------------------------------------------------------------------------------------------
