@@ -10,7 +10,9 @@ def largest(row: FloatArray, count: int) -> NDArray[np.bool_]:
     """Which coordinates (d,) are the ``count`` largest by magnitude; among equal ones the first."""
     least, last = least_of_largest(row, count)
     sizes = np.abs(row)
-    return np.asarray((sizes > least) | ((sizes == least) & (np.arange(len(row)) <= last)))
+    found = sizes >= least
+    found[last + 1 :] &= sizes[last + 1 :] > least
+    return found
 
 
 def least_of_largest(row: FloatArray, count: int) -> tuple[float, int]:

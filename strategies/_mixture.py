@@ -28,7 +28,7 @@ def _mixed(rows: FloatArray, shares: NDArray[np.float64]) -> FloatArray:
     means = np.empty((len(shares), rows.shape[1]), np.float32)
     if np.count_nonzero(shares) <= FEW * len(shares):
         for mean, row in zip(means, shares, strict=True):
-            mean[:] = weighted_row(rows, row)
+            weighted_row(rows, row, mean)
         return means
 
     def part(block: slice) -> None:
@@ -45,10 +45,8 @@ def _product(wide: NDArray[np.float64], shares: NDArray[np.float64]) -> FloatArr
     # both orders are off by at most (n + 2) 2^-53 Σ |share · value|, to first order; here it is twice both
     bounds = 4 * (len(wide) + 4) * 2.0**-53 * np.abs(shares).max() * np.abs(wide).sum(axis=0)  # (k,)
     with np.errstate(over="ignore"):
-        least, most = (
-            (sums - bounds + 0.0).astype(np.float32),
-            (sums + bounds + 0.0).astype(np.float32),
-        )  # 0.0, never -0.0
+        least = (sums - bounds + 0.0).astype(np.float32)  # 0.0, never -0.0
+        most = (sums + bounds + 0.0).astype(np.float32)
     mixtures, columns = np.nonzero(least.view(np.int32) != most.view(np.int32))
     for start in range(0, len(columns), wide.shape[1]):  # all of them at once would be m blocks
         i, j = mixtures[start : start + wide.shape[1]], columns[start : start + wide.shape[1]]

@@ -216,14 +216,15 @@ def _slices(columns: int, width: int) -> list[slice]:
     return [slice(start, min(start + width, columns)) for start in range(0, columns, width)]
 
 
-def weighted_row(rows: FloatArray, influence: NDArray[np.float64]) -> FloatArray:
-    result = np.empty(rows.shape[1], dtype=np.float32)
+def weighted_row(rows: FloatArray, influence: NDArray[np.float64], into: FloatArray | None = None) -> FloatArray:
+    """Σ influence_i · row_i, client after client in float64, rounded once; put ``into`` a row if one is given: (n, d), (n,) → (d,)."""
+    result = np.empty(rows.shape[1], dtype=np.float32) if into is None else into
     counted = [(row, weight) for row, weight in zip(rows, influence, strict=True) if weight]
 
     def part(block: slice) -> None:
         total = np.zeros(block.stop - block.start)
         product = np.empty_like(total)
-        for row, weight in counted:  # client after client: the same sum for any number of threads
+        for row, weight in counted:  # the same sum for any number of threads
             product[:] = row[block]  # to widen first is faster than to multiply into a wider type
             product *= weight
             total += product
