@@ -125,6 +125,9 @@ MOST_OF_A_RECORD = 256 * 1024
 
 STALLED_SECONDS = 60.0
 """How long the next part of a reply that was announced may take, 5 MB at most; so long a silent client holds up a round."""
+PART_AGAIN_SECONDS, PART_LATEST_SECONDS = 0.05, 1.0
+"""How soon a client asks again for a part of its message that the server is still sending, and how rarely at last. (A message is
+announced before its parts come; Flower waits 1 s first, and that in nearly every round.)"""
 KNOCK_SECONDS, KNOCK_AGAIN_SECONDS = 60.0, 0.5
 """How long a client whose connection is cut off asks again, and how often."""
 LOOK_SECONDS = 2.0
@@ -482,6 +485,9 @@ class Node:
                 make_pull_object_fn_protobuf(self._fleet.PullObject, self._node, run),
                 make_confirm_message_received_fn_protobuf(self._fleet.ConfirmMessageReceived, self._node, run),
                 return_type=Message,
+                initial_backoff=PART_AGAIN_SECONDS,
+                backoff_cap=PART_LATEST_SECONDS,
+                max_tries_per_object=None,
             )
         except httpx.HTTPStatusError as error:
             raise self._refusal(error.response) from None
@@ -517,10 +523,10 @@ class Node:
         """
         if self._farewell:
             raise self._farewell
-        reply.metadata.__dict__["_message_id"] = reply.object_id
         run = reply.metadata.run_id
         try:
-            with no_object_id_recompute():
+            with no_object_id_recompute():  # each part is hashed once
+                reply.metadata.__dict__["_message_id"] = reply.object_id
                 taken = self._fleet.PushMessages(
                     PushMessagesRequest(
                         node=self._node,

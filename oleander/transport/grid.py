@@ -11,7 +11,10 @@ from flwr.supercore.run import Run
 
 from oleander.transport.replies import answered, never_ran
 
-PULL_SECONDS = 0.05
+PULL_SECONDS, LONGEST_PULL_SECONDS = 0.05, 0.25
+"""Pause between looks for replies: at least, and at most where a look costs something."""
+LOOKING_SHARE = 1 / 16
+"""Share of the time that looking may take between the two: over a network it costs the server and the SuperLink some 10 ms."""
 RESTART_SECONDS = 0.5
 """Pause before a message that met a restarting process is sent again."""
 
@@ -69,7 +72,9 @@ class StreamingGrid(Grid):
             late = False
             while waiting and not late:
                 late = time.monotonic() >= deadline  # a last look: what had come while others were read counts
+                began = time.monotonic()
                 replies = list(self._grid.pull_messages(waiting.keys()))
+                looked = time.monotonic() - began
                 for reply in replies:
                     message = waiting.pop(answered(reply), None)
                     if message is None:
@@ -81,7 +86,7 @@ class StreamingGrid(Grid):
                         reply.metadata.__dict__["_src_node_id"] = message.metadata.dst_node_id
                         yield reply
                 if waiting and not replies and not late:
-                    time.sleep(PULL_SECONDS)
+                    time.sleep(min(max(PULL_SECONDS, looked / LOOKING_SHARE), LONGEST_PULL_SECONDS))
         finally:
             if waiting and hasattr(self._grid, "forget"):
                 self._grid.forget(waiting.keys())

@@ -1,8 +1,12 @@
 """Flower's internal modules are as oleander/network/internals.py takes them to be; it is written against one version."""
 
+import collections
 import contextlib
+import hashlib
 import inspect
+import threading
 from importlib import metadata
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -172,6 +176,85 @@ def test_whatever_cannot_be_unpacked_is_its_senders_error(asked, spoil):
         assert reply.has_error() and reply.metadata.src_node_id == 7
 
 
+class Fleet:
+    """A SuperLink's fleet interface: it has one message, whose parts come only when they are asked for a second time."""
+
+    def __init__(self, message):
+        link = Link(message)
+        self.tree, self.parts, self.proto = link.tree, link.parts, link.reply
+        self.asked, self.pushed = [], {}
+
+    def PullMessages(self, _request):  # noqa: N802
+        from flwr.common.serde import message_to_proto
+        from flwr.proto.fleet_pb2 import PullMessagesResponse
+
+        proto = message_to_proto(internals.remove_content_from_message(self.proto))
+        return PullMessagesResponse(messages_list=[proto], message_object_trees=[self.tree])
+
+    def PullObject(self, request):  # noqa: N802
+        from flwr.proto.message_pb2 import PullObjectResponse
+
+        there = request.object_id in self.asked
+        self.asked.append(request.object_id)
+        content = self.parts[request.object_id] if there else b""
+        return PullObjectResponse(object_found=True, object_available=there, object_content=content)
+
+    def ConfirmMessageReceived(self, _request):  # noqa: N802
+        return None
+
+    def PushMessages(self, request):  # noqa: N802
+        from flwr.proto.fleet_pb2 import PushMessagesResponse
+
+        found = {part.object_id for part in internals.iterate_object_tree(request.message_object_trees[0])}
+        return PushMessagesResponse(objects_to_push=found, session_id="s")
+
+    def PushObject(self, request):  # noqa: N802
+        from flwr.proto.message_pb2 import PushObjectResponse
+
+        self.pushed[request.object_id] = request.object_content
+        return PushObjectResponse(stored=True)
+
+
+def node_on(fleet):
+    node = internals.Node("nowhere:1", None, None)
+    node._fleet, node._node = fleet, internals.NodeProto(node_id=7)
+    return node
+
+
+def test_a_client_does_not_sleep_a_second_for_parts_that_the_server_is_still_sending(asked, monkeypatch):
+    import flwr.supercore.inflatable.inflatable_utils as flowers
+
+    waits = []
+
+    class Event(threading.Event):
+        def wait(self, timeout=None):
+            waits.append(timeout)
+            return self.is_set()
+
+    monkeypatch.setattr(flowers, "threading", SimpleNamespace(Event=Event, Lock=threading.Lock))
+    fleet = Fleet(Message(RecordDict({"arrays": ArrayRecord([np.arange(5)])}), dst_node_id=7, message_type="train"))
+    message = node_on(fleet).receive()
+    np.testing.assert_array_equal(message.content["arrays"].to_numpy_ndarrays()[0], np.arange(5))
+    assert len(waits) == len(fleet.parts) and max(waits) < 0.1
+
+
+def test_a_client_hashes_each_part_of_its_answer_once(asked, monkeypatch):
+    import flwr.supercore.inflatable.inflatable_object as flowers
+
+    hashed = collections.Counter()
+
+    def counted(content):
+        hashed[bytes(content)] += 1
+        return hashlib.sha256(content).hexdigest()
+
+    fleet = Fleet(asked)
+    monkeypatch.setattr(flowers, "get_object_id", counted)
+    reply = answer(asked, np.arange(5, dtype=np.float32), np.ones(9, dtype=np.float32))
+    node_on(fleet).answer(reply, 1.0)
+    assert reply.metadata.message_id == reply.object_id in fleet.pushed
+    assert {hashed[content] for content in fleet.pushed.values() if content.startswith(b"ArrayChunk")} == {1}
+
+
 def test_numbers_that_are_no_arrays_are_limited_more_narrowly(asked):
     content = RecordDict({"metrics": MetricRecord({"x": [1] * 300_000})})
     (reply,) = grid_on(Link(Message(content, reply_to=asked)), limit=10**7).pull_messages(["asked"])
@@ -225,8 +308,6 @@ def test_when_the_run_is_over_nothing_is_asked_of_a_superlink_that_may_have_ende
 
 def test_a_task_ends_in_the_order_that_flower_bears(monkeypatch):
     """No sign of life after the task's end, no confirmation either; a run that the SuperLink has ended is an Exception."""
-    from types import SimpleNamespace
-
     from flwr.supercore.run import RunNotRunningException
 
     did = []

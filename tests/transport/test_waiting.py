@@ -1,6 +1,7 @@
 """Nodes and replies that come late, under another's name, or not at all; Flower's grid is played, Ray does not run."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from flwr.app import Message, RecordDict
 
 from oleander.settings.config import Experiment
 from oleander.system.errors import RunError
+from oleander.transport import grid as _grid
 from oleander.transport import roster as _roster
 from oleander.transport.grid import StreamingGrid
 from oleander.transport.roster import SimulatedRoster, named
@@ -110,6 +112,33 @@ def test_what_has_come_when_the_time_is_up_is_still_taken():
     messages = [Message(RecordDict(), message_type="query", dst_node_id=node) for node in network.client_of]
     grid = StreamingGrid(network, restarts=False)
     assert len(list(grid.send_and_receive(messages, timeout=0.0))) == 3
+
+
+def pauses_where_a_look_takes(seconds, monkeypatch):
+    """How long a grid pauses between looks for a reply that comes at the fifth, by a clock that only looks and pauses move."""
+    clock = SimpleNamespace(now=0.0, paused=[])
+
+    def sleep(pause):
+        clock.paused.append(pause)
+        clock.now += pause
+
+    class Costly(Slow):
+        def pull_messages(self, ids):
+            clock.now += seconds
+            return super().pull_messages(ids)
+
+    monkeypatch.setattr(_grid, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep))
+    network = Costly(2, pulls=4)
+    queries = [Message(RecordDict(), dst_node_id=node, message_type="query") for node in network.client_of]
+    assert len(list(StreamingGrid(network, restarts=False).send_and_receive(queries))) == 2
+    return {round(pause, 6) for pause in clock.paused}
+
+
+def test_looking_for_replies_takes_a_small_share_of_the_time_whatever_a_look_costs(monkeypatch):
+    """At fixed 50 ms, the looks of a server over a network took a sixth of a core from the clients that it waited for."""
+    assert pauses_where_a_look_takes(0.0, monkeypatch) == {_grid.PULL_SECONDS}
+    assert pauses_where_a_look_takes(0.01, monkeypatch) == {0.01 / _grid.LOOKING_SHARE}
+    assert pauses_where_a_look_takes(10.0, monkeypatch) == {_grid.LONGEST_PULL_SECONDS}
 
 
 # ---- many clients ----------------------------------------------------------------------------------------------------
