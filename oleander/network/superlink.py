@@ -24,7 +24,7 @@ from oleander.system import itself
 from oleander.system.errors import RunError, UserError
 from oleander.system.files import absolute
 from oleander.system.processes import remove_scratch, scratch_folder
-from oleander.system.programs import flower, flower_programs, how_it_ended, module_path
+from oleander.system.programs import flower, flower_programs, how_it_ended, module_path, python
 from oleander.system.proxies import talk_to_nobody_else, without_proxies
 
 START_SECONDS = 60.0
@@ -147,7 +147,8 @@ class Network:
         """Flower's node authentication wants TLS, on loopback too: its certificate is made for this run."""
         from oleander.network.internals import public_bytes
 
-        command = [*flower("flower-superlink"), "--host", self.inner.host,
+        link = flower("flower-superlink") if self.stock else python("-m", "oleander.network.link")
+        command = [*link, "--host", self.inner.host,
                    "--port", str(self.inner.port), "--disable-runtime-dependency-installation",
                    "--isolation", "subprocess" if self.stock else "process"]  # fmt: skip
         orders = Orders(
