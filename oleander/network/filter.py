@@ -4,6 +4,7 @@
 - A node sends messages in its own name only, one reply to each message that it was given, and no more than ``limit`` bytes
   of it; nothing else may be larger than SMALL. What else a reply says of itself is put right: the SuperLink says nothing
   of a reply that it drops, because its times are odd or its run is another, and a round would wait for it.
+- The parts of the model that all clients of a round are sent come from here (``shared_parts.py``).
 """
 
 import asyncio
@@ -24,15 +25,19 @@ from oleander.network.door import Guest
 from oleander.network.internals import (
     FLEET,
     HEALTH,
+    PROTOBUF,
     ConfirmMessageReceivedRequest,
     PullMessagesRequest,
     PullMessagesResponse,
+    PullObjectRequest,
+    PullObjectResponse,
     PushMessagesRequest,
     PushObjectRequest,
     signed_by,
 )
 from oleander.network.orders import Orders, Teller
 from oleander.network.parting import GONE, HEADER, Parting
+from oleander.network.shared_parts import SharedParts
 from oleander.network.turns import Turns
 
 SMALL = 256 * 1024
@@ -69,7 +74,7 @@ class Filter:
         self.keys = {key.encode() for key in orders.keys}
         self.owed: dict[int, dict[str, Any]] = defaultdict(dict)
         """Node → messages that it was given and has not answered: id → metadata."""
-        self.parting = Parting()
+        self.parting, self.parts = Parting(), SharedParts()
         self.sent: dict[int, int] = {}
         """Node → bytes that it has sent of its last reply."""
         room = ROOM if orders.keys else max(ROOM, orders.connections // 4)
@@ -134,10 +139,27 @@ class Filter:
                 self.check_part(body)
             if path.endswith("/push-messages"):
                 body = self.check_reply(body)
+            if path.endswith("/pull-object"):
+                return await self.part(request, body, key)
             response = await self.passed_on(request, body)
             if response.status_code == 200:
                 self.note_answer(request, body, bytes(response.body), key)
         return response
+
+    async def part(self, request: Request, body: bytes, key: bytes) -> Response:
+        """A part of a message: the SuperLink's answer, or the one that it gave to another whose message has the same part."""
+        asked = self.parsed(PullObjectRequest, body)
+        who, run, name = key or signed_by(request.headers.get) or b"", asked.run_id, asked.object_id
+        if not self.parts.may(asked.node.node_id, who, run, name):
+            return await self.passed_on(request, body)
+        async with self.parts.fetching(run, name):
+            if (kept := self.parts.get(run, name)) is not None:
+                return Response(kept, media_type=PROTOBUF)
+            response = await self.passed_on(request, body)
+            answer = bytes(response.body)
+            if response.status_code == 200 and self.parsed(PullObjectResponse, answer).object_available:
+                self.parts.keep(run, name, answer)
+            return response
 
     def farewell(self, request: Request, body: bytes, key: bytes) -> Response | None:
         """The answer to a client whose run is over and that has not heard so; None to all others."""
@@ -159,11 +181,14 @@ class Filter:
         """Keep what judges a node's next requests of those that the SuperLink has taken."""
         who, path = self.asker(request, key), request.url.path
         if path.endswith("/pull-messages"):
-            self.note_given(answer)
-            self.parting.polled(self.parsed(PullMessagesRequest, body).node.node_id, who)
-        elif path.endswith("/confirm-message-received") and self.parting.is_on:  # Flower's own nodes hear by a message
-            node = self.parsed(ConfirmMessageReceivedRequest, body).node.node_id
-            if self.parting.word_for(node, who):
+            node = self.parsed(PullMessagesRequest, body).node.node_id
+            self.note_given(node, who, answer)
+            self.parting.polled(node, who)
+        elif path.endswith("/confirm-message-received"):
+            confirmed = self.parsed(ConfirmMessageReceivedRequest, body)
+            node = confirmed.node.node_id
+            self.parts.confirmed(node, who, confirmed.message_object_id)
+            if self.parting.is_on and self.parting.word_for(node, who):  # Flower's own nodes hear by a message
                 self.note_heard(node)
 
     @staticmethod
@@ -258,10 +283,14 @@ class Filter:
         if self.sent[node] > self.orders.limit:
             raise RefusedError(413, f"node {node} sends a reply of more than {self.orders.limit} bytes")
 
-    def note_given(self, body: bytes) -> None:
-        """The messages that a node is given now are those that it may answer."""
-        for message in self.parsed(PullMessagesResponse, body).messages_list:
+    def note_given(self, node: int, who: bytes, body: bytes) -> None:
+        """The messages that a node is given now are those that it may answer, and whose parts it may have."""
+        answer = self.parsed(PullMessagesResponse, body)
+        for message in answer.messages_list:
             self.owed[message.metadata.dst_node_id][message.metadata.message_id] = message.metadata
+        for message, tree in zip(answer.messages_list, answer.message_object_trees, strict=False):
+            if who:
+                self.parts.told(node, who, message.metadata.run_id, tree)
 
     @staticmethod
     def parsed(kind: Any, body: bytes) -> Any:

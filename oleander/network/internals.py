@@ -41,7 +41,13 @@ from flwr.proto.fleet_pb2 import (
     UnregisterNodeFleetRequest,
 )
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree, PullObjectRequest, PushObjectRequest
+from flwr.proto.message_pb2 import (
+    ConfirmMessageReceivedRequest,
+    ObjectTree,
+    PullObjectRequest,
+    PullObjectResponse,
+    PushObjectRequest,
+)
 from flwr.proto.node_pb2 import Node as NodeProto
 from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
@@ -81,6 +87,7 @@ from flwr.supercore.primitives.asymmetric import (
     public_key_to_bytes,
     verify_signature,
 )
+from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE as PROTOBUF
 from flwr.supercore.run import RunNotRunningException
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
@@ -93,12 +100,15 @@ from oleander.network.parting import GONE, HEADER
 __all__ = [
     "FLEET",
     "HEALTH",
+    "PROTOBUF",
     "ConfirmMessageReceivedRequest",
     "FarewellError",
     "Node",
     "NodeRefusedError",
     "PullMessagesRequest",
     "PullMessagesResponse",
+    "PullObjectRequest",
+    "PullObjectResponse",
     "PushMessagesRequest",
     "PushObjectRequest",
     "public_bytes",
