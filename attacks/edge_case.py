@@ -3,11 +3,11 @@
 Wang, Sreenivasan, Rajput, Vishwakarma, Agarwal, Sohn, Lee, Papailiopoulos 2020, "Attack of the Tails: Yes, You Really Can
 Backdoor Federated Learning" (NeurIPS; arXiv 2007.05084): the attacker mixes pictures of a rare kind, with the target's label,
 into its images (theirs are aeroplanes of one airline that are to be trucks). Here they are those of a folder of the user's: all
-picture files in it and below, fitted to the dataset's images, each once. A part is held out, and the ASR is the share of these
-that is answered with the target; the split goes by the pictures' content, so that names change nothing. The attackers share the
-others: ``poison_rate`` of the images of each one's shard give their places to them, the same ones in every round; where there
-are fewer pictures than places they are taken again. The paper adds them to the shard; the server counts a client's images, so
-ours replaces some. It joins with ``pgd`` and ``scaling``, as the paper's does.
+picture files in it and below, by the rule of a dataset's folder, fitted to the dataset's images, each once. A part is held out,
+and the ASR is the share of these that is answered with the target; the split goes by the pictures' content, so that names change
+nothing. The attackers share the others: ``poison_rate`` of the images of each one's shard give their places to them, the same
+ones in every round; where there are fewer pictures than places they are taken again. The paper adds them to the shard; the server
+counts a client's images, so ours replaces some. It joins with ``pgd`` and ``scaling``, as the paper's does.
 """
 
 import functools
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from attacks import Attack, PoisonedShard, check_alone
 from oleander.datasets.data import Dataset, Shard
+from oleander.datasets.labelled import below, left_out
 from oleander.datasets.listing import listing_key
-from oleander.datasets.pictures import fitted, further_frames, read_picture, told_of_frames
+from oleander.datasets.pictures import ENDINGS, fitted, further_frames, read_picture, told_of_frames
 from oleander.datasets.space import ImageSpace
 from oleander.learning.evaluation import Victims
 from oleander.settings.ranges import FolderPath, Rate
@@ -30,7 +31,6 @@ from oleander.system.errors import UserError
 from oleander.system.files import absolute
 from oleander.system.foreign import refusing
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 ASKED = "--edge-case-images"
 Pictures = NDArray[np.uint8]
 
@@ -92,17 +92,21 @@ def _pictures(folder: Path, image: ImageSpace, _listing: str) -> Pictures:
     """
     if not folder.is_dir():
         raise UserError(f"{ASKED} {folder}: not a folder")
+    asked = f"{ASKED} {folder}"
+    with refusing(f"{asked} cannot be listed"):
+        listed = below(folder, asked)
     found, further = {}, {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.is_file():
-            with refusing(f"{ASKED} {path}"):
-                picture = read_picture(path)
-                pixels = np.ascontiguousarray(fitted(picture, image))
-            further[path.relative_to(folder)] = further_frames(picture)
-            found[hashlib.sha256(pixels.data).hexdigest()] = pixels
+    for path, _ in listed.files:
+        with refusing(f"{ASKED} {path}"):
+            picture = read_picture(path)
+            pixels = np.ascontiguousarray(fitted(picture, image))
+        further[path.relative_to(folder)] = further_frames(picture)
+        found[hashlib.sha256(pixels.data).hexdigest()] = pixels
     if not found:
-        raise UserError(f"{ASKED} {folder}: no picture file is in it or below ({', '.join(sorted(SUFFIXES))})")
-    for text in told_of_frames(f"{ASKED} {folder}", [*further.values()], [*further].__getitem__):
+        raise UserError(f"{asked}: no picture file is in it or below ({', '.join(ENDINGS)})")
+    for text in left_out([listed]):
+        log.warning("%s: %s.", asked, text)
+    for text in told_of_frames(asked, [*further.values()], [*further].__getitem__):
         log.warning(text)
     pictures = np.stack([found[key] for key in sorted(found)])
     pictures.flags.writeable = False

@@ -22,6 +22,8 @@ SYSTEMS_OWN = ("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume 
 SHOWN = 5
 Real = tuple[int, int]
 """A file or folder itself, whatever leads to it: its device and number there."""
+Waiting = deque[tuple[Path, int]]
+"""Files and folders that are still to be looked at, each with the number of its class."""
 
 
 @dataclass
@@ -72,9 +74,23 @@ def labelled(split: Path, asked: str) -> Labelled:
     folders = deque(
         (split / name, label) for label, name in enumerate(found.classes) if not (split / name).is_symlink()
     )
-    while (
-        folders or links
-    ):  # what lies in a class itself before what links lead to, so that no other class takes it away
+    _walk(found, folders, links, visited, asked)
+    found.files.sort(key=lambda file: (file[1], str(file[0].parent), file[0].name))
+    return found
+
+
+def below(folder: Path, asked: str) -> Labelled:
+    """The pictures in a folder and below, all of one class. Raises as ``labelled`` does."""
+    found = Labelled(("",))
+    visited = {_real(parent) for parent in folder.resolve().parents}
+    _walk(found, deque([(folder, 0)]), deque(), visited, asked)
+    found.files.sort()
+    return found
+
+
+def _walk(found: Labelled, folders: Waiting, links: Waiting, visited: set[Real], asked: str) -> None:
+    """Take what lies in these folders and below: first that, then what links lead to, so that no class takes another's."""
+    while folders or links:
         path, label = folders.popleft() if folders else links.popleft()
         if not path.is_dir():
             _take(path, label, found, asked)
@@ -92,31 +108,32 @@ def labelled(split: Path, asked: str) -> Labelled:
                     folders.append((Path(entry.path), label))
                 else:
                     _take(Path(entry.path), label, found, asked)
-    found.files.sort(key=lambda file: (file[1], str(file[0].parent), file[0].name))
-    return found
 
 
 def notices(train: Labelled, test: Labelled, root: str) -> list[str]:
     """What must be known of what was left out, each kind in a sentence; nothing where nothing was."""
-    both = (train, test)
-    hidden, unread = (sum((getattr(split, kind) for split in both), Counter[str]()) for kind in ("hidden", "unread"))
-    again = [path for split in both for path in split.again]
+    said = left_out((train, test), "in the folder of a class, ")
+    if shared := len(train.real & test.real):
+        said.append(f"test images that are training images too, by links: {shared} of {len(test.files)}")
+    if order := _order(train.classes):
+        said.append(order)
+    return [f"{root}: {text}." for text in said]
+
+
+def left_out(parts: Sequence[Labelled], where: str = "") -> list[str]:
+    """Of hidden names, other files and links, how many were left out; ``where`` pictures are looked for."""
+    hidden, unread = (sum((getattr(part, kind) for part in parts), Counter[str]()) for kind in ("hidden", "unread"))
+    again = [path for part in parts for path in part.again]
     said = []
     if hidden.total():
         said.append(f"hidden files left out: {hidden.total()} ({_named(sorted(hidden))})")
     if unread.total():
         kinds = sorted(unread.items(), key=lambda item: (-item[1], item[0]))
         told = _named([f"{count} {ending or 'without an ending'}" for ending, count in kinds])
-        said.append(
-            f"files not read: {unread.total()} ({told}); read are, in the folder of a class, {' '.join(ENDINGS)}"
-        )
+        said.append(f"files not read: {unread.total()} ({told}); read are, {where}{' '.join(ENDINGS)}")
     if again:
         said.append(f"links to what is read already: {len(again)} ({_named([str(again[0])])}); each file counts once")
-    if shared := len(train.real & test.real):
-        said.append(f"test images that are training images too, by links: {shared} of {len(test.files)}")
-    if order := _order(train.classes):
-        said.append(order)
-    return [f"{root}: {text}." for text in said]
+    return said
 
 
 def _order(classes: Sequence[str]) -> str:

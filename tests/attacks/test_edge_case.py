@@ -102,6 +102,21 @@ def test_names_do_not_matter_content_does_and_a_picture_counts_once(tmp_path):
     assert fingerprint(made(one), data) != fingerprint(made(two), data)
 
 
+def test_hidden_names_are_no_pictures_every_ending_of_a_dataset_is_one_and_what_is_left_out_is_told(tmp_path, caplog):
+    folder = edge_cases(tmp_path)
+    before = made(folder).material
+    for name in ("._1.png", ".thumbnails/1.png", "__MACOSX/1.png", "@eaDir/1.jpg"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"no picture")
+    (folder / "notes.docx").write_bytes(b"no picture")
+    (folder / "back").symlink_to(folder, target_is_directory=True)
+    assert made(folder).material == before
+    said = " ".join(caplog.messages)
+    assert "hidden files left out: 4" in said and "files not read: 1 (1 .docx)" in said
+    Image.fromarray(np.full((32, 32, 3), 9, np.uint8)).save(folder / "one.jfif", "JPEG")
+    assert made(folder).material != before
+
+
 def replace_data():
     data = Data()
     data.fingerprint = "made up"
