@@ -18,7 +18,11 @@ from oleander.system.files import replace_file
 from oleander.system.foreign import plain
 
 TABLE = "table"
-HEADS = {"mta": "MTA, %", "asr": "ASR, %", "robust_accuracy": "robust accuracy, %"}
+HEADS = {
+    "mta": "MTA, %", "asr": "ASR, %", "robust_accuracy": "robust accuracy, %",
+    "voted mta": "voted MTA, %", "voted asr": "voted ASR, %",
+    "repaired mta": "repaired MTA, %", "repaired asr": "repaired ASR, %",
+}  # fmt: skip
 BEST = {"mta": max, "asr": min, "robust_accuracy": max}
 
 
@@ -60,7 +64,10 @@ def _lost(cell: Runs) -> bool:
 
 
 def _score(cell: Runs, score: str) -> Interval | None:
-    return getattr(cell, score)() if cell.summaries else None
+    how, _, which = score.rpartition(" ")
+    if not cell.summaries:
+        return None
+    return getattr(cell, how)(which) if how else getattr(cell, which)()
 
 
 def _rows(
@@ -94,8 +101,9 @@ def _in_latex(chart: Chart[Runs]) -> str:
     left = 1 + bool(chart.series_title)
     caption = " ".join(map(escaped, [chart.title.rstrip(".") + ".", *_notes(chart)]))
     lines = [
-        "\\begin{table}", "\\centering", f"\\caption{{{caption}}}", f"\\label{{tab:{label(chart.name)}}}",
-        f"\\begin{{tabular}}{{{'l' * left}{'r' * (len(head) - left)}}}", "\\toprule", _line(head), "\\midrule",
+        "\\begin{table}", "\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}",  # else it is wider than an article's page
+        f"\\caption{{{caption}}}", f"\\label{{tab:{label(chart.name)}}}",
+        f"\\begin{{tabular}}{{@{{}}{'l' * left}{'r' * (len(head) - left)}@{{}}}}", "\\toprule", _line(head), "\\midrule",
         *map(_line, rows), "\\bottomrule", "\\end{tabular}", "\\end{table}", "",
     ]  # fmt: skip
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from oleander.experiment.records import Repaired
 from oleander.experiment.study import StudyResult
 from oleander.reports.latex import escaped, label
 from oleander.reports.paper import best_of, latex, markdown, write_tables
@@ -125,3 +126,29 @@ def test_the_tables_compile(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
     assert b"Missing character" not in (tmp_path / "paper.log").read_bytes()
+
+
+def repaired_cell(name, **told):
+    made = cell(name, **told)
+    runs = [replace(s, repaired=Repaired(0.6 + s.seed / 100, 0.2, 0.1, "a" * 64, 1.0)) for s in made.summaries]
+    return replace(made, summaries=tuple(runs))
+
+
+def test_a_study_with_repairs_has_their_scores_too_beside_those_of_the_final_models():
+    text = markdown([chart(repaired_cell("nad"), cell("none"))])
+    head, nad, none = (line for line in text.splitlines() if line.startswith("|") and "---" not in line)
+    assert "| repaired MTA, % | repaired ASR, % |" in head and "voted" not in head
+    assert nad.endswith("20.0 (all 5 alike) |") and none.endswith("| – | – |")
+    assert "repaired" not in markdown([shown_chart()])
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX on this machine")
+def test_a_table_of_attacks_and_defences_fits_the_width_of_an_article(tmp_path):
+    cells = [cell("patch+scaling", series="clip+fedavg"), cell("dba", series="krum")]
+    cells = [replace(c, summaries=tuple(replace(s, asr=1.0, robust_accuracy=0.0) for s in c.summaries)) for c in cells]
+    (tmp_path / "table.tex").write_text(latex([replace(chart(*cells), series_title="strategy", x_title="attack")]))
+    (tmp_path / "paper.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\\input{table}\\end{document}"
+    )
+    subprocess.run(["pdflatex", "-interaction=nonstopmode", "paper.tex"], cwd=tmp_path, capture_output=True, check=True)
+    assert b"Overfull" not in (tmp_path / "paper.log").read_bytes()
