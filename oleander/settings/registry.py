@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
@@ -190,6 +191,8 @@ def use_dataset(source: str) -> bool:
     if not source or source in built_in(DATASETS) or not knows_step(DATASETS, source):
         known = ", ".join((*sources(), *outside.entry_points(DATASETS)))
         close = meant(source, (*sources(), *outside.entry_points(DATASETS)))
+        if source and Path(source).is_dir():
+            close = f"; did you mean folder:{source}?"
         raise UserError(
             f"--dataset {source or repr(source)}: unknown; known: {known}, or a file of your own (./NAME.py){close}"
         )

@@ -18,6 +18,7 @@ from oleander.settings.cli import load_record, load_scenario, parse, parse_comma
 from oleander.settings.config import SETTINGS, Experiment
 from oleander.settings.declared import declared
 from oleander.settings.plan import plan_of
+from oleander.settings.registry import use_dataset
 from oleander.system.errors import UserError
 from strategies import pipeline_of
 from tests.cohorts import random_cohort
@@ -371,3 +372,8 @@ def test_a_study_says_that_runs_with_another_file_do_not_count(rule, tmp_path):
     rule.write_text(RULE + "# another\n")
     (told,) = changed_plugins(tmp_path, [Job(parse(["--strategy", str(rule)]), tmp_path / "runs" / "new")])
     assert "my_rule has another SHA-256" in told and "when 1 finished run" in told and "run anew" in told
+
+
+def test_a_folder_that_is_given_as_it_is_is_asked_for_with_the_word_that_names_it(tmp_path):
+    with pytest.raises(UserError, match=f"did you mean folder:{tmp_path}"):
+        use_dataset(str(tmp_path))
