@@ -217,7 +217,7 @@ def _slices(columns: int, width: int) -> list[slice]:
 
 
 def weighted_row(rows: FloatArray, influence: NDArray[np.float64], into: FloatArray | None = None) -> FloatArray:
-    """Σ influence_i · row_i, client after client in float64, rounded once; put ``into`` a row if one is given: (n, d), (n,) → (d,)."""
+    """Σ influence_i · row_i, client after client in float64, rounded once; ``into`` a row if one is given: (n, d), (n,) → (d,)."""
     result = np.empty(rows.shape[1], dtype=np.float32) if into is None else into
     counted = [(row, weight) for row, weight in zip(rows, influence, strict=True) if weight]
 

@@ -289,13 +289,32 @@ def shown_value(value: Any) -> str:
 
 def _problems(error: ValidationError, settings: dict[str, Any]) -> list[str]:
     """One readable line for each setting that failed, in the order of the settings."""
-    by_setting: dict[str, list[str]] = {}
+    by_setting: dict[str, list[Any]] = {}
     for item in error.errors(include_url=False):
-        rule = item["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+        by_setting.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(item)
+    return [
+        f"{name} = {shortened(repr(settings[name]), 80)} must be {_wanted(items)}"
+        if name
+        else "; ".join(item["msg"] for item in items)
+        for name, items in by_setting.items()
+    ]
+
+
+_TYPES = {"int": "a whole number", "float": "a number", "finite": "a number that is finite", "string": "text",
+          "bool": "true or false"}  # fmt: skip
+"""How pydantic's kinds of errors begin → what was wanted."""
+
+
+def _wanted(items: list[Any]) -> str:
+    """What a setting must be, by all that spoke against it; where it is of one of its types, the others are left out."""
+    fitting = [item for item in items if item["type"].partition("_")[0] not in _TYPES]
+    right_type = any(item["type"] != "literal_error" for item in fitting)
+    rules = []
+    for item in fitting if right_type else items:
+        rule = _TYPES.get(item["type"].partition("_")[0]) or re.sub(
+            r"^(Input should be|Value error, must be|Value error,) ", "", item["msg"]
+        )
         if item["type"] == "literal_error" and isinstance(item["input"], str):
             rule += near(item["input"], re.findall(r"'([^']*)'", rule))
-        by_setting.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(rule)
-    return [
-        f"{name} = {shortened(repr(settings[name]), 80)} {' or '.join(rules)}" if name else "; ".join(rules)
-        for name, rules in by_setting.items()
-    ]
+        rules.append(rule)
+    return " or ".join(dict.fromkeys(rules))

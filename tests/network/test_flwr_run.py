@@ -75,7 +75,7 @@ def test_keys_and_flags_are_the_runs_settings(flwr, tmp_path):
 @pytest.mark.parametrize(
     ("keys", "line"),
     [
-        ("rounds='three'", "error: run config: rounds = 'three' must be a valid integer"),
+        ("rounds='three'", "error: run config: rounds = 'three' must be a whole number"),
         ("strategy='krumm'", "error: --strategy krumm: 'krumm' is unknown"),
         ("flags='--malicios 3'", "error: run config: flags = '--malicios 3'"),
     ],

@@ -149,7 +149,7 @@ def test_every_scenario_that_ships_can_be_planned():
     [
         (["--sweep", "malicius=1"], ["malicius", "did you mean malicious"]),
         (["--sweep", "malicious"], ["malicious", "NAME=VALUE"]),
-        (["--sweep", "malicious=one"], ["malicious = 'one'", "valid integer"]),
+        (["--sweep", "malicious=one"], ["malicious = 'one'", "must be a whole number"]),
         (["--sweep", "poison_rate=0.5,3"], ["poison_rate = 3", "less than or equal to 1"]),
         (["--sweep", "malicious=1,1"], ["malicious", "twice"]),
         (["--sweep", "malicious=1", "--sweep", "malicious=2"], ["malicious is swept twice"]),

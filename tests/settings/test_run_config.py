@@ -42,12 +42,12 @@ def test_every_shared_setting_is_a_key_that_gets_there():
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"rounds": "three"}, ["run config", "rounds = 'three'", "valid integer"]),
+        ({"rounds": "three"}, ["run config", "rounds = 'three'", "a whole number"]),
         ({"rounds": 2.5}, ["rounds = 2.5"]),
         ({"rounds": 0}, ["rounds = 0", "greater than or equal to 1"]),
-        ({"strategy": 3}, ["strategy = 3", "valid string"]),
+        ({"strategy": 3}, ["strategy = 3", "must be text"]),
         ({"strategy": "krumm"}, ["krumm", "multi_krum"]),
-        ({"no_cache": "yes"}, ["no_cache = 'yes'", "valid boolean"]),
+        ({"no_cache": "yes"}, ["no_cache = 'yes'", "must be true or false"]),
         ({"scenario": "dbaa"}, ["dbaa", "did you mean dba"]),
         ({"scenario": 3}, ["--scenario 3", "no such scenario"]),
         ({"scenario": "course"}, ["course", "wanted a single run"]),
