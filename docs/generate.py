@@ -31,6 +31,7 @@ from oleander.settings.declared import (  # noqa: E402
 from oleander.settings.help import GROUPS, docs_of, docs_of_settings  # noqa: E402
 from oleander.settings.kinds import kind_in  # noqa: E402
 from oleander.settings.protocol import protocol_in  # noqa: E402
+from oleander.settings.threats import ATTACKERS_KNOW, DEFENCES_NEED, known_besides, needed_besides  # noqa: E402
 from oleander.settings.words import range_words  # noqa: E402
 
 README = ROOT / "README.md"
@@ -78,14 +79,18 @@ def summary(found: Declaration) -> tuple[str, str]:
 
 
 def readme_table() -> str:
-    """README's two tables: every attack, and every step of a defence."""
-    attacks = [(f"`{p.name}`", cell(summary(p)[0]), summary(p)[1]) for p in plugins("attacks")]
+    """README's two tables: every attack, and every step of a defence; what each knows or needs besides what all do."""
+    attacks = [(f"`{p.name}`", cell(summary(p)[0]), known_besides(p) or "–", summary(p)[1]) for p in plugins("attacks")]
     steps = sorted([*plugins("strategies"), *plugins("repairs")], key=lambda p: KINDS.index(kind(p)))
-    defences = [(f"`{p.name}`", kind(p), cell(summary(p)[0]), summary(p)[1]) for p in steps]
+    defences = [
+        (f"`{p.name}`", kind(p), cell(summary(p)[0]), ", ".join(needed_besides(p)) or "–", summary(p)[1]) for p in steps
+    ]
     return "\n\n".join(
         (
-            table(("`--attack`", "what it does", "paper"), attacks),
-            table(("`--strategy`, `--repair`", "kind", "what it does", "paper"), defences),
+            f"Attackers know {ATTACKERS_KNOW}, and what stands under *knows*.\n"
+            f"The server needs {DEFENCES_NEED}, and what stands under *needs*.",
+            table(("`--attack`", "what it does", "knows", "paper"), attacks),
+            table(("`--strategy`, `--repair`", "kind", "what it does", "needs", "paper"), defences),
         )
     )
 
