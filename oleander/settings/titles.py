@@ -10,12 +10,16 @@ from oleander.settings.sweeps import varied, words
 from oleander.system.foreign import shortened
 
 NAMES = {
-    "a3fl": "A3FL", "alie": "ALIE", "dba": "DBA", "pgd": "PGD", "sig": "SIG", "patch": "BadNets patch", "blend": "Blend",
-    "fedavg": "FedAvg", "fedadam": "FedAdam", "fedavgm": "FedAvgM", "flame": "FLAME", "fltrust": "FLTrust",
-    "foolsgold": "FoolsGold", "krum": "Krum", "multi_krum": "Multi-Krum", "nnm": "NNM", "rlr": "RLR", "clip": "clipping",
-    "clamp": "clamping", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST",
-    "emnist": "EMNIST", "svhn": "SVHN", "gtsrb": "GTSRB", "tiny_imagenet": "Tiny ImageNet", "toy": "toy images",
-    "resnet18light": "ResNet18Light", "resnet18": "ResNet-18", "vgg11": "VGG-11", "mobilenet_v2": "MobileNetV2", "cnn": "CNN",
+    "a3fl": "A3FL", "alie": "ALIE", "blend": "Blend", "chameleon": "Chameleon", "dba": "DBA", "fcba": "FCBA", "iba": "IBA",
+    "ipm": "IPM", "min_max": "Min-Max", "min_sum": "Min-Sum", "mimic": "Mimic", "neurotoxin": "Neurotoxin", "patch": "BadNets patch",
+    "pgd": "PGD", "poisonedfl": "PoisonedFL", "sig": "SIG", "wanet": "WaNet",
+    "alignins": "AlignIns", "bulyan": "Bulyan", "clamp": "clamping", "clip": "clipping", "crfl": "CRFL", "deepsight": "DeepSight",
+    "dnc": "DnC", "fedadam": "FedAdam", "fedavg": "FedAvg", "fedavgm": "FedAvgM", "flame": "FLAME", "fldetector": "FLDetector",
+    "fltrust": "FLTrust", "foolsgold": "FoolsGold", "freqfed": "FreqFed", "krum": "Krum", "lasa": "LASA", "multi_krum": "Multi-Krum",
+    "multi_metrics": "Multi-Metrics", "nnm": "NNM", "rfa": "RFA", "rflbat": "RFLBAT", "rlr": "RLR", "signguard": "SignGuard",
+    "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "emnist": "EMNIST", "fashion_mnist": "Fashion-MNIST", "gtsrb": "GTSRB",
+    "mnist": "MNIST", "svhn": "SVHN", "tiny_imagenet": "Tiny ImageNet", "toy": "toy images",
+    "cnn": "CNN", "mobilenet_v2": "MobileNetV2", "resnet18": "ResNet-18", "resnet18light": "ResNet18Light", "vgg11": "VGG-11",
 }  # fmt: skip
 """How papers write what the command line writes in small letters; any other name stands as it is."""
 LISTED = 3

@@ -20,6 +20,7 @@ from tests.settings.test_plan import plan
         ({"attack": "dba+scaling", "malicious": 3, "clients": 10, "strategy": "clip+fedavg+noise"},
          "DBA + scaling by 3 of 10 clients, against clipping + FedAvg + noise"),
         ({"attack": "/tmp/a_b/my_own.py", "malicious": 1, "clients": 1}, "My own by 1 of 1 client, against FedAvg"),
+        ({"attack": "min_max", "malicious": 2, "strategy": "signguard"}, "Min-Max by 2 of 6 clients, against SignGuard"),
         ({}, "No attack: FedAvg"),
         ({"attack": "blend"}, "No attacker, only the trigger of Blend is measured: FedAvg"),
         ({"attack": "dba+scaling"}, "No attacker, only the trigger of DBA + scaling is measured: FedAvg"),
