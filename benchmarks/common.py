@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from rich.console import Console
@@ -20,6 +20,7 @@ from oleander.learning.devices import dtype_of, fastest_precision, gpu_name
 from oleander.models import fresh_model
 from oleander.settings.config import Experiment
 from oleander.system.environment import environment
+from oleander.system.errors import UserError
 from oleander.system.machine import cpu_count
 
 SIDES = (1024, 2048)
@@ -58,6 +59,12 @@ def arguments(doc: str | None, **flags: tuple[Any, str]) -> argparse.Namespace:
         parser.add_argument(f"--{name.replace('_', '-')}", default=default, help=text, **many)
     parser.add_argument("--json", type=Path, help="write everything that was measured to this file")
     return parser.parse_args()
+
+
+def refuse(text: str) -> NoReturn:
+    """End with what cannot be, exit code 2, as programs do that are asked for it."""
+    print(f"error: {text}", file=sys.stderr)
+    raise SystemExit(UserError.exit_code)
 
 
 def in_turn(repeats: int, measures: dict[str, Callable[[], float]]) -> dict[str, list[float]]:

@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 import torch
 
-from benchmarks.common import Spread, arguments, ratios, show, write
+from benchmarks.common import Spread, arguments, ratios, refuse, show, write
 from benchmarks.plain_loop import trained_on
 from benchmarks.scenario import Peak
 from oleander.experiment.prepare import Setup, Sources, prepare
@@ -28,6 +28,7 @@ from oleander.experiment.recorder import drawn_rows
 from oleander.learning.parameters import load_arrays
 from oleander.models import build
 from oleander.settings.cli import parse_command
+from oleander.system.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = os.environ | {"RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0", "FLWR_TELEMETRY_ENABLED": "0"}
@@ -67,25 +68,30 @@ def main() -> None:
 
 
 def prepared(flags: list[str]) -> Setup:
-    """The run, ready to start, of which the other gets the arrays."""
-    setup = prepare(parse_command(flags).flags.experiment, Sources(print))
+    """The run, ready to start, of which the other gets the arrays; what bare Flower does not do is refused."""
+    try:
+        setup = prepare(parse_command(flags).flags.experiment, Sources(print))
+    except UserError as error:
+        refuse(str(error))
     attack, e = setup.attack, setup.experiment
-    if (
-        attack.trigger is None
-        or attack.parts
-        or attack.choose
-        or attack.training
-        or attack.tampers
-        or attack.colludes
-        or attack.omniscient
-    ):
-        raise SystemExit(
-            f"--scenario {e.scenario}: attack {e.attack}; bare Flower only stamps images: wanted one like blend"
+    more = (
+        attack.parts,
+        attack.choose,
+        attack.training,
+        attack.tampers,
+        attack.colludes,
+        attack.omniscient,
+        attack.victims,
+    )
+    if attack.trigger is None or any(more) or e.attack_rounds:
+        rounds = e.attack_rounds or "all"
+        refuse(
+            f"--attack {e.attack}, --attack-rounds {rounds}: bare Flower only stamps images, in all rounds; wanted blend"
         )
-    if setup.pipeline.name != "fedavg" or e.augment not in ("once", "none") or setup.victims is not None:
-        raise SystemExit(
-            f"--strategy {e.strategy}, --augment {e.augment}: bare Flower averages, images are augmented once or never"
-        )
+    if setup.pipeline.name != "fedavg" or setup.repairs:
+        refuse(f"--strategy {e.strategy}, --repair {e.repair}: bare Flower averages; wanted fedavg and none")
+    if e.augment not in ("once", "none"):
+        refuse(f"--augment {e.augment}: bare Flower's images are augmented beforehand; wanted once or none")
     return setup
 
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import Spread, arguments, ratios, show, write
+from benchmarks.common import Spread, arguments, ratios, refuse, show, write
 from benchmarks.rule_calls import HAVE, distance_errors
 from conformance.peers import about, environment
 from strategies import kind_of, known_strategies
@@ -35,7 +35,7 @@ def main() -> None:
         seconds=(60, "a call may take"), gigabytes=(18.0, "a process may have"), environments=("", "folder that keeps the projects"),
     )  # fmt: skip
     if strange := [*(set(told.rules) - set(RULES)), *(set(told.peers) - set(PEERS))]:
-        raise SystemExit(f"{strange[0]}: unknown; known: {', '.join([*RULES, *PEERS])}")
+        refuse(f"{strange[0]}: unknown; known: {', '.join([*RULES, *PEERS])}")
     rows, measured = [], {}
     with ExitStack() as stack:
         where = Path(told.environments or stack.enter_context(tempfile.TemporaryDirectory())).absolute()
@@ -45,7 +45,7 @@ def main() -> None:
             for n in told.sizes:
                 runs = measured[f"{rule} {n}"] = measure(rule, n, told, {who: pythons[who] for who in asked})
                 rows.append(row(rule, n, runs))
-                print(rows[-1], flush=True)
+                print(*rows[-1], sep=" | ", flush=True)
                 asked = [who for who in asked if not isinstance(runs[who], str)]
     show(f"Rules and filters, d = {told.weights:,}: seconds, and memory beyond the cohort, in cohorts", COLUMNS, rows)
     errors = {n: distance_errors(n, told.weights) for n in told.sizes if n <= 20}

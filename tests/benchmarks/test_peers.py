@@ -72,11 +72,23 @@ def test_it_starts_from_our_starting_model(work):
 
 
 @pytest.mark.parametrize(
-    "flags", [["--attack", "dba"], ["--attack", "blend+scaling"], ["--strategy", "krum"], ["--augment", "round"]]
+    "flags",
+    [
+        "--attack dba",
+        "--attack blend+scaling",
+        "--attack-rounds 1",
+        "--strategy median",
+        "--repair finetune",
+        "--augment round",
+    ],
 )
-def test_what_bare_flower_does_not_do_is_refused(flags):
-    with pytest.raises(SystemExit, match="bare Flower"):
-        prepared([*FLAGS, *flags])
+def test_what_bare_flower_does_not_do_is_refused(flags, capsys):
+    with pytest.raises(SystemExit) as refused:
+        prepared([*FLAGS, *flags.split()])
+    assert refused.value.code == 2
+    assert f"{flags.split()[0]} " in (said := capsys.readouterr().err)
+    assert "bare Flower" in said
+    assert said.count("\n") == 1
 
 
 def test_other_work_and_another_end_are_told():
