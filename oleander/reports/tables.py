@@ -15,9 +15,11 @@ from oleander.experiment.intervals import p_shown, shown, signs_of
 from oleander.experiment.records import (
     CONFIG,
     REPORT,
+    Repaired,
     RoundRecord,
     RunFolder,
     Summary,
+    Voted,
     left_no_model,
     read_rounds,
     settings_of,
@@ -237,6 +239,11 @@ def _model(summary: Summary, kept: bool) -> str:
     return f"model sha256 {escape(summary.model_sha256)}{gone}"
 
 
+def _mta_and_asr(found: Voted | Repaired, summary: Summary) -> str:
+    asr = f"   ASR {percent(found.asr)}" if summary.measures_asr else ""
+    return f"MTA {percent(found.mta)}{asr}"
+
+
 def _closing_lines(summary: Summary, kept: bool = True) -> list[str]:
     scores = [f"MTA {percent(summary.mta)} (baseline {percent(summary.baseline_mta)})"]
     if summary.measures_asr:
@@ -247,13 +254,10 @@ def _closing_lines(summary: Summary, kept: bool = True) -> list[str]:
     if summary.voted:
         voted = summary.voted
         lines.append(
-            f"vote of {voted.voters:,} noised copies on {voted.test_images:,} test images: MTA {percent(voted.mta)}   "
-            f"ASR {percent(voted.asr)}"
+            f"vote of {voted.voters:,} noised copies on {voted.test_images:,} test images: {_mta_and_asr(voted, summary)}"
         )
     if summary.repaired:
-        lines.append(
-            f"after repair {escape(summary.repair)}: MTA {percent(summary.repaired.mta)}   ASR {percent(summary.repaired.asr)}"
-        )
+        lines.append(f"after repair {escape(summary.repair)}: {_mta_and_asr(summary.repaired, summary)}")
     if summary.true_positive_rate is not None and summary.strategy != "fedavg":
         lines.append(
             f"the defence left out {percent(summary.true_positive_rate)} of the malicious updates "

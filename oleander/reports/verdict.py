@@ -6,7 +6,16 @@ in part where the ASR is more than ``MORE`` above the start's, else it failed. N
 
 from pathlib import Path
 
-from oleander.experiment.records import CONFIG, Summary, read_environment, read_rounds, read_summary, settings_of
+from oleander.experiment.records import (
+    CONFIG,
+    Repaired,
+    Summary,
+    Voted,
+    read_environment,
+    read_rounds,
+    read_summary,
+    settings_of,
+)
 from oleander.experiment.study import Runs, StudyResult
 from oleander.reports.caveats import counted, warnings_of
 from oleander.reports.findings import of_settings
@@ -30,7 +39,7 @@ def verdict(summary: Summary) -> str:
         says = f"; its ASR of {asr} is then no sign of a backdoor" if summary.asr is not None else ""
         return f"The attack broke the model{against}: {mta}{says}."
     if summary.asr is None:
-        return f"The attack's success was not measured: {mta}."
+        return f"The attack's success was not measured: {mta}.{_voted(summary)}{_repaired(summary)}"
     found = f"the ASR is {asr} (start {start}), and {mta}"
     return (
         f"{_success(summary.asr, summary.baseline_asr or 0.0)}{against}: {found}.{_voted(summary)}{_repaired(summary)}"
@@ -81,15 +90,21 @@ def _change(value: float, start: float) -> str:
 def _voted(summary: Summary) -> str:
     if not summary.voted:
         return ""
-    found = f"ASR {percent(summary.voted.asr)} and MTA {percent(summary.voted.mta)}"
-    return f" The vote of {summary.voted.voters:,} noised copies: {found}."
+    return f" The vote of {summary.voted.voters:,} noised copies: {_scores(summary.voted)}."
 
 
 def _repaired(summary: Summary) -> str:
     if not summary.repaired:
         return ""
-    after = f"ASR {percent(summary.repaired.asr)} and MTA {percent(summary.repaired.mta)}"
-    return f" After the repair ({summary.repair}): {after}."
+    return f" After the repair ({summary.repair}): {_scores(summary.repaired)}."
+
+
+def _scores(found: Voted | Repaired) -> str:
+    return (
+        f"ASR {percent(found.asr)} and MTA {percent(found.mta)}"
+        if found.asr is not None
+        else f"MTA {percent(found.mta)}"
+    )
 
 
 def _chart_verdict(chart: Chart[Runs]) -> str:

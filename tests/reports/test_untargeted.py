@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from oleander.experiment.records import RunFolder
+from oleander.experiment.records import Repaired, RunFolder, Voted
 from oleander.experiment.study import Runs, StudyResult
 from oleander.reports import charts, gallery, plots, webpage
 from oleander.reports.charts import START_MTA
@@ -101,6 +101,26 @@ def test_the_terminals_tables_have_none_either(tmp_path):
     said = printed.getvalue()
     assert "baseline MTA" in said and "75.0 %" in said
     assert not re.search(r"ASR\W*(–|baseline|%|┃|│)", said) and "robust accuracy" not in said
+
+
+def test_neither_a_vote_nor_a_repair_has_an_asr_where_the_run_has_none(tmp_path):
+    besides = {
+        "voted": Voted(0.7, None, None, 5, 100, 1.0),
+        "repaired": Repaired(0.6, None, 1.0, "0" * 64, 1.0),
+        "repair": "finetune",
+    }
+    for summary in (replace(UNTARGETED, **besides), replace(SUMMARY, **besides)):
+        shown = io.StringIO()
+        path = run_in(tmp_path / summary.attack, summary)
+        print_results(Console(file=shown, width=200), path, summary)
+        assert "MTA 70.0 %" in shown.getvalue() and "after repair finetune: MTA 60.0 %" in shown.getvalue()
+        page = webpage.write_run_page(path, summary).read_text()
+        assert (
+            ("ASR –" in shown.getvalue())
+            == ("ASR of the vote" in page)
+            == ("ASR after" in page)
+            == (summary.asr is not None)
+        )
 
 
 def test_answers_to_images_that_nobody_stamped_are_right_or_wrong_and_none_is_the_target(tmp_path):
