@@ -148,7 +148,10 @@ class Filter:
 
     async def part(self, request: Request, body: bytes, key: bytes) -> Response:
         """A part of a message: the SuperLink's answer, or the one that it gave to another whose message has the same part."""
-        asked = self.parsed(PullObjectRequest, body)
+        try:
+            asked = self.parsed(PullObjectRequest, body)
+        except RefusedError:  # the SuperLink says what is wrong with it
+            return await self.passed_on(request, body)
         who, run, name = key or signed_by(request.headers.get) or b"", asked.run_id, asked.object_id
         if not self.parts.may(asked.node.node_id, who, run, name):
             return await self.passed_on(request, body)
@@ -185,11 +188,15 @@ class Filter:
             self.note_given(node, who, answer)
             self.parting.polled(node, who)
         elif path.endswith("/confirm-message-received"):
-            confirmed = self.parsed(ConfirmMessageReceivedRequest, body)
-            node = confirmed.node.node_id
-            self.parts.confirmed(node, who, confirmed.message_object_id)
-            if self.parting.is_on and self.parting.word_for(node, who):  # Flower's own nodes hear by a message
-                self.note_heard(node)
+            with contextlib.suppress(RefusedError):  # the SuperLink has taken it, whatever it is
+                self.note_confirmed(self.parsed(ConfirmMessageReceivedRequest, body), who)
+
+    def note_confirmed(self, confirmed: Any, who: bytes) -> None:
+        """A node has all of a message: its parts are no longer its to have. Flower's own nodes hear the farewell so."""
+        node = confirmed.node.node_id
+        self.parts.confirmed(node, who, confirmed.message_object_id)
+        if self.parting.is_on and self.parting.word_for(node, who):
+            self.note_heard(node)
 
     @staticmethod
     def asker(request: Request, key: bytes) -> bytes:

@@ -1,4 +1,5 @@
 """Everything of Flower that is not its public interface, in this one file: ``tests/network/test_internals.py`` fails when it moves.
+(All but what ``link.py`` knows of a SuperLink from inside.)
 
 Flower's own way starts a Python process for every message. Here the server and each client are one process that lives as long
 as the run does: the server takes its task from the SuperLink itself (``server_task``), and a client speaks the protocol of a
