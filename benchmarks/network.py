@@ -1,18 +1,23 @@
-"""What a real network costs beside the simulation, when training costs next to nothing: seconds a round, start-up, memory.
+"""What a real network costs beside the simulation: seconds a round, start-up, memory, and what a round is made of.
 
-Six clients on this machine, all of them in each round; each trains a few images once, so that what is measured is Flower, the
-wire and the processes. Ways are taken in turn, repeat by repeat; rounds after the first count (a client's first builds its model).
+All clients are on this machine and in each round. With --work nothing each trains a few images once, so that what is measured is
+Flower, the wire and the processes; with --work train a round is one of ``blend`` with normal shards. Ways are taken in turn, repeat
+by repeat; rounds after the first count (a client's first builds its model). CPU seconds say what a round costs on a busy machine
+too: they are those of the server, of its gate, of the SuperLink, and of all clients together, from the end of the first round on.
 """
 
+import contextlib
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
-from benchmarks.clients import ROOT, draw
+from benchmarks.clients import ROOT
 from benchmarks.common import Spread, arguments, ratios, show, write
 from oleander.experiment.records import read_rounds, read_summary
 from oleander.network.address import free_port
@@ -23,49 +28,135 @@ WAYS = {
     "network, keys": ["--keys"],
     "network, stock": ["--stock"],
 }
+RANDOM = str(ROOT / "benchmarks" / "random_images.py")
+WORK: dict[str, list[object]] = {
+    "nothing": ["--samples-per-client", 8, "--local-epochs", 1, "--weights", "fresh", "--partition", "iid"],
+    "train": ["--scenario", "blend"],
+}
+PARTS = ("server", "gate", "SuperLink", "clients")
+LOOK_SECONDS = 0.1
 
 
 def main() -> None:
     """Measure, print, write."""
     told = arguments(
         __doc__, clients=(6, "clients"), rounds=(4, "rounds"), repeats=(3, "repeats of each way"),
-        ways=(list(WAYS), "of " + ", ".join(WAYS)),
+        ways=(list(WAYS), "of " + ", ".join(WAYS)), work=("nothing", "what clients do: nothing, or train"),
+        dataset=(RANDOM, "as simulate.py's"),
     )  # fmt: skip
-    found: dict[str, list[dict[str, float]]] = {way: [] for way in told.ways}
+    found: dict[str, list[Measured]] = {way: [] for way in told.ways}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        draw(folder / "images", 200)
-        keys = folder / "keys"
-        _python("server", "keys", "--clients", told.clients, "--out", keys)
+        if "network, keys" in told.ways:
+            _python("server", "keys", "--clients", told.clients, "--out", folder / "keys")
         for repeat in range(told.repeats):
             for way in told.ways:
-                out = folder / f"{way}-{repeat}".replace(" ", "-")
+                out = folder / f"{way}-{repeat}".replace(" ", "-").replace(",", "")
                 flags = [
-                    "--clients", told.clients, "--clients-per-round", told.clients, "--rounds", told.rounds,
-                    "--samples-per-client", 8, "--local-epochs", 1, "--dataset", f"folder:{folder / 'images'}",
-                    "--weights", "fresh", "--partition", "iid", "--evaluate", "last", "--out", out,
+                    *WORK[told.work], "--clients", told.clients, "--clients-per-round", told.clients,
+                    "--rounds", told.rounds, "--dataset", told.dataset, "--evaluate", "last", "--out", out,
                 ]  # fmt: skip
-                found[way].append(
-                    measured(way, [*WAYS[way], *[keys] * ("--keys" in WAYS[way])], told.clients, flags, out)
-                )
+                how = [*WAYS[way], *[folder / "keys"] * ("--keys" in WAYS[way])]
+                found[way].append(measured(way, how, told.clients, flags, out))
                 print(f"{way}: {found[way][-1]}", flush=True)
-    hashes = {run["hash"] for runs in found.values() for run in runs}
-    rows = []
-    for way, runs in found.items():
-        seconds = [run["round"] for run in runs]
-        base = [run["round"] for run in found[told.ways[0]]]
-        columns = [Spread.of([float(run[name]) for run in runs]) for name in ("round", "startup", "total", "megabytes")]
-        rows.append([way, *columns[:1], ratios(seconds, base), *columns[1:]])
-    columns = ("way", "seconds a round", f"over {told.ways[0]}", "start-up s", "whole run s", "MB a client")
-    show(f"{told.clients} clients, all in each round", columns, rows)
-    print(f"the same model in all of them: {len(hashes) == 1}")
+    _print(found, told.clients, told.ways[0])
     write(told.json, measured=found)
 
 
-def measured(way: str, how: list[object], clients: int, flags: list[object], out: Path) -> dict[str, float]:
-    """One run: seconds of a later round, of the start-up and of the whole, and the memory that a client has of its own."""
+def _print(found: "dict[str, list[Measured]]", clients: int, first: str) -> None:
+    base = [run.round for run in found[first]]
+    rows, parts = [], []
+    for way, runs in found.items():
+        seconds, *rest = (
+            Spread.of([getattr(run, name) for run in runs]) for name in ("round", "startup", "total", "megabytes")
+        )
+        rows.append([way, seconds, ratios([run.round for run in runs], base), *rest])
+        spreads = [Spread.of([run.cpu.get(part, 0.0) for run in runs]) for part in PARTS]
+        parts.append([way, *spreads, Spread.of([sum(run.cpu.values()) for run in runs])])
+    columns = ("way", "seconds a round", f"over {first}", "start-up s", "whole run s", "MB a client")
+    show(f"{clients} clients, all in each round", columns, rows)
+    show("CPU seconds a round", ("way", *PARTS, "together"), parts)
+    print(f"the same model in all of them: {len({run.hash for runs in found.values() for run in runs}) == 1}")
+
+
+@dataclass
+class Measured:
+    """One run."""
+
+    round: float
+    """Seconds of a round after the first."""
+    startup: float
+    total: float
+    megabytes: float
+    """What a client has of its own at most; 0 in a simulation."""
+    cpu: dict[str, float]
+    """Part → CPU seconds of a round after the first."""
+    hash: str
+
+
+@dataclass
+class Watch:
+    """CPU seconds and memory of a run's processes, looked at while it goes on."""
+
+    server: psutil.Process
+    clients: list[psutil.Process]
+    peaks: dict[int, float] = field(default_factory=dict)
+    """Client's process → the most that it and all that it started had at a time, in MB."""
+    spent: dict[int, tuple[str, float]] = field(default_factory=dict)
+    """Process → the part that it is, and its CPU seconds when it was last seen."""
+    before: dict[int, float] = field(default_factory=dict)
+    """Process → its CPU seconds at the end of the first round."""
+
+    def look(self) -> None:
+        """Now."""
+        for process, part in self._processes():
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                self.spent[process.pid] = part, times.user + times.system
+        for client in self.clients:
+            with contextlib.suppress(psutil.Error):
+                now = sum(process.memory_full_info().uss for process in _tree(client)) / 1e6
+                self.peaks[client.pid] = max(self.peaks.get(client.pid, 0.0), now)
+
+    def first_round_is_over(self) -> None:
+        """What was spent so far does not count."""
+        self.before = {pid: seconds for pid, (_, seconds) in self.spent.items()}
+
+    def _processes(self) -> Iterator[tuple[psutil.Process, str]]:
+        yield self.server, "server"
+        for process in _tree(self.server)[1:]:
+            with contextlib.suppress(psutil.Error):
+                command = " ".join(process.cmdline())
+                is_gate, is_link = (
+                    "oleander.network.gate" in command,
+                    "superlink" in command or "network.link" in command,
+                )
+                yield (
+                    process,
+                    "gate" if is_gate else "SuperLink" if is_link else "clients" if not self.clients else "server",
+                )
+        for client in self.clients:
+            for process in _tree(client):
+                yield process, "clients"
+
+    def cpu(self, rounds: int) -> dict[str, float]:
+        """Part → CPU seconds of each of so many rounds."""
+        parts = dict.fromkeys(PARTS, 0.0)
+        for pid, (part, seconds) in self.spent.items():
+            parts[part] += (seconds - self.before.get(pid, 0.0)) / rounds
+        return parts
+
+
+def _tree(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def measured(way: str, how: list[object], clients: int, flags: list[object], out: Path) -> Measured:
+    """One run, in processes of its own."""
     began = time.perf_counter()
-    peaks: dict[int, float] = {}
     started = []
     if way == "simulation":
         server = _start("simulate", *flags)
@@ -74,33 +165,34 @@ def measured(way: str, how: list[object], clients: int, flags: list[object], out
         server = _start("server", *flags, "--port", port, *how)
         where = ("--server", f"127.0.0.1:{port}")
         started = [_start("clients", *where, "--client-id", i, *how) for i in range(clients)]
+    watch = Watch(psutil.Process(server.pid), [psutil.Process(client.pid) for client in started])
     while server.poll() is None:
-        _note_memory(started, peaks)
-        time.sleep(0.5)
+        if _rounds(out) <= _last(flags):  # what comes after the last round is no round's
+            watch.look()
+        if _rounds(out) == 1 and not watch.before:
+            watch.first_round_is_over()
+        time.sleep(LOOK_SECONDS)
     seconds = time.perf_counter() - began
     for client in started:
         client.wait(60)
     if server.returncode:
         raise SystemExit(f"{way} failed; {out} says why")
     rounds, summary = read_rounds(out)[2:], read_summary(out)
-    return {
-        "round": sum(r.seconds["train"] + r.seconds["aggregate"] for r in rounds) / len(rounds),
-        "startup": summary.seconds["startup"],
-        "total": seconds,
-        "megabytes": sum(peaks.values()) / max(len(peaks), 1),
-        "hash": summary.model_sha256,  # type: ignore[dict-item]
-    }
+    spent = sum(r.seconds["train"] + r.seconds["aggregate"] for r in rounds) / len(rounds)
+    megabytes = sum(watch.peaks.values()) / max(len(watch.peaks), 1)
+    return Measured(spent, summary.seconds["startup"], seconds, megabytes, watch.cpu(len(rounds)), summary.model_sha256)
 
 
-def _note_memory(started: "list[subprocess.Popen[bytes]]", peaks: dict[int, float]) -> None:
-    """The most that each client and all that it started had at a time, in MB."""
-    for client in started:
-        try:
-            tree = [psutil.Process(client.pid), *psutil.Process(client.pid).children(recursive=True)]
-            now = sum(process.memory_full_info().uss for process in tree) / 1e6
-        except psutil.Error:
-            continue
-        peaks[client.pid] = max(peaks.get(client.pid, 0.0), now)
+def _rounds(out: Path) -> int:
+    """Rounds that are over; what was scored before the first is none."""
+    try:
+        return (out / "rounds.jsonl").read_bytes().count(b"\n") - 1
+    except OSError:
+        return -1
+
+
+def _last(flags: list[object]) -> int:
+    return int(str(flags[flags.index("--rounds") + 1])) - 1
 
 
 def _start(module: str, *words: object) -> "subprocess.Popen[bytes]":

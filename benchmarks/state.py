@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import Spread, arguments, show, timed, write
+from oleander.datasets.cifar10 import CIFAR10
 from oleander.experiment.records import RunFolder
 from oleander.experiment.resume import keep, standing_of
 from oleander.learning.parameters import Layout, ModelState, arrays_of
 from oleander.learning.updates import Cohort, Memory
-from oleander.models.resnet18light import fresh_model
+from oleander.models import fresh_model
 from oleander.settings.config import Experiment
 from strategies import Server, pipeline_of
 
@@ -31,7 +32,7 @@ def main() -> None:
         __doc__, strategies=(STRATEGIES, "what is measured"), clients=(1000, "clients of the network"),
         drawn=(10, "of them in each round"), repeats=(5, "rounds that count"),
     )  # fmt: skip
-    model = fresh_model(10, 0)
+    model = fresh_model(Experiment.model, 10, CIFAR10, 0)
     layout = Layout.of(model)
     first = Cohorts(layout, layout.flatten(arrays_of(model)), told.drawn)
     with tempfile.TemporaryDirectory() as scratch:
