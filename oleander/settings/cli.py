@@ -370,7 +370,7 @@ def load_scenario_file(name_or_path: str, auto: str = "auto") -> Scenario:
             outside.use(package, value)
     outside.check_recorded(content.items(), str(path))
     check_names(content, str(path))
-    content.setdefault("scenario", file_name(path.stem))
+    content["scenario"] = content.get("scenario") or file_name(path.stem)
     whole_file = checked(whole(content, auto), str(path))
     check_name(whole_file["scenario"], f"{path}: scenario")
     scenario = Scenario({name: whole_file[name] for name in content}, study, str(path), auto)

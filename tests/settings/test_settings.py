@@ -105,7 +105,6 @@ def test_scenarios_state_only_their_differences():
             ["samples_per_client = 'abc' must be a number of images (1 or more), or a range"],
         ),
         ("samples_per_client = -3", ["samples_per_client = -3 must be greater than or equal to 1"]),
-        ('scenario = ""', ["scenario = ''", "wanted a name"]),
     ],
 )
 def test_bad_scenario_files_are_refused(tmp_path, text, words):
