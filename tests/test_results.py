@@ -40,7 +40,7 @@ def settings_of(name: str) -> list[list[dict[str, str]]]:
 def test_every_mean_and_interval_is_that_of_some_settings_runs():
     known = set()
     for file in (DOCS / "results").rglob("*.csv"):
-        if file.stem in ("dba_by_round", "dba_server_lr", *ON_DIGITS):
+        if file.stem in ("dba_by_round", "dba_server_lr", "field_cifar10", *ON_DIGITS):
             continue
         for group in settings_of(str(file.relative_to(DOCS / "results").with_suffix(""))):
             for score in ("mta", "asr"):
@@ -214,3 +214,46 @@ def test_what_the_courses_page_says_of_the_start_and_of_last_rounds_is_so():
     blend, dba = (next(r for r in rows("course") if r["attack"] == attack) for attack in ("blend", "dba"))
     mta, asr, square = (100 * float(x) for x in (blend["baseline_mta"], blend["baseline_asr"], dba["baseline_asr"]))
     assert f"MTA of {mta:.1f} and an ASR of {asr:.1f} for the picture, {square:.1f} for the square" in COURSE
+
+
+def test_each_defence_against_four_attacks_is_as_its_table_and_words_say():
+    found = {(row["strategy"], row["attack"]): row for row in rows("field_cifar10")}
+    strategies, attacks = list(dict.fromkeys(s for s, _ in found)), ["blend", "dba", "patch+scaling", "min_max"]
+    assert len(found) == len(strategies) * len(attacks) and f"--sweep strategy={','.join(strategies)}" in TEXT
+
+    def said(strategy: str, attack: str, score: str) -> str:
+        return f"{100 * float(found[strategy, attack][score]):.1f}"
+
+    for strategy in strategies:
+        cells = [said(strategy, a, score) for a in attacks for score in ("mta", "asr") if found[strategy, a][score]]
+        assert f"| `{strategy}` | {' | '.join(cells)} |" in TEXT
+    blend = [said(rule, "blend", "asr") for rule in ("median", "trimmed_mean", "rfa", "clip+fedavg")]
+    assert (
+        "{} % against the median, {} against the trimmed mean, {} against RFA and {} against clipping".format(*blend)
+        in TEXT
+    )
+    removed = ("krum", "multi_krum", "bulyan", "dnc", "foolsgold", "flame", "rflbat", "multi_metrics", "alignins")
+    assert all(float(found[rule, "blend"]["asr"]) <= 0.01 for rule in removed)
+    assert all(float(found[rule, "blend"]["true_positive_rate"]) == 1 for rule in removed)
+    assert f"({said('signguard', 'blend', 'asr')} and {said('lasa', 'blend', 'asr')} %)" in TEXT
+    assert (
+        f"leaves out {100 * float(found['signguard', 'blend']['true_positive_rate']):.0f} % of the attackers' updates"
+        in TEXT
+    )
+    assert f"({said('fedavg+rlr', 'blend', 'asr')} %, MTA {said('fedavg+rlr', 'blend', 'mta')})" in TEXT
+    assert f"(MTA {said('fedavg+noise', 'blend', 'mta')} % under Blend)" in TEXT
+    assert (
+        float(found["freqfed", "blend"]["true_positive_rate"]) == 0.8
+        and f"({said('freqfed', 'blend', 'asr')} %)" in TEXT
+    )
+    weak = said("fedavg", "dba", "asr"), said("fedavg", "patch+scaling", "asr")
+    assert "bring them to {} and {} % against FedAvg".format(*weak) in TEXT
+    assert f"falls to {said('krum', 'min_max', 'mta')} %; FLAME's to {said('flame', 'min_max', 'mta')}." in TEXT
+    others = [
+        float(found[s, "min_max"]["mta"]) for s in ("fedavg", "median", "trimmed_mean", "rfa", "multi_krum", "bulyan")
+    ]
+    assert min(others) > 0.77
+    trusted = [100 * float(found["fltrust", attack]["mta"]) for attack in attacks]
+    assert f"(MTA {min(trusted):.0f} to {max(trusted):.0f} %)" in TEXT
+    scores = [[(found[rule, a]["mta"], found[rule, a]["asr"]) for a in attacks] for rule in ("fedavg", "centred_clip")]
+    assert scores[0] == scores[1] and "is FedAvg**, in every score" in TEXT
