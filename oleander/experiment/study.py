@@ -97,12 +97,15 @@ class Runs:
 
     def repaired(self, score: str) -> Interval | None:
         """``mta`` or ``asr`` of the repaired models, over the seeds; None where none was repaired."""
-        values = [value for s in self.summaries if s.repaired and (value := getattr(s.repaired, score)) is not None]
-        return interval(values) if values else None
+        return self._besides("repaired", score)
 
     def voted(self, score: str) -> Interval | None:
         """``mta`` or ``asr`` of the votes at test time, over the seeds; None where there was none."""
-        values = [value for s in self.summaries if s.voted and (value := getattr(s.voted, score)) is not None]
+        return self._besides("voted", score)
+
+    def _besides(self, how: str, score: str) -> Interval | None:
+        found = [one for summary in self.summaries if (one := getattr(summary, how))]
+        values = [value for one in found if (value := getattr(one, score)) is not None]
         return interval(values) if values else None
 
     def scores(self) -> list[Interval | None]:
