@@ -32,23 +32,25 @@ def _mixed(rows: FloatArray, shares: NDArray[np.float64]) -> FloatArray:
         return means
 
     def part(block: slice) -> None:
-        means[:, block] = _product(rows[:, block].astype(np.float64), shares)
+        _product(rows[:, block], shares, means[:, block])
 
     with one_blas_thread():
         by_columns(rows.shape[1], part, max(1, BLOCK_BYTES // (8 * len(rows))))
     return means
 
 
-def _product(wide: NDArray[np.float64], shares: NDArray[np.float64]) -> FloatArray:
-    """Each mixture of a block of columns, rounded as its sum in turn is: (n, k), (m, n) → (m, k)."""
+def _product(rows: FloatArray, shares: NDArray[np.float64], into: FloatArray) -> None:
+    """Each mixture of a block of columns, rounded as its sum in turn is: (n, k), (m, n) → ``into`` (m, k)."""
+    wide = rows.astype(np.float64)
     sums = shares @ wide  # (m, k)
     # both orders are off by at most (n + 2) 2^-53 Σ |share · value|, to first order; here it is twice both
-    bounds = 4 * (len(wide) + 4) * 2.0**-53 * np.abs(shares).max() * np.abs(wide).sum(axis=0)  # (k,)
-    with np.errstate(over="ignore"):
-        least = (sums - bounds + 0.0).astype(np.float32)  # 0.0, never -0.0
-        most = (sums + bounds + 0.0).astype(np.float32)
-    mixtures, columns = np.nonzero(least.view(np.int32) != most.view(np.int32))
-    for start in range(0, len(columns), wide.shape[1]):  # all of them at once would be m blocks
-        i, j = mixtures[start : start + wide.shape[1]], columns[start : start + wide.shape[1]]
-        least[i, j] = np.cumsum(wide[:, j] * shares[i].T, axis=0)[-1] + 0.0
-    return least
+    bounds = np.abs(wide, out=wide).sum(axis=0)  # (k,)
+    bounds *= 4 * (len(rows) + 4) * 2.0**-53 * np.abs(shares).max()
+    most = np.empty_like(into, order="C")
+    with np.errstate(over="ignore"):  # NumPy rounds in a small buffer: no float64 is written
+        np.subtract(sums, bounds, out=into, casting="same_kind")
+        np.add(sums, bounds, out=most, casting="same_kind")
+    mixtures, columns = np.nonzero(into.view(np.int32) != most.view(np.int32))  # 0.0 is not -0.0
+    for start in range(0, len(columns), rows.shape[1]):  # all of them at once would be m blocks
+        i, j = mixtures[start : start + rows.shape[1]], columns[start : start + rows.shape[1]]
+        into[i, j] = np.cumsum(rows[:, j].astype(np.float64) * shares[i].T, axis=0)[-1] + 0.0
