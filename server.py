@@ -206,9 +206,9 @@ def _network(
 
 def _run_warm(setup: Setup, flags: ServerFlags, folder: RunFolder, network: Network, console: Console) -> None:
     """The server's part in this process."""
-    from oleander.network.internals import server_task, submit
     from oleander.network.roster import FAREWELL_SECONDS, NetworkRoster
     from oleander.network.superlink import app_folder
+    from oleander.network.task import server_task, submit
     from oleander.reports.tables import print_results
 
     with ending_in_time(network.died) as failed, contextlib.ExitStack() as up:

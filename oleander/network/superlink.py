@@ -136,7 +136,7 @@ class Network:
 
     def trusted(self) -> dict[int, int] | None:
         """Node id → client id by the clients' keys, made known to the SuperLink now; None without keys."""
-        from oleander.network.internals import register_nodes
+        from oleander.network.task import register_nodes
 
         if self.credentials is None:
             return None

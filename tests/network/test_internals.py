@@ -1,9 +1,11 @@
-"""Flower's internal modules are as oleander/network/internals.py takes them to be; it is written against one version."""
+"""Flower's internal modules are as internals.py and task.py in oleander/network take them to be, written against one version."""
 
 import collections
 import contextlib
 import hashlib
 import inspect
+import subprocess
+import sys
 import threading
 from importlib import metadata
 from types import SimpleNamespace
@@ -15,7 +17,9 @@ from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree, no_object_id_recompute
 
 from oleander.network import internals
-from oleander.network.internals import FLEET, HEARTBEAT_SECONDS, _CarefulGrid, _unpacked_size
+from oleander.network import task as servers
+from oleander.network.internals import FLEET, HEARTBEAT_SECONDS
+from oleander.network.task import _CarefulGrid, _unpacked_size
 
 pytestmark = pytest.mark.usefixtures("task")
 
@@ -29,6 +33,14 @@ def test_flowers_fleet_interface_has_the_paths_that_nodes_use_and_no_others():
 
     paths = getattr(router, "router", router).routes
     assert {route.path for route in paths} == FLEET
+
+
+def test_a_client_does_not_load_what_only_a_server_needs():
+    """Flower's grid and its builder of apps, 32 MB."""
+    loaded = "import sys, oleander.network.internals; print(*(name for name in sys.modules if name.startswith('flwr')))"
+    modules = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout.split()
+    assert "flwr.supernode.fleet_http_client" in modules
+    assert not {"flwr.superlink.grid", "flwr.cli.build"} & set(modules)
 
 
 def test_flowers_senders_pause_is_where_it_is_shortened_and_may_be_as_short():
@@ -45,10 +57,10 @@ def test_flowers_senders_pause_is_where_it_is_shortened_and_may_be_as_short():
 
 
 def test_flowers_own_grid_is_what_the_careful_one_stands_in_for():
-    grid = inspect.getsource(internals.HttpGrid)
+    grid = inspect.getsource(servers.HttpGrid)
     for name in ("self.node", "_runtime_client", "ConfirmMessageReceived", "inflate_object_from_contents", "_run"):
         assert name in grid
-    assert list(inspect.signature(internals.HttpGrid.__init__).parameters)[1:] == [
+    assert list(inspect.signature(servers.HttpGrid.__init__).parameters)[1:] == [
         "runtime_api_address", "insecure", "root_certificates", "token",
     ]  # fmt: skip
 
@@ -140,14 +152,14 @@ def test_a_sender_that_goes_or_falls_silent_in_the_midst_of_its_reply_is_not_wai
     assert grid.pull_messages(["asked"]) == []
     link.nodes = [8]
     assert grid.pull_messages(["asked"]) == []  # not looked again so soon
-    monkeypatch.setattr(internals, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(servers, "LOOK_SECONDS", 0.0)
     (reply,) = grid.pull_messages(["asked"])
     assert "Node Unavailable" in reply.error.reason and link.confirmed == [link.reply.object_id]
     silent = Link(answer(asked, np.arange(5, dtype=np.float32)))
     silent.hold = {list(silent.parts)[-1]}
     grid = grid_on(silent)
     assert grid.pull_messages(["asked"]) == []
-    monkeypatch.setattr(internals, "STALLED_SECONDS", 0.0)
+    monkeypatch.setattr(servers, "STALLED_SECONDS", 0.0)
     (reply,) = grid.pull_messages(["asked"])
     assert "stopped halfway" in reply.error.reason and not grid._arriving
 
@@ -205,7 +217,7 @@ class Fleet:
     def PushMessages(self, request):  # noqa: N802
         from flwr.proto.fleet_pb2 import PushMessagesResponse
 
-        found = {part.object_id for part in internals.iterate_object_tree(request.message_object_trees[0])}
+        found = {part.object_id for part in servers.iterate_object_tree(request.message_object_trees[0])}
         return PushMessagesResponse(objects_to_push=found, session_id="s")
 
     def PushObject(self, request):  # noqa: N802
@@ -319,13 +331,13 @@ def test_a_task_ends_in_the_order_that_flower_bears(monkeypatch):
         ConfirmMessageReceived=lambda r: did.append("confirm"),
     )
     runtime = contextlib.nullcontext(SimpleNamespace(AcquireTask=lambda r: SimpleNamespace(token="t")))
-    monkeypatch.setattr(internals, "RuntimeHttpClient", SimpleNamespace(from_server_address=lambda **named: runtime))
-    monkeypatch.setattr(internals._CarefulGrid, "_runtime_client", task)
-    monkeypatch.setattr(internals._CarefulGrid, "set_run", lambda grid, run: None)
-    monkeypatch.setattr(internals, "run_from_proto", lambda proto: proto)
-    monkeypatch.setattr(internals, "make_task_heartbeat_fn_http", lambda client: lambda: True)
-    monkeypatch.setattr(internals.HeartbeatSender, "stop", lambda sender: did.append("silent"))
-    with pytest.raises(ConnectionError, match="has ended the run"), internals.server_task("h:1", None, 10) as grid:
+    monkeypatch.setattr(servers, "RuntimeHttpClient", SimpleNamespace(from_server_address=lambda **named: runtime))
+    monkeypatch.setattr(servers._CarefulGrid, "_runtime_client", task)
+    monkeypatch.setattr(servers._CarefulGrid, "set_run", lambda grid, run: None)
+    monkeypatch.setattr(servers, "run_from_proto", lambda proto: proto)
+    monkeypatch.setattr(servers, "make_task_heartbeat_fn_http", lambda client: lambda: True)
+    monkeypatch.setattr(servers.HeartbeatSender, "stop", lambda sender: did.append("silent"))
+    with pytest.raises(ConnectionError, match="has ended the run"), servers.server_task("h:1", None, 10) as grid:
         raise RunNotRunningException
     grid.forget(["late"])
     assert did == ["silent", "output"]
