@@ -7,6 +7,7 @@ values of the chart's x axis, against the run without an attacker, or where ther
 
 import csv
 import io
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from oleander.experiment.intervals import ENOUGH, Paired, holm, paired
 from oleander.experiment.results import cell_text
-from oleander.experiment.study import Runs, StudyResult
+from oleander.experiment.study import Runs, StudyResult, besides
 from oleander.reports.findings import place
 from oleander.settings.plan import Chart
 from oleander.system.files import replace_file
@@ -33,6 +34,8 @@ class Difference:
     reference: str
     score: str
     """``mta`` or ``asr``."""
+    how: str
+    """``voted`` or ``repaired``: whose score it is; nothing for the final model's own."""
     paired: Paired
     p_holm: float | None = None
     """The p value, corrected for all comparisons of the chart."""
@@ -53,10 +56,10 @@ def differences_of(chart: Chart[Runs]) -> list[Difference]:
     found = []
     for group in compared(chart.cells):
         reference = reference_of(group)
-        for cell in group:
-            for score in SCORES if cell is not reference else ():
-                if pair := paired(by_seed(cell, score), by_seed(reference, score)):
-                    found.append(Difference(chart.name, place(chart, cell), place(chart, reference), score, pair))
+        for cell in (cell for cell in group if cell is not reference):
+            for how, score in itertools.product(["", *besides([cell, reference])], SCORES):
+                if pair := paired(by_seed(cell, score, how), by_seed(reference, score, how)):
+                    found.append(Difference(chart.name, place(chart, cell), place(chart, reference), score, how, pair))
     comparisons = sum(difference.pairs >= ENOUGH for difference in found)  # also those that leave nothing to test by
     corrected = holm([difference.paired.p for difference in found], comparisons)
     return [replace(difference, p_holm=p) for difference, p in zip(found, corrected, strict=True)]
@@ -92,9 +95,10 @@ def attacked(cell: Runs) -> bool:
     return bool(cell.summaries[0].malicious) and cell.summaries[0].attack != "none"
 
 
-def by_seed(cell: Runs, score: str) -> dict[int, float]:
-    """Seed → score of the runs that have one."""
-    return {s.seed: value for s in cell.summaries if (value := getattr(s, score)) is not None}
+def by_seed(cell: Runs, score: str, how: str = "") -> dict[int, float]:
+    """Seed → score of the runs that have one. A model that was not repaired, or whose copies do not vote, has its own for both."""
+    scored = {s.seed: (how and getattr(s, how)) or s for s in cell.summaries}
+    return {seed: value for seed, one in scored.items() if (value := getattr(one, score)) is not None}
 
 
 def write_differences(folder: Path, study: StudyResult) -> list[Difference]:
@@ -113,8 +117,9 @@ def row_of(difference: Difference) -> dict[str, Any]:
     of = difference.paired.difference
     return {
         "chart": difference.chart, "setting": difference.setting, "reference": difference.reference,
-        "score": difference.score, "pairs": difference.pairs, "difference": of.mean, "low": of.low, "high": of.high,
-        "least": of.least, "greatest": of.greatest, "p": difference.paired.p, "p_holm": difference.p_holm,
+        "score": difference.score, "how": difference.how, "pairs": difference.pairs,
+        "difference": of.mean, "low": of.low, "high": of.high, "least": of.least, "greatest": of.greatest,
+        "p": difference.paired.p, "p_holm": difference.p_holm,
     }  # fmt: skip
 
 

@@ -203,11 +203,11 @@ def _differences(found: Sequence[Difference]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     rows: dict[tuple[str, str], dict[str, Difference]] = {}
     for one in found:
-        rows.setdefault((one.setting, one.reference), {})[one.score] = one
-    for (setting, reference), scores in rows.items():
+        rows.setdefault((f"{one.setting} − {one.reference}", one.how), {})[one.score] = one
+    for (compared, how), scores in rows.items():
         pairs = " / ".join(dict.fromkeys(str(one.pairs) for one in scores.values()))
         cells = [cell for score in measured for cell in _difference(scores.get(score))]
-        table.add_row(escape(f"{setting} − {reference}"), pairs, *cells)
+        table.add_row(escape(f"{compared}, {how}" if how else compared), pairs, *cells)
     return table
 
 

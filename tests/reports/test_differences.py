@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from oleander.experiment.records import Repaired
 from oleander.experiment.study import Runs, StudyResult
 from oleander.reports.differences import differences_of, write_differences
 from oleander.reports.tables import print_study
@@ -109,3 +110,15 @@ def test_the_terminal_shows_intervals_on_one_line_and_says_what_their_brackets_a
     assert "[low, high]: 95 % interval" in said and "differences by seed" in said
     assert all(line.count("[") == line.count("]") for line in said.splitlines())
     assert re.search(r"72\.0 \[[\d.]+, [\d.]+\] ", said) and re.search(r"−1\.6 \[−[\d.]+, \+?−?[\d.]+\]", said)
+
+
+def test_repaired_models_are_compared_too_and_one_that_was_not_repaired_with_its_own_score():
+    repaired = Repaired(mta=0.6, asr=0.1, loss=None, model_sha256="0" * 64, seconds=1.0)
+    mended = cell("nad")
+    runs = tuple(replace(run, repaired=replace(repaired, asr=0.01 * run.seed)) for run in mended.summaries)
+    found = differences_of(chart(cell("none"), replace(mended, summaries=runs)))
+    assert [(d.how, d.score) for d in found] == [("", "mta"), ("", "asr"), ("repaired", "mta"), ("repaired", "asr")]
+    of = {(d.how, d.score): d.paired.difference.mean for d in found}
+    assert of["", "asr"] == 0
+    assert of["repaired", "mta"] == pytest.approx(0.6 - 0.72)
+    assert of["repaired", "asr"] == pytest.approx(0.02 - 0.56)
