@@ -47,8 +47,8 @@ from oleander.system.foreign import parsed_json, read_bytes, refusing
 NOT_IN_KEY = ("scenario", "description", "out", "keep", "pages", "runs_at_once", "dataset", "data_dir", "weights", "ray_address",
               "actors", "client_cpus", "no_cache", "min_clients")  # fmt: skip
 """Settings that change no result, and paths, whose content counts instead."""
-NOT_IN_OLD_KEYS = ("attackers", "classes_per_client", "crfl_votes", "dba_parts", "evaluate_images", "image_channels", "image_size",
-                   "model", "norm", "repair", "root_samples", "shards_per_client")  # fmt: skip
+NOT_IN_OLD_KEYS = ("attackers", "classes_per_client", "crfl_votes", "cuda_graphs", "dba_parts", "evaluate_images", "image_channels",
+                   "image_size", "model", "norm", "repair", "root_samples", "shards_per_client")  # fmt: skip
 """Settings that came since ``KEY_VERSION``: they count where they are not at their defaults, with which the runs before were made."""
 PARTITION_OF = {"shards": "shards", "classes": "pathological"}
 MOST_PAGES = 40

@@ -3,7 +3,7 @@
 The shard lies on the device as uint8 and is augmented there as a whole, with numbers drawn on the CPU, so that a GPU
 sees the same images. Order for an image: random crop and flip → trigger → normalise (``docs/definitions.md``).
 Nothing in a step waits for the device; bf16 is autocast's, over weights and an optimiser in fp32. What the model draws by itself,
-its dropout, comes from a stream of the client's and the round's.
+its dropout, comes from a stream of the client's and the round's. With --cuda-graphs the step of a whole batch is one graph.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +17,7 @@ from torch.optim.sgd import sgd
 
 from oleander.datasets.data import Shard, to_pixels
 from oleander.learning.devices import autocast
+from oleander.learning.graphs import captured, draws, momenta_of
 from oleander.settings.config import Experiment
 from oleander.system.streams import torch_generator, torch_seeded
 
@@ -73,12 +74,29 @@ def train(
     drawn_in = 0 if experiment.augment == "once" else round_number  # once: the same images in every round
     augmentation = _generator("augment", (experiment.seed, drawn_in, shard.client_id))
     order = _generator("batches", key)
-    optimiser = _SGD(model, experiment)
     on_loss, on_gradients, on_weights, first = (
         [getattr(h, f.name) for h in hooks if getattr(h, f.name)] for f in fields(Hooks)
     )
+    graphed = experiment.cuda_graphs and not (on_loss or on_gradients or on_weights or draws(model))
+    optimiser = _SGD(model, experiment, momenta_of(model) if graphed and experiment.momentum else [])
+
+    def step(pixels: Tensor, truth: Tensor) -> Tensor:
+        model.zero_grad(set_to_none=True)
+        with autocast(experiment.precision, device):
+            loss = F.cross_entropy(model(pixels), truth)
+        minimised = loss
+        for change in on_loss:
+            minimised = change(minimised, optimiser.parameters)
+        minimised.backward()
+        for mask in on_gradients:
+            _put(optimiser.gradients, mask(optimiser.gradients))
+        optimiser.step()
+        for move in on_weights:
+            _put(optimiser.parameters, move([weight.detach() for weight in optimiser.parameters]))
+        return loss.detach()
+
     model.train()
-    inputs, total = None, torch.zeros((), device=device)
+    inputs, whole, total = None, step, torch.zeros((), device=device)
     with torch_seeded(_generator("model", key).initial_seed(), device):
         for _ in range(experiment.local_epochs):
             if inputs is None or experiment.augment == "epoch":
@@ -88,28 +106,23 @@ def train(
                 first.pop(0)(model, inputs, labels)
             total.zero_()
             for batch in torch.randperm(len(labels), generator=order).to(device).split(experiment.batch_size):
-                model.zero_grad(set_to_none=True)
-                with autocast(experiment.precision, device):
-                    loss = F.cross_entropy(model(inputs[batch]), labels[batch])
-                minimised = loss
-                for change in on_loss:
-                    minimised = change(minimised, optimiser.parameters)
-                minimised.backward()
-                for mask in on_gradients:
-                    _put(optimiser.gradients, mask(optimiser.gradients))
-                optimiser.step()
-                for move in on_weights:
-                    _put(optimiser.parameters, move([weight.detach() for weight in optimiser.parameters]))
-                total += loss.detach() * len(batch)
+                pixels, truth = inputs[batch], labels[batch]
+                if graphed and whole is step and len(batch) == experiment.batch_size:
+                    moving = [*model.parameters(), *model.buffers(), *optimiser.kept]
+                    fixed = tuple(getattr(experiment, name) for name in ("lr", "momentum", "weight_decay", "precision"))
+                    whole = captured(model, step, moving, pixels, truth, fixed)
+                total += (whole if len(batch) == experiment.batch_size else step)(pixels, truth) * len(batch)
     return Fit(loss=float(total) / len(labels), images=experiment.local_epochs * len(labels))
 
 
 class _SGD:
     """``torch.optim.SGD``'s own steps without its object: the first ``Optimizer`` made in a process imports PyTorch's compiler."""
 
-    def __init__(self, model: nn.Module, experiment: Experiment) -> None:
+    def __init__(self, model: nn.Module, experiment: Experiment, kept: Tensors) -> None:
+        """``kept``: zeros for the momenta, in the same places for as long as the model lives; [] makes new ones in the first step."""
         self.parameters: list[Tensor] = list(model.parameters())
-        self.momenta: list[Tensor | None] = [None] * len(self.parameters)
+        self.kept = kept
+        self.momenta: list[Tensor | None] = [*kept] or [None] * len(self.parameters)
         self.lr, self.momentum, self.weight_decay = experiment.lr, experiment.momentum, experiment.weight_decay
 
     @property

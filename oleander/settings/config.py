@@ -149,6 +149,9 @@ class Experiment:
     client_threads: Count | None = None
     """Threads a client trains with (default: 1, more where a round has fewer clients than the machine cores). The last
     bits of the result depend on it, so the number is part of config.toml."""
+    cuda_graphs: bool = False
+    """Train on a GPU by CUDA graphs, which start all kernels of a step at once. Attacks that change steps, and models with dropout,
+    train without. Not yet run on a GPU; whether results keep their last bits is not known, so it is part of config.toml."""
     ray_address: str = ""
     """Address of a running Ray cluster to use (auto: the one on this machine); default: start our own."""
     out: str = ""

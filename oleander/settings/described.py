@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 
 UNSPOKEN = frozenset({
     "scenario", "out", "seed", "data_dir", "no_cache", "round_timeout", "min_clients", "actors", "client_cpus", "client_gpus",
-    "client_threads", "ray_address", "precision", "evaluate", "evaluate_asr", "evaluate_images", "on_bad_reply",
+    "client_threads", "cuda_graphs", "ray_address", "precision", "evaluate", "evaluate_asr", "evaluate_images", "on_bad_reply",
     "keep", "pages", "runs_at_once",
 })  # fmt: skip
 """Settings that no description speaks of: seeds, files, and how it is computed and scored."""

@@ -46,7 +46,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "attack": ("attack", "malicious", "attackers", "poison_rate", "target", "attack_rounds"),
     "defence": ("strategy", "assumed_malicious", "repair", "root_samples"),
     "evaluation": ("evaluate", "evaluate_asr", "evaluate_images", "no_cache"),
-    "engine": ("actors", "runs_at_once", "client_cpus", "client_gpus", "client_threads", "ray_address"),
+    "engine": ("actors", "runs_at_once", "client_cpus", "client_gpus", "client_threads", "cuda_graphs", "ray_address"),
     "output": ("out", "keep", "pages"),
 }
 """Every shared setting, once, as ``--help`` groups them."""
