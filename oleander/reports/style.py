@@ -13,6 +13,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.transforms import Bbox
 
 from oleander.system.files import replace_file
 
@@ -82,18 +83,29 @@ _NO_DATE = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 def save(figure: Figure, path: Path, *, pdf: bool = False) -> Path:
     """Write PATH.png and PATH.svg, for papers PATH.pdf as well; returns the SVG file."""
-    svg = path.with_name(f"{path.name}.svg")  # a name may have a dot in it
-    replace_file(path.with_name(f"{path.name}.png"), drawn(figure, "png"))
-    replace_file(svg, drawn(figure, "svg"))
-    if pdf:
-        replace_file(path.with_name(f"{path.name}.pdf"), drawn(figure, "pdf"))
-    return svg
+    files = {
+        form: path.with_name(f"{path.name}.{form}") for form in ("png", "svg", "pdf")[: 2 + pdf]
+    }  # a name may have a dot in it
+    extent = _laid_out(figure)
+    for form, file in files.items():
+        replace_file(file, drawn(figure, form, extent))
+    return files["svg"]
 
 
-def drawn(figure: Figure, form: str) -> bytes:
+def _laid_out(figure: Figure) -> Bbox:
+    """Settle where everything in a figure is, once for all forms of it; returns what it takes up, in inches."""
+    shown_at, figure.dpi = figure.dpi, matplotlib.rcParams["savefig.dpi"]
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)  # with one, Matplotlib lays it out and draws it once more before each form
+    extent = figure.get_tightbbox().padded(matplotlib.rcParams["savefig.pad_inches"])
+    figure.dpi = shown_at
+    return extent
+
+
+def drawn(figure: Figure, form: str, extent: Bbox | Literal["tight"] = "tight") -> bytes:
     """A figure as PNG, SVG or PDF."""
     with io.BytesIO() as opened:
-        figure.savefig(opened, format=form, bbox_inches="tight", metadata=_NO_DATE.get(form))
+        figure.savefig(opened, format=form, bbox_inches=extent, metadata=_NO_DATE.get(form))
         return opened.getvalue()
 
 
