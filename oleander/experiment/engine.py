@@ -25,6 +25,7 @@ from oleander.experiment.own_ray import (
     folders_for_ray,
     watch_cluster,
     watch_processes,
+    without_observers,
 )
 from oleander.settings.config import Experiment
 from oleander.system.display import doing
@@ -157,7 +158,8 @@ def _init(experiment: Experiment, address: str, folders: dict[str, str], at_once
             cpus = math.ceil(actor_count(experiment, at_once) * experiment.client_cpus)
             preload = {"preload_python_modules": list(PRELOADED)}
             here = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
-            ray.init("local", num_cpus=cpus, _system_config=preload, **here, **folders, **quiet)
+            with without_observers():
+                ray.init("local", num_cpus=cpus, _system_config=preload, **here, **folders, **quiet)
             check_loopback()
     except SystemExit as ended:  # Ray answers SIGTERM while it starts
         end_now(128 + int(ended.code or 0))

@@ -67,6 +67,23 @@ def set_login(address: str | None) -> str:
     return ""
 
 
+@contextlib.contextmanager
+def without_observers() -> Iterator[None]:
+    """While Ray starts: without its dashboard's server and its log monitor, which take more than a second of a run's start-up.
+
+    ``ray.init`` waits for the one even where no dashboard is wanted; the other carries clients' output to a driver that does not listen.
+    """
+    from unittest.mock import patch  # slow to import
+
+    from ray._private.node import Node
+
+    def no_server(node: Node, **_: object) -> None:
+        node._webui_url = ""
+
+    with patch.multiple(Node, start_api_server=no_server, start_log_monitor=lambda node: None):
+        yield
+
+
 def _own_token() -> bool:
     """Whether the user has set a token. One that Ray cannot use would end it later, in an assertion of its own."""
     name = "RAY_AUTH_TOKEN" if os.environ.get("RAY_AUTH_TOKEN") else "RAY_AUTH_TOKEN_PATH"

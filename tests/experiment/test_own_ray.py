@@ -1,5 +1,6 @@
 """Who gets into a Ray of our own, where its files are, and how its death is noticed; without a Ray."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from oleander.experiment.own_ray import (
     folders_for_ray,
     set_login,
     watch_processes,
+    without_observers,
 )
 from oleander.system.errors import RunError, UserError
 from tests.programs import short_folder
@@ -45,6 +47,22 @@ def test_each_run_has_a_token_of_its_own_and_stays_on_loopback(environment):
 
 
 @pytest.mark.parametrize("address", [None, "h:1"])
+def test_ray_starts_without_its_observers_where_they_are_called_as_they_were():
+    """Ray's own names, written against one version: where they move, this fails."""
+    from ray._private.node import Node
+
+    before = Node.start_api_server, Node.start_log_monitor
+    assert list(inspect.signature(before[0]).parameters) == ["self", "include_dashboard", "raise_on_failure"]
+    assert list(inspect.signature(before[1]).parameters) == ["self"]
+    assert "self._webui_url" in inspect.getsource(before[0])
+    node = object.__new__(Node)
+    with without_observers():
+        node.start_api_server(include_dashboard=False, raise_on_failure=False)
+        node.start_log_monitor()
+    assert node.webui_url == ""
+    assert (Node.start_api_server, Node.start_log_monitor) == before
+
+
 def test_a_token_that_the_user_set_is_used_with_and_without_a_cluster(address, environment, tmp_path):
     environment.setenv("RAY_AUTH_TOKEN", "mine")
     set_login(address)

@@ -127,3 +127,10 @@ def test_the_token_is_on_no_command_line_and_in_no_record_and_the_sockets_are_no
     time.sleep(1)
     written = [*session.rglob("*"), *out.rglob("*")]
     assert not [p for p in written if p.is_file() and not p.is_symlink() and token.encode() in p.read_bytes()]
+
+
+def test_ray_runs_nothing_that_nobody_asks(a_run):
+    """Neither the dashboard's server, for which ``ray.init`` waits, nor what carries output to a driver that does not listen."""
+    us = " ".join(" ".join(p.cmdline()) for p in psutil.Process(a_run[0].pid).children(recursive=True))
+    assert "raylet/raylet" in us
+    assert "dashboard/dashboard.py" not in us and "log_monitor" not in us
