@@ -71,7 +71,8 @@ def set_login(address: str | None) -> str:
 def without_observers() -> Iterator[None]:
     """While Ray starts: without its dashboard's server and its log monitor, which take more than a second of a run's start-up.
 
-    ``ray.init`` waits for the one even where no dashboard is wanted; the other carries clients' output to a driver that does not listen.
+    ``ray.init`` waits for the one even where no dashboard is wanted; the other carries what clients print to a driver that does not
+    listen.
     """
     from unittest.mock import patch  # slow to import
 
