@@ -17,7 +17,7 @@ from torch.optim.sgd import sgd
 
 from oleander.datasets.data import Shard, to_pixels
 from oleander.learning.devices import autocast
-from oleander.learning.graphs import captured, draws, momenta_of
+from oleander.learning.graphs import Step, captured, draws, momenta_of
 from oleander.settings.config import Experiment
 from oleander.system.streams import torch_generator, torch_seeded
 
@@ -96,7 +96,8 @@ def train(
         return loss.detach()
 
     model.train()
-    inputs, whole, total = None, step, torch.zeros((), device=device)
+    whole: Step = step
+    inputs, total = None, torch.zeros((), device=device)
     with torch_seeded(_generator("model", key).initial_seed(), device):
         for _ in range(experiment.local_epochs):
             if inputs is None or experiment.augment == "epoch":
