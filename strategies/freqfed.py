@@ -14,6 +14,7 @@ from oleander.learning.updates import Aggregate, Cohort
 from oleander.settings.ranges import Rate
 from strategies._choices import fewer_digits, mean_of
 from strategies._clusters import majority
+from strategies._cosine_transform import cosine_transform
 from strategies._cosines import cosine_distances
 from strategies._sums import by_columns
 
@@ -31,14 +32,12 @@ def freqfed(cohort: Cohort, *, freqfed_share: Rate = 0.5) -> Aggregate:
 
 def _low_frequencies(rows: FloatArray, count: int) -> FloatArray:
     """The first coefficients of each row's transform, up to a factor of each row's own: (n, d) → (n, count)."""
-    from scipy.fft import dct  # here, since it takes time to load
-
-    low = np.empty((len(rows), count), np.float32)
+    low, transformed = np.empty((len(rows), count), np.float32), cosine_transform(rows.shape[1], count)
 
     def transform(row: slice) -> None:
         wide = rows[row.start].astype(np.float64)
         wide /= np.abs(wide).max() or 1  # a cosine does not see it, and float32 holds what comes out
-        low[row.start] = dct(wide, norm="ortho")[:count]
+        low[row.start] = transformed(wide)
 
     by_columns(len(rows), transform, width=1)
     return low
