@@ -123,9 +123,7 @@ def _amiss(name: str, tensor: Tensor, shape: tuple[int, ...]) -> str:
     if tuple(tensor.shape) != shape:
         return f"is {tuple(tensor.shape)}, not {shape}"
     if tensor.dtype not in FLOATS:
-        return (
-            f"has values that are not finite numbers of floating point, but {str(tensor.dtype).removeprefix('torch.')}"
-        )
+        return f"has {_of_type(str(tensor.dtype))}"
     if not bool(tensor.isfinite().all()):
         return "has values that are not finite numbers"
     if not bool(tensor.to(torch.float32).isfinite().all()):
@@ -133,6 +131,12 @@ def _amiss(name: str, tensor: Tensor, shape: tuple[int, ...]) -> str:
     if name.endswith(VARIANCE) and tensor.numel() and float(tensor.min()) < 0:
         return f"has negative values, down to {float(tensor.min()):.3g}; a variance is 0 or more"
     return ""
+
+
+def _of_type(dtype: str) -> str:
+    """What numbers that no weight of ours is made of are, and what is known."""
+    found, *known = (name.removeprefix("torch.") for name in (dtype, *map(str, FLOATS)))
+    return f"values of the type {found}; known: {', '.join(known)}"
 
 
 def _states(content: Any) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
@@ -253,6 +257,9 @@ def _said_of(foreign: list[str]) -> str:
     first = shortened(foreign[0], 80)
     if any(name.startswith("torch.nn.") for name in foreign):
         return f"holds a whole model, pickled (a {first}), not its numbers alone; in the program that made it: {SAVED}"
+    types = [name for name in foreign if isinstance(getattr(torch, name.removeprefix("torch."), None), torch.dtype)]
+    if types:
+        return f"has {_of_type(types[0])}"
     return (
         f"its pickle names {first}, which no state dict of plain tensors needs; in the program that made it: "
         f"torch.save(checkpoint[KEY], 'weights.pt'), KEY being the state dict's, such as 'model_state_dict'"

@@ -61,7 +61,14 @@ def _without(name):
         (lambda s: s | {"fc.weight": torch.zeros(3)}, ["unexpected fc.weight"]),
         (lambda s: s | {"linear.weight": torch.zeros(7, 256)}, ["linear.weight is (7, 256), not (10, 256)"]),
         (lambda s: s | {"linear.bias": torch.full((10,), float("nan"))}, ["linear.bias", "not finite"]),
-        (lambda s: s | {"linear.bias": torch.zeros(10, dtype=torch.int64)}, ["linear.bias", "not finite numbers"]),
+        (
+            lambda s: s | {"linear.bias": torch.zeros(10, dtype=torch.int64)},
+            ["linear.bias", "the type int64", "float32"],
+        ),
+        (
+            lambda s: s | {"linear.bias": torch.zeros(10).to(torch.float8_e4m3fn)},
+            ["the type float8_e4m3fn; known: float16"],
+        ),
         (lambda s: {f"x.{k}": v for k, v in s.items()}, ["missing conv1.weight", "more"]),
         (lambda s: [1, 2], ["list", "not a state dict"]),
         (lambda s: {}, ["not a state dict"]),
