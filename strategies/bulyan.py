@@ -81,12 +81,44 @@ def _near_median(rows: FloatArray, chosen: NDArray[np.intp], beta: int) -> tuple
     def part(block: slice) -> NDArray[np.int64]:
         values = np.ascontiguousarray(rows[chosen, block].T).astype(np.float64)  # (≤ WIDTH, θ)
         ordered = np.sort(values, axis=1)
-        middle = (ordered[:, (theta - 1) // 2] + ordered[:, theta // 2]) / 2
-        away = np.abs(values - middle[:, None])
-        reach = np.partition(away, beta - 1, axis=1)[:, beta - 1 : beta]  # the distance of the last that is taken
-        taken, equal = away < reach, away == reach  # of equally far ones the first clients are
+        twice = _exact_sum(ordered[:, (theta - 1) // 2], ordered[:, theta // 2])  # the median, twice: (≤ WIDTH,)
+        first = np.zeros(
+            len(values), dtype=np.intp
+        )  # of the β in order: as long as the one before them is farther than the last
+        for i in range(theta - beta):
+            first += _less(_exact_sum(ordered[:, i], ordered[:, i + beta]), twice)
+        low, high = (np.take_along_axis(ordered, first[:, None] + i, axis=1)[:, 0] for i in (0, beta - 1))
+        below = ~_less(twice, _exact_sum(low, high))  # whether the farthest of them lies below the median
+        farthest = np.where(below, low, high)[:, None]
+        mirrored = _exact_sum(values, farthest)  # twice the median where a value is as far on the other side
+        twice = twice[0][:, None], twice[1][:, None]
+        taken = np.where(
+            below[:, None],
+            (values > farthest) & _less(mirrored, twice),
+            (values < farthest) & _less(twice, mirrored),
+        )
+        equal = (values == farthest) | (
+            (mirrored[0] == twice[0]) & (mirrored[1] == twice[1])
+        )  # of these the first clients are
         taken |= equal & (equal.cumsum(axis=1) <= beta - taken.sum(axis=1, keepdims=True))
         result[block] = np.where(taken, values, 0).sum(axis=1) / beta + 0.0  # never -0.0
         return taken.sum(axis=0)
 
     return result, np.sum([np.zeros(theta), *by_columns(d, part, WIDTH)], axis=0)
+
+
+Exact = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Numbers as the sum of two each, the second the rounding error of the first: they are in order as the pairs are."""
+
+
+def _exact_sum(one: NDArray[np.float64], other: NDArray[np.float64]) -> Exact:
+    """Sums without rounding (Knuth's TwoSum). Distances to the median are compared by them: low and high are equally far where
+    their sum is twice the median, while a difference would be rounded.
+    """
+    total = one + other
+    part = total - one
+    return total, (one - (total - part)) + (other - part)
+
+
+def _less(one: Exact, other: Exact) -> NDArray[np.bool_]:
+    return np.asarray((one[0] < other[0]) | ((one[0] == other[0]) & (one[1] < other[1])))

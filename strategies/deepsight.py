@@ -50,7 +50,10 @@ def deepsight(
     neups = _shares(energies)  # (n, classes)
     most = max(0.01, 1 / neups.shape[1]) * neups.max(axis=1, keepdims=True)
     exceeding = (neups > most).sum(axis=1)  # (n,)
-    suspicious = exceeding <= np.median(exceeding) / 2
+    usual = np.median(exceeding)
+    suspicious = (exceeding <= usual / 2) & (
+        exceeding < usual
+    )  # nobody where most have none, as with no change of the layer
     by_answers = [
         _apart(_clusters(ratios))
         for ratios in _ratios(cohort, layout, answers, image, (deepsight_draws, deepsight_images), rng)

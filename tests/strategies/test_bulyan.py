@@ -74,6 +74,9 @@ def test_at_the_bound_and_with_every_theta_it_agrees_with_the_reference(n, f):
         [[1e30, -1e30]] + [[k, 1] for k in range(6)],
         [[2**-149 * k, 0] for k in range(8)],
         [[-1], [1], [-1], [1], [0], [2], [-2], [0]],
+        [[0], [2.8286188e-18], [0], [0], [1], [1], [1], [1]],  # float64 does not tell who is nearer to the median
+        [[1e-30], [0], [0], [-1], [1], [1], [-1]],
+        [[0, 2**100], [1e-20, 1], [0, -1], [3, 2**100], [1, 0], [1, 2**-100], [1, -(2**100)]],
     ],
 )
 def test_ties_duplicates_zeros_and_extremes_agree_with_the_reference(rows):

@@ -98,6 +98,14 @@ def test_updates_that_are_all_alike_come_out_as_they_are():
     np.testing.assert_array_equal(result.delta, row)
 
 
+def test_updates_that_do_not_change_the_output_layer_make_nobody_suspicious():
+    alike = np.zeros((7, 23), np.float32)
+    alike[:, 0] = 1
+    result = run(moving(alike))
+    np.testing.assert_array_equal(result.delta, alike[0])
+    np.testing.assert_allclose(result.influence, 1 / 7)
+
+
 def test_a_model_that_answers_no_numbers_is_in_no_cluster_and_ends_nothing():
     rows = random_cohort(6, d=23).deltas.copy()
     rows[2] = 3e38
