@@ -119,7 +119,7 @@ REFUSED = {
     "nothing of it": ({f"x.{name}": t for name, t in STATE.items()}, [f"missing {LAYOUT.names[0]}", "more", "found ", "x."]),
     "one too many": (STATE | {"head.weight": torch.zeros(1)}, ["unexpected head.weight", f"wanted {len(LAYOUT.names)}: "]),
     "another shape": (STATE | {STEM: torch.zeros(3, 3)}, [f"{STEM} is (3, 3), not ("]),
-    "whole numbers": (full(STEM, 1, torch.int32), [STEM, "floating point, but int32"]),
+    "whole numbers": (full(STEM, 1, torch.int32), [STEM, "the type int32; known: float16"]),
     "NaN": (full(STEM, float("nan")), [STEM, "not finite numbers"]),
     "infinite": (full(STEM, float("inf")), [STEM, "not finite numbers"]),
     "beyond float32": (full(STEM, -1e300, torch.float64), [STEM, "in float32: up to 1e+300"]),
