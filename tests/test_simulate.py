@@ -152,7 +152,6 @@ def test_what_cannot_be_exits_with_2_and_writes_nothing(flags, words, tmp_path):
         (["--out", "x" * 300], ["File name too long"]),
         (["--poison-rate", "7"], ["poison_rate = 7"]),
         (["--client-gpus", "64"], ["--client-gpus 64", "GPUs"]),
-        (["--cuda-graphs"], ["--cuda-graphs", "no GPU"]),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_runs(flags, words, image_folder):

@@ -63,13 +63,11 @@ def check_counts(experiment: Experiment) -> None:
             f"--actors {e.actors} x --client-cpus {e.client_cpus:g}" if e.actors else f"--client-cpus {e.client_cpus:g}"
         )
         raise UserError(f"{asked}: more than this machine's {cpus} CPUs, so no client could ever start")
-    gpus = _gpus() if e.client_gpus or e.cuda_graphs else 0
+    gpus = _gpus() if e.client_gpus else 0
     if not e.ray_address and (e.client_gpus or 0) * (e.actors or 1) > gpus:
         raise UserError(
             f"--client-gpus {e.client_gpus:g}: more than this machine's {gpus} GPUs, so no client could ever start"
         )
-    if e.cuda_graphs and not e.ray_address and (not gpus or e.client_gpus == 0):
-        raise UserError("--cuda-graphs: clients have no GPU here; without it they train on CPUs")
     if e.ray_address and e.actors:
         raise UserError(
             f"--actors {e.actors} with --ray-address: a running cluster's CPUs decide how many clients train at once"

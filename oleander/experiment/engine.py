@@ -228,6 +228,9 @@ def actor_resources(experiment: Experiment, available: dict[str, float], at_once
         experiment: the settings.
         available: Ray's CPUs and GPUs.
         at_once: runs that go on beside each other.
+
+    Raises:
+        UserError: the settings want a GPU where clients get none.
     """
     cpus, gpus = available.get("CPU", 0), int(available.get("GPU", 0))
     if experiment.ray_address:
@@ -239,6 +242,8 @@ def actor_resources(experiment: Experiment, available: dict[str, float], at_once
     if share is None:  # a fraction must fit on one GPU
         share = 0.0 if not gpus else gpus // actors if gpus >= actors else 1 / math.ceil(actors / gpus)
         share = math.floor(share * 10_000) / 10_000
+    if experiment.cuda_graphs and not share:
+        raise UserError("--cuda-graphs: clients have no GPU here; without the flag they train on CPUs")
     return {"num_cpus": each, "num_gpus": share, "max_restarts": -1}
 
 

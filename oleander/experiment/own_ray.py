@@ -69,10 +69,10 @@ def set_login(address: str | None) -> str:
 
 @contextlib.contextmanager
 def without_observers() -> Iterator[None]:
-    """While Ray starts: without its dashboard's server and its log monitor, which take more than a second of a run's start-up.
+    """While Ray starts: without its dashboard's server, its log monitor and its autoscaler, which take a second of a run's start-up.
 
-    ``ray.init`` waits for the one even where no dashboard is wanted; the other carries what clients print to a driver that does not
-    listen.
+    ``ray.init`` waits for the first even where no dashboard is wanted. The second carries what clients print to a driver that does
+    not listen; the third has no machines to start.
     """
     from unittest.mock import patch  # slow to import
 
@@ -81,7 +81,9 @@ def without_observers() -> Iterator[None]:
     def no_server(node: Node, **_: object) -> None:
         node._webui_url = ""
 
-    with patch.multiple(Node, start_api_server=no_server, start_log_monitor=lambda node: None):
+    def nothing(_: Node) -> None: ...
+
+    with patch.multiple(Node, start_api_server=no_server, start_log_monitor=nothing, start_monitor=nothing):
         yield
 
 

@@ -110,3 +110,11 @@ def test_of_an_address_with_a_scheme_the_scheme_is_said_to_be_the_mistake(addres
     with pytest.raises(UserError, match=f"^--ray-address {re.escape(address)}: ") as error:
         cluster_address(address)
     assert said in str(error.value)
+
+
+def test_graphs_of_a_gpu_are_refused_where_clients_get_none():
+    """By the simulation, whose clients are here; a server of a network does not know its clients' machines."""
+    for gpus, share in ((0.0, None), (2.0, 0.0)):
+        with pytest.raises(UserError, match="--cuda-graphs: clients have no GPU here"):
+            actor_resources(Experiment(cuda_graphs=True, client_gpus=share), {"CPU": 2.0, "GPU": gpus})
+    assert actor_resources(Experiment(cuda_graphs=True), {"CPU": 2.0, "GPU": 1.0})["num_gpus"] > 0

@@ -46,23 +46,24 @@ def test_each_run_has_a_token_of_its_own_and_stays_on_loopback(environment):
     assert os.environ["RAY_AUTH_MODE"] == "token" and os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
 
 
-@pytest.mark.parametrize("address", [None, "h:1"])
 def test_ray_starts_without_its_observers_where_they_are_called_as_they_were():
     """Ray's own names, written against one version: where they move, this fails."""
     from ray._private.node import Node
 
-    before = Node.start_api_server, Node.start_log_monitor
+    before = Node.start_api_server, Node.start_log_monitor, Node.start_monitor
     assert list(inspect.signature(before[0]).parameters) == ["self", "include_dashboard", "raise_on_failure"]
-    assert list(inspect.signature(before[1]).parameters) == ["self"]
+    assert all(list(inspect.signature(start).parameters) == ["self"] for start in before[1:])
     assert "self._webui_url" in inspect.getsource(before[0])
     node = object.__new__(Node)
     with without_observers():
         node.start_api_server(include_dashboard=False, raise_on_failure=False)
         node.start_log_monitor()
+        node.start_monitor()
     assert node.webui_url == ""
-    assert (Node.start_api_server, Node.start_log_monitor) == before
+    assert (Node.start_api_server, Node.start_log_monitor, Node.start_monitor) == before
 
 
+@pytest.mark.parametrize("address", [None, "h:1"])
 def test_a_token_that_the_user_set_is_used_with_and_without_a_cluster(address, environment, tmp_path):
     environment.setenv("RAY_AUTH_TOKEN", "mine")
     set_login(address)

@@ -130,7 +130,7 @@ def test_the_token_is_on_no_command_line_and_in_no_record_and_the_sockets_are_no
 
 
 def test_ray_runs_nothing_that_nobody_asks(a_run):
-    """Neither the dashboard's server, for which ``ray.init`` waits, nor what carries output to a driver that does not listen."""
+    """No server of a dashboard, for which ``ray.init`` waits; nothing that carries output to nobody, or would start machines."""
     us = " ".join(" ".join(p.cmdline()) for p in psutil.Process(a_run[0].pid).children(recursive=True))
     assert "raylet/raylet" in us
-    assert "dashboard/dashboard.py" not in us and "log_monitor" not in us
+    assert "dashboard/dashboard.py" not in us and "monitor.py" not in us
