@@ -81,25 +81,15 @@ def _near_median(rows: FloatArray, chosen: NDArray[np.intp], beta: int) -> tuple
     def part(block: slice) -> NDArray[np.int64]:
         values = np.ascontiguousarray(rows[chosen, block].T).astype(np.float64)  # (≤ WIDTH, θ)
         ordered = np.sort(values, axis=1)
-        twice = _exact_sum(ordered[:, (theta - 1) // 2], ordered[:, theta // 2])  # the median, twice: (≤ WIDTH,)
-        first = np.zeros(
-            len(values), dtype=np.intp
-        )  # of the β in order: as long as the one before them is farther than the last
-        for i in range(theta - beta):
-            first += _less(_exact_sum(ordered[:, i], ordered[:, i + beta]), twice)
-        low, high = (np.take_along_axis(ordered, first[:, None] + i, axis=1)[:, 0] for i in (0, beta - 1))
-        below = ~_less(twice, _exact_sum(low, high))  # whether the farthest of them lies below the median
-        farthest = np.where(below, low, high)[:, None]
-        mirrored = _exact_sum(values, farthest)  # twice the median where a value is as far on the other side
-        twice = twice[0][:, None], twice[1][:, None]
-        taken = np.where(
-            below[:, None],
-            (values > farthest) & _less(mirrored, twice),
-            (values < farthest) & _less(twice, mirrored),
-        )
-        equal = (values == farthest) | (
-            (mirrored[0] == twice[0]) & (mirrored[1] == twice[1])
-        )  # of these the first clients are
+        twice = ordered[:, [(theta - 1) // 2]], ordered[:, [theta // 2]]  # their sum is; (≤ WIDTH, 1) each
+        # of the β in order: as long as the first is farther away than the one behind the last, it gives way
+        first = np.count_nonzero(_compared((ordered[:, : theta - beta], ordered[:, beta:]), twice) < 0, axis=1)
+        low, high = (np.take_along_axis(ordered, first[:, None] + i, axis=1) for i in (0, beta - 1))
+        below = _compared((low, high), twice) <= 0  # whether the farthest of them lies below the median
+        farthest = np.where(below, low, high)
+        mirrored = _compared((values, farthest), twice)  # 0 where a value is as far on the other side
+        equal = (values == farthest) | (mirrored == 0)  # of these the first clients are
+        taken = ((values > farthest) == below) & ((mirrored < 0) == below) & ~equal
         taken |= equal & (equal.cumsum(axis=1) <= beta - taken.sum(axis=1, keepdims=True))
         result[block] = np.where(taken, values, 0).sum(axis=1) / beta + 0.0  # never -0.0
         return taken.sum(axis=0)
@@ -107,18 +97,24 @@ def _near_median(rows: FloatArray, chosen: NDArray[np.intp], beta: int) -> tuple
     return result, np.sum([np.zeros(theta), *by_columns(d, part, WIDTH)], axis=0)
 
 
-Exact = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Numbers as the sum of two each, the second the rounding error of the first: they are in order as the pairs are."""
+Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def _exact_sum(one: NDArray[np.float64], other: NDArray[np.float64]) -> Exact:
-    """Sums without rounding (Knuth's TwoSum). Distances to the median are compared by them: low and high are equally far where
-    their sum is twice the median, while a difference would be rounded.
+def _compared(one: Pair, other: Pair) -> NDArray[np.int8]:
+    """The sign of the sum of one pair minus that of the other, as in exact arithmetic.
+
+    Two values are equally far from the median where their sum is twice the median; a difference would be rounded.
     """
+    sums, wanted = one[0] + one[1], other[0] + other[1]
+    signs = np.subtract(sums > wanted, sums < wanted, dtype=np.int8)
+    if (tied := signs == 0).any():
+        left, right = (_rounding(*(np.broadcast_to(part, signs.shape)[tied] for part in pair)) for pair in (one, other))
+        signs[tied] = np.subtract(left > right, left < right, dtype=np.int8)
+    return signs
+
+
+def _rounding(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What a sum of two lost when it was rounded, exactly (Knuth's TwoSum)."""
     total = one + other
     part = total - one
-    return total, (one - (total - part)) + (other - part)
-
-
-def _less(one: Exact, other: Exact) -> NDArray[np.bool_]:
-    return np.asarray((one[0] < other[0]) | ((one[0] == other[0]) & (one[1] < other[1])))
+    return (one - (total - part)) + (other - part)
