@@ -1,10 +1,10 @@
 """Bulyan: Krum chooses θ updates one after the other, and in each coordinate those of their values count that are near the median.
 
 El Mhamdi, Guerraoui, Rouault 2018, "The Hidden Vulnerability of Distributed Learning in Byzantium" (ICML; arXiv 1802.07927), with
-n ≥ 4f + 3, θ = n − 2f and β = θ − 2f. Krum's winner is taken out, and the k that are left are scored anew, each by its
-max(1, k − f − 2) nearest others: the last choices have fewer neighbours than Krum's proof wants, which is why two of the authors' own
-codes stop at θ = n − 2f − 2 (``bulyan_theta``). Who wins is decided as in exact arithmetic. (Other codes choose by one Multi-Krum,
-never come to the second stage, count a client twice, or take f neighbours too many or too few.)
+n ≥ 4f + 3, θ = n − 2f and β = θ − 2f. Krum's winner is taken out, and the k that are left are scored anew, each by its max(1, k −
+f − 2) nearest others: the last choices have fewer neighbours than Krum's proof wants, which is why two of the authors' own codes
+stop at θ = n − 2f − 2 (``bulyan_theta``). Who wins, and who is nearer to a median, is decided as in exact arithmetic. (Other
+codes choose by one Multi-Krum, never come to the second stage, count a client twice, or take f neighbours too many or too few.)
 """
 
 import functools
@@ -81,7 +81,7 @@ def _near_median(rows: FloatArray, chosen: NDArray[np.intp], beta: int) -> tuple
     def part(block: slice) -> NDArray[np.int64]:
         values = np.ascontiguousarray(rows[chosen, block].T).astype(np.float64)  # (≤ WIDTH, θ)
         ordered = np.sort(values, axis=1)
-        twice = ordered[:, [(theta - 1) // 2]], ordered[:, [theta // 2]]  # their sum is; (≤ WIDTH, 1) each
+        twice = ordered[:, [(theta - 1) // 2]], ordered[:, [theta // 2]]  # twice the median is their sum; (≤ WIDTH, 1)
         # of the β in order: as long as the first is farther away than the one behind the last, it gives way
         first = np.count_nonzero(_compared((ordered[:, : theta - beta], ordered[:, beta:]), twice) < 0, axis=1)
         low, high = (np.take_along_axis(ordered, first[:, None] + i, axis=1) for i in (0, beta - 1))

@@ -1,14 +1,14 @@
 """DeepSight: clusters of clients whose output layers and answers are alike; those with many suspicious members are left out.
 
 Rieger, Nguyen, Miettinen, Sadeghi 2022, "DeepSight: Mitigating Backdoor Attacks in Federated Learning Through Deep Model
-Inspection" (NDSS; arXiv 2201.00763). Of the output layer, for each class c: energy E_c = |Δb_c| + Σ |ΔW_c|, NEUP_c = E_c² / Σ E². A
-client whose number of NEUPs above max(0.01, 1/classes) · the greatest is at most half the median is suspicious: its training data
-had few classes. DDif_c: the mean over random images of p_c(x) by the client's model over that by G, softmax both, with three draws
-of images. HDBSCAN clusters the cosines of Δb, the NEUPs, and each draw's DDifs; how often two clients are apart, averaged over the
-three kinds, is clustered again; clusters of which a third or more is suspicious go, and who is in none is one of its own. The rest
-is cut to the median norm of all and averaged. From memory in details: images are uniform in [0, 1]; HDBSCAN's least cluster is of
-two, with ``min_samples`` 2 as scikit-learn counts, and may be the only one. A client whose model answers with what is no number is
-in no cluster by its answers.
+Inspection" (NDSS; arXiv 2201.00763). Of the output layer, for each class c: energy E_c = |Δb_c| + Σ |ΔW_c|, NEUP_c = E_c² / Σ E².
+A client whose number of NEUPs above max(0.01, 1/classes) · the greatest is at most half the median, and below it, is suspicious:
+its training data had few classes. DDif_c: the mean over random images of p_c(x) by the client's model over that by G, softmax
+both, with three draws of images. HDBSCAN clusters the cosines of Δb, the NEUPs, and each draw's DDifs; how often two clients are
+apart, averaged over the three kinds, is clustered again; clusters of which a third or more is suspicious go, and who is in none
+is one of its own. The rest is cut to the median norm of all and averaged. From memory in details: images are uniform in [0, 1];
+HDBSCAN's least cluster is of two, with ``min_samples`` 2 as scikit-learn counts, and may be the only one. A client whose model
+answers with what is no number is in no cluster by its answers.
 """
 
 import numpy as np
@@ -50,10 +50,8 @@ def deepsight(
     neups = _shares(energies)  # (n, classes)
     most = max(0.01, 1 / neups.shape[1]) * neups.max(axis=1, keepdims=True)
     exceeding = (neups > most).sum(axis=1)  # (n,)
-    usual = np.median(exceeding)
-    suspicious = (exceeding <= usual / 2) & (
-        exceeding < usual
-    )  # nobody where most have none, as with no change of the layer
+    usual = np.median(exceeding)  # where it is 0, as with no change of the layer, nobody is suspicious
+    suspicious = (exceeding <= usual / 2) & (exceeding < usual)
     by_answers = [
         _apart(_clusters(ratios))
         for ratios in _ratios(cohort, layout, answers, image, (deepsight_draws, deepsight_images), rng)

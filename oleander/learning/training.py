@@ -78,7 +78,8 @@ def train(
         [getattr(h, f.name) for h in hooks if getattr(h, f.name)] for f in fields(Hooks)
     )
     graphed = experiment.cuda_graphs and not (on_loss or on_gradients or on_weights or draws(model))
-    optimiser = _SGD(model, experiment, momenta_of(model) if graphed and experiment.momentum else [])
+    kept = momenta_of(model) if graphed and experiment.momentum else []
+    optimiser = _SGD(model, experiment, kept)
 
     def step(pixels: Tensor, truth: Tensor) -> Tensor:
         model.zero_grad(set_to_none=True)
@@ -109,7 +110,7 @@ def train(
             for batch in torch.randperm(len(labels), generator=order).to(device).split(experiment.batch_size):
                 pixels, truth = inputs[batch], labels[batch]
                 if graphed and whole is step and len(batch) == experiment.batch_size:
-                    moving = [*model.parameters(), *model.buffers(), *optimiser.kept]
+                    moving = [*model.parameters(), *model.buffers(), *kept]
                     fixed = tuple(getattr(experiment, name) for name in ("lr", "momentum", "weight_decay", "precision"))
                     whole = captured(model, step, moving, pixels, truth, fixed)
                 total += (whole if len(batch) == experiment.batch_size else step)(pixels, truth) * len(batch)
@@ -122,7 +123,6 @@ class _SGD:
     def __init__(self, model: nn.Module, experiment: Experiment, kept: Tensors) -> None:
         """``kept``: zeros for the momenta, in the same places for as long as the model lives; [] makes new ones in the first step."""
         self.parameters: list[Tensor] = list(model.parameters())
-        self.kept = kept
         self.momenta: list[Tensor | None] = [*kept] or [None] * len(self.parameters)
         self.lr, self.momentum, self.weight_decay = experiment.lr, experiment.momentum, experiment.weight_decay
 

@@ -83,9 +83,8 @@ _NO_DATE = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 def save(figure: Figure, path: Path, *, pdf: bool = False) -> Path:
     """Write PATH.png and PATH.svg, for papers PATH.pdf as well; returns the SVG file."""
-    files = {
-        form: path.with_name(f"{path.name}.{form}") for form in ("png", "svg", "pdf")[: 2 + pdf]
-    }  # a name may have a dot in it
+    forms = ("png", "svg", "pdf") if pdf else ("png", "svg")
+    files = {form: path.with_name(f"{path.name}.{form}") for form in forms}  # a name may have a dot in it
     extent = _laid_out(figure)
     for form, file in files.items():
         replace_file(file, drawn(figure, form, extent))
