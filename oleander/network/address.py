@@ -1,12 +1,16 @@
 """Addresses: HOST:PORT, loopback, free ports."""
 
 import ipaddress
+import random
 import re
 import socket
 from dataclasses import dataclass
 
 from oleander.system import itself
-from oleander.system.errors import UserError
+from oleander.system.errors import RunError, UserError
+
+UNGIVEN = range(20_000, 32_000)
+"""Ports below those that Linux, macOS and Windows give to connections and to whoever asks for any port."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,27 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on just now."""
-    with socket.create_server((host, 0)) as found:
-        return int(found.getsockname()[1])
+def free_port() -> int:
+    """A port of loopback that nobody listens on just now, nor will by chance: the system gives these to no connection.
+
+    (One of those that it does give would be given again, to another program that asks before this one listens.)
+
+    Raises:
+        RunError: all are taken.
+    """
+    for port in random.SystemRandom().sample(UNGIVEN, len(UNGIVEN)):
+        if not is_taken("127.0.0.1", port):
+            return port
+    raise RunError(f"no port from {UNGIVEN.start} to {UNGIVEN.stop - 1} of 127.0.0.1 is free")
+
+
+def is_taken(host: str, port: int) -> bool:
+    """Whether it cannot be listened on."""
+    try:
+        socket.create_server((host, port)).close()
+    except OSError:
+        return True
+    return False
 
 
 def check_free(address: Address) -> None:

@@ -28,27 +28,27 @@ def serve_stock(
     words = " ".join(
         f"{name}={value if isinstance(value, int) else _quoted(value)}" for name, value in node_config.items()
     )
-    command = [
-        *flower("flower-supernode"), "--superlink", str(address), "--host", "127.0.0.1",
-        "--port", str(free_port()), "--node-config", words,
-    ]  # fmt: skip
+    how = ["--superlink", str(address), "--node-config", words]
     if flags.keys:
-        folder = absolute(flags.keys)
-        command += [
-            "--root-certificates",
-            str(folder / "ca.crt"),
-            "--auth-supernode-private-key",
-            str(key_file(flags)),
-        ]
+        authority = str(absolute(flags.keys) / "ca.crt")
+        how += ["--root-certificates", authority, "--auth-supernode-private-key", str(key_file(flags))]
     else:
-        command.append("--insecure")
+        how.append("--insecure")
     env = without_proxies(os.environ) | {
         "FLWR_HOME": str(scratch / "flwr"), "PATH": flower_programs(scratch / "bin"), "PYTHONPATH": module_path(),
         "FLWR_DISABLE_UPDATE_CHECK": "1", "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     }  # fmt: skip
     while True:
-        say(flags, shlex.join(["flower-supernode", *command[command.index("--superlink") :]]))
-        node = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        here = [
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(free_port()),
+        ]  # another each time, lest it ended for want of its port
+        say(flags, shlex.join(["flower-supernode", *how, *here]))
+        node = subprocess.Popen(
+            [*flower("flower-supernode"), *how, *here], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
         threading.Thread(target=_pass_on, args=[node.stdout], daemon=True).start()
         try:
             while node.poll() is None:

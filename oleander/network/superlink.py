@@ -14,7 +14,7 @@ from typing import Self
 
 import tomli_w
 
-from oleander.network.address import Address, free_port
+from oleander.network.address import Address, free_port, is_taken
 from oleander.network.filter import SMALL
 from oleander.network.gate import start_gate
 from oleander.network.keys import CA, SERVER, SERVER_KEY, Public, certificates, read, read_public
@@ -28,6 +28,8 @@ from oleander.system.programs import flower, flower_programs, how_it_ended, modu
 from oleander.system.proxies import talk_to_nobody_else, without_proxies
 
 START_SECONDS = 60.0
+PORTS = 5
+"""How many are tried where another program listens on the SuperLink's before it does."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,18 @@ class Network:
             RunError: they did not start.
         """
         talk_to_nobody_else()
+        for left in reversed(range(PORTS)):
+            failure = self._start()
+            if not failure:
+                return self
+            self.__exit__()
+            if not (left and is_taken(self.inner.host, self.inner.port)):
+                raise RunError(failure)
+            self.inner = Address("127.0.0.1", free_port())
+        raise AssertionError
+
+    def _start(self) -> str:
+        """Start both; returns why they do not run, or nothing."""
         self.scratch = scratch_folder()
         self._closing = False
         self._open = threading.Event()
@@ -97,12 +111,11 @@ class Network:
         self._said = self.scratch / "gate.txt"
         with self._said.open("wb") as said:
             self.gate = start_gate(self._orders(), self.environment(), said)
-        threading.Thread(target=self._listen, daemon=True).start()
-        if not self._open.wait(START_SECONDS) or self._failure:
-            failure = self._failure or f"no network after {START_SECONDS:g} s; {self.log} has what the SuperLink said"
-            self.__exit__()
-            raise RunError(failure)
-        return self
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
+        if self._open.wait(START_SECONDS):
+            return self._failure
+        return self._failure or f"no network after {START_SECONDS:g} s; {self.log} has what the SuperLink said"
 
     def __exit__(self, *_: object) -> None:
         """End both."""
@@ -113,6 +126,7 @@ class Network:
             self.gate.wait(10)
         except subprocess.TimeoutExpired:
             self.gate.kill()
+        self._listening.join(10)
         remove_scratch(self.scratch)
 
     def part(self, nodes: Iterable[int], why: str, code: int) -> None:

@@ -2,14 +2,13 @@
 
 import contextlib
 import os
-import random
 import re
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from oleander.network.address import free_port, is_taken
 from tests.forks import Forked
 from tests.programs import ROOT
 
@@ -20,20 +19,11 @@ THREE = [
 """A run on digits: of a model as large as ResNet18Light, a message alone would be eleven megabytes."""
 
 
-def port_of_its_own() -> int:
-    """A free port that the system gives to no connection of its own accord, as it does those that it calls free."""
-    for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
-        with contextlib.suppress(OSError):
-            socket.create_server(("127.0.0.1", port)).close()
-            return port
-    raise AssertionError("no free port")
-
-
 class Place:
     """One run of the network; ends whatever is left when the context does."""
 
     def __init__(self, folder: Path, host: str = "127.0.0.1", prefix: tuple[str, ...] = ()) -> None:
-        self.folder, self.host, self.port, self.prefix = folder, host, port_of_its_own(), prefix
+        self.folder, self.host, self.port, self.prefix = folder, host, free_port(), prefix
         self.logs = folder / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
         self.scratch = folder / "tmp"
@@ -102,8 +92,4 @@ class Place:
         return ""
 
     def port_is_free(self) -> bool:
-        try:
-            socket.create_server((self.host, self.port)).close()
-        except OSError:
-            return False
-        return True
+        return not is_taken(self.host, self.port)

@@ -1,12 +1,16 @@
 """A client process's patience, with a server that is played and a clock that is wound forward."""
 
 import contextlib
+import re
+import sys
 from types import SimpleNamespace
 
 import httpx
 import pytest
 
-from oleander.network import client, internals, visit
+from oleander.network import client, internals, stock, visit
+from oleander.network.address import Address
+from oleander.system.errors import RunError
 
 
 class Clock:
@@ -150,3 +154,14 @@ def test_who_answers_just_when_the_run_ends_hears_of_it_where_the_server_still_s
     patience = SimpleNamespace(answered=lambda: None, admitted=lambda: None, flags=None)
     with pytest.raises(client._SentAwayError if hears else httpx.ReadError):
         client._work(PlayedNode(), {}, lambda: told[0] if told else None, patience)
+
+
+def test_flowers_node_that_ends_is_started_on_another_port(monkeypatch, tmp_path, clock, capfd):
+    """The one that it had may be another program's by the time that it listens."""
+    says = [sys.executable, "-c", "import sys; print('given', *sys.argv); sys.exit(1)"]
+    monkeypatch.setattr(stock, "flower", lambda name: says)
+    patience = visit.Patience(visit.ClientFlags("127.0.0.1:1", 0, wait=3.0))
+    with pytest.raises(RunError, match="flower-supernode ended with 1, for 3 s"):
+        stock.serve_stock(patience, Address("127.0.0.1", 1), {}, tmp_path / "box", tmp_path)
+    ports = re.findall(r"client 0: .* --port (\d+)", capfd.readouterr().out)
+    assert len(ports) > 2 and len(set(ports)) == len(ports)

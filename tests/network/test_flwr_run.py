@@ -9,8 +9,8 @@ import time
 import pytest
 
 from oleander.experiment.records import read_rounds, settings_of
+from oleander.network.address import free_port
 from oleander.system.programs import flower, flower_programs, module_path
-from tests.network.places import port_of_its_own
 from tests.programs import ROOT, assert_nothing_left_of, kill_tree
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(900)]
@@ -24,7 +24,7 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def flwr(home):
     """A function that runs ``flwr`` against a SuperLink whose runs are simulations of three clients."""
-    port = port_of_its_own()
+    port = free_port()
     env = os.environ | {
         "FLWR_HOME": str(home), "PATH": flower_programs(home / "bin"), "PYTHONPATH": module_path(),
         "FLWR_DISABLE_UPDATE_CHECK": "1", "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1", "OLEANDER_TEST": str(home),

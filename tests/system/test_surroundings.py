@@ -11,8 +11,10 @@ import httpx
 import pytest
 
 from oleander.network import client
-from oleander.network.address import free_port
+from oleander.network.address import Address, free_port
+from oleander.network.internals import HEALTH
 from oleander.system import proxies
+from oleander.system.errors import RunError
 from oleander.system.programs import flower, flower_programs, how_it_ended, module_path, python
 from oleander.system.proxies import ASIDE, for_a_download, talk_to_nobody_else, without_proxies
 from tests.programs import ROOT
@@ -175,24 +177,48 @@ def test_an_end_is_told_with_its_signal_or_code_and_the_last_line(tmp_path):
     assert len(how_it_ended(1, Path("/proc/self/environ"))) < 400
 
 
+def network_in(folder):
+    """A server's, of two clients without keys."""
+    from oleander.network.superlink import Network
+
+    where = Address("127.0.0.1", free_port())
+    return Network(where, None, 2, 1000, folder / "superlink.txt", stock=False, told=print, died=print)
+
+
 def test_a_gate_that_cannot_start_says_why(monkeypatch, tmp_path):
     from oleander.network import superlink
-    from oleander.network.address import Address, free_port
-    from oleander.system.errors import RunError
 
     (tmp_path / "packages").mkdir()
     (tmp_path / "packages" / "uvicorn.py").write_text("raise ModuleNotFoundError('No module named uvicorn')")
     monkeypatch.setattr(superlink, "module_path", lambda: f"{ROOT}{os.pathsep}{tmp_path / 'packages'}")
-    network = superlink.Network(
-        Address("127.0.0.1", free_port()),
-        None,
-        2,
-        1000,
-        tmp_path / "superlink.txt",
-        stock=False,
-        told=print,
-        died=print,
-    )
+    network = network_in(tmp_path)
     with pytest.raises(RunError, match=r"the gate ended \(exit code 1; its last line: ModuleNotFoundError: No module"):
         network.__enter__()
     assert "Traceback" in (tmp_path / "superlink.txt").read_text()
+
+
+def test_a_superlink_whose_port_another_took_meanwhile_starts_on_the_next(monkeypatch, tmp_path):
+    from oleander.network import superlink
+
+    with socket.create_server(("127.0.0.1", 0)) as another:
+        taken = another.getsockname()[1]
+        found = [taken, taken, free_port()]
+        monkeypatch.setattr(superlink, "free_port", lambda: found.pop(0))
+        with network_in(tmp_path) as network:
+            assert network.inner.port != taken and not found
+            httpx.get(f"http://{network.inner}{HEALTH}", trust_env=False).raise_for_status()
+
+
+def test_a_superlink_that_finds_no_port_at_all_ends_with_what_it_said(monkeypatch, tmp_path):
+    from oleander.network import superlink
+
+    with socket.create_server(("127.0.0.1", 0)) as another:
+        monkeypatch.setattr(superlink, "free_port", lambda: another.getsockname()[1])
+        with pytest.raises(RunError, match="the SuperLink did not start"):
+            network_in(tmp_path).__enter__()
+
+
+def test_a_free_port_is_none_that_the_system_gives_to_others():
+    system = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    low, high = map(int, system.read_text().split()) if system.exists() else (49_152, 65_535)
+    assert not any(low <= free_port() <= high for _ in range(20))
