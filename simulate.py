@@ -316,7 +316,8 @@ def run_study(plan: Plan, client_app: ClientApp | None = None) -> None:
         RunError: a run failed; it and the finished ones are in the study's folder, and the same command goes on from there.
     """
     from oleander.experiment.runner import run_all, told_of_failure
-    from oleander.experiment.study import StudyFolder, jobs_of, study_path
+    from oleander.experiment.study import StudyFolder, has_page, jobs_of, study_path
+    from oleander.reports.aside import drawing_aside
     from oleander.reports.tables import finish_run, finish_study
 
     told = set_login(plan.experiments()[0].ray_address)
@@ -338,8 +339,11 @@ def run_study(plan: Plan, client_app: ClientApp | None = None) -> None:
             chatter.keep_in(folder.path / LOG)
             folder.write_plan(plan, jobs)
             _say_what_is_old(folder.path, runs, chatter)
-            if not all(is_finished(run.folder) for run in runs):
-                run_all(runs, folder, sources, client_app, chatter, functools.partial(finish_run, of=len(runs)))
+            todo = [run.experiment for run in runs if not is_finished(run.folder)]
+            if todo:
+                with drawing_aside(sum(has_page(experiment.pages, len(runs)) for experiment in todo)) as draw:
+                    finish = functools.partial(finish_run, of=len(runs), draw=draw)
+                    run_all(runs, folder, sources, client_app, chatter, finish)
             folder.write_results(runs)
             finish_study(console_on(chatter.out), folder.path)
         folder.release()

@@ -34,7 +34,7 @@ def main() -> None:
 
     def measure(name: str) -> float:
         measured[name].append(studied(told.runs, WAYS[name]))
-        print(name, measured[name][-1], flush=True)
+        print(name, {key: value for key, value in measured[name][-1].items() if key != "models"}, flush=True)
         return float(measured[name][-1]["seconds_a_run"])
 
     found = in_turn(told.repeats, {name: lambda name=name: measure(name) for name in WAYS})

@@ -250,7 +250,7 @@ class RunFolder:
 
     def write_summary(self, summary: Summary) -> None:
         """Write summary.json; its presence says that the run is whole, and nothing is left to resume."""
-        self._write(SUMMARY, json.dumps(_finite(dataclasses.asdict(summary)), indent=1, allow_nan=False))
+        self._write(SUMMARY, summary_text(summary, indent=1))
         (self.path / STATE).unlink(missing_ok=True)
 
     def drop_models(self) -> None:
@@ -346,10 +346,24 @@ def read_summary(folder: Path) -> Summary:
         UserError: it cannot be read, or is none.
     """
     with refusing(f"{folder / SUMMARY}: no summary of a run"):
-        summary: Summary = _checked(_SUMMARY, read_bytes(folder / SUMMARY, MIB))
-        if missing := {"total", "startup", "train", "aggregate", "evaluate", "other"} - summary.seconds.keys():
-            raise ValueError(f"seconds has no {min(missing)}")
-        return summary
+        return summary_of(read_bytes(folder / SUMMARY, MIB))
+
+
+def summary_text(summary: Summary, indent: int | None = None) -> str:
+    """A summary as JSON, on one line or with an indent."""
+    return json.dumps(_finite(dataclasses.asdict(summary)), indent=indent, allow_nan=False)
+
+
+def summary_of(content: bytes) -> Summary:
+    """The summary that JSON holds.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    summary: Summary = _checked(_SUMMARY, content)
+    if missing := {"total", "startup", "train", "aggregate", "evaluate", "other"} - summary.seconds.keys():
+        raise ValueError(f"seconds has no {min(missing)}")
+    return summary
 
 
 def read_environment(folder: Path) -> dict[str, Any]:

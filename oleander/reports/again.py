@@ -65,13 +65,11 @@ def _report_run(given: str, path: Path, console: Console) -> None:
             f"--report {given}: the run is not finished; {itself.command()} --resume {given} goes on with it"
         )
     check_finished(path)
-    from oleander.reports.plots import draw_figures
+    from oleander.reports.aside import draw_run
     from oleander.reports.tables import print_results, write_run_tables
-    from oleander.reports.webpage import write_run_page
 
     run, summary = RunFolder(path, again=True), read_summary(path)
-    draw_figures(path, summary)
-    write_run_page(path, summary)
+    draw_run(path, summary)
     write_run_tables(path)
     print_results(console, path, summary)
     run.release()

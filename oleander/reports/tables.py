@@ -26,6 +26,7 @@ from oleander.experiment.records import (
 )
 from oleander.experiment.results import columns_of, finished, write_runs
 from oleander.experiment.study import Runs, StudyResult, besides, has_page
+from oleander.reports.aside import Draw, draw_run
 from oleander.reports.differences import SCORES, Difference, differences_of, write_differences
 from oleander.reports.headings import run_line
 from oleander.reports.paper import write_tables
@@ -40,18 +41,18 @@ LONGEST_WORD = 12
 """Characters of a word that stay together in a table."""
 
 
-def finish_run(folder: RunFolder, summary: Summary, of: int = 1) -> None:
+def finish_run(folder: RunFolder, summary: Summary, of: int = 1, draw: Draw = draw_run) -> None:
     """Draw the figures and write page, summary and tables of a run whose rounds are done; with --keep none its model goes.
 
-    ``of`` is the number of the runs of its study: of many, ``--pages auto`` draws none.
+    Args:
+        folder: the run's.
+        summary: what it came to.
+        of: how many runs its study has; of many, ``--pages auto`` draws none.
+        draw: draws the figures and writes the page.
     """
     experiment = settings_of(folder.path)
     if has_page(experiment.pages, of):
-        from oleander.reports.plots import draw_figures  # matplotlib is slow to import, and nothing before needs it
-        from oleander.reports.webpage import write_run_page
-
-        draw_figures(folder.path, summary)
-        write_run_page(folder.path, summary)
+        draw(folder.path, summary)
     folder.write_summary(summary)
     write_run_tables(folder.path)
     if experiment.keep == "none":

@@ -55,11 +55,17 @@ def flower_programs(folder: Path) -> str:
 
 def how_it_ended(code: int | None, log: Path) -> str:
     """A program's end in words: its exit code or signal, and the last line of what it said."""
-    how = "did not end" if code is None else f"exit code {code}"
-    if code is not None and code < 0:
-        how = f"killed by {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"killed by signal {-code}"
     last = last_line(log)
-    return f"{how}; its last line: {last}" if last else how
+    return f"{ended(code)}; its last line: {last}" if last else ended(code)
+
+
+def ended(code: int | None) -> str:
+    """What a program's exit code says of its end."""
+    if code is None:
+        return "did not end"
+    if code >= 0:
+        return f"exit code {code}"
+    return f"killed by {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"killed by signal {-code}"
 
 
 def last_line(log: Path) -> str:
