@@ -1,6 +1,8 @@
 """The charts of a study, from its records alone, as PNG and SVG: scores by setting with 95 % intervals, norms, scores by round."""
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -55,6 +57,10 @@ MOST_SERIES = 12
 """Above so many a heat map alone shows them: nobody tells so many marks apart."""
 MOST_NUMBERED = 30
 """Means that have their numbers beside them."""
+LONGEST_LABEL = 13
+"""Characters of a line of a setting's label, which stands beside the next one's."""
+STRUCK = 0.03
+"""A number within so much of a line would be struck through by it."""
 
 
 def draw_charts(folder: Path, study: StudyResult) -> list[Path]:
@@ -120,7 +126,7 @@ def _scores(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
         handles.append(Line2D([], [], color=colour, marker=mark, lw=0, label=name))
         singles = [[getattr(summary, by) for summary in cell.summaries] for cell in cells]
         _draw(axes, x + offset, means, singles, colour, mark, joined=chart.ordered)
-        _write_means(axes, x + offset, means, colour, left=offset < 0)
+        _write_means(axes, x + offset, means, colour, left=offset < 0, lines=[cell.baseline_mta() for cell in cells])
         said = [getattr(cell.published, by) for cell in cells]
         _draw_published(axes, x + offset, said, colour)
     _draw_start(axes, x, cells)
@@ -150,7 +156,7 @@ def _lines(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
             means = [of(cell) for cell in own]
             _draw(axes, x, means, singles, colour, mark, joined=chart.ordered)
             if len(cells) <= MOST_NUMBERED:
-                _write_means(axes, x, means, colour, left=False, above=True)
+                _write_means(axes, x, means, colour, left=False, above=True, level=number % 2 if len(names) > 2 else 0)
             _draw_published(axes, x, [getattr(cell.published, by) for cell in own], colour)
         handles.append(Line2D([], [], color=colour, marker=mark, lw=1.5 * chart.ordered, label=name))
     firsts = [next(cell for cell in cells if cell.x == place) for place in places]
@@ -165,18 +171,21 @@ def _lines(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
 
 
 def _write_means(
-    axes: Axes, x: np.ndarray, means: Sequence[Interval | None], colour: str, *, left: bool, above: bool = False
-) -> None:
-    """Percents beside the means."""
-    for place, mean in zip(x, means, strict=True):
-        if mean:
-            up = mean.span[1] < 0.9
-            axes.annotate(
-                f"{100 * mean.mean:.0f}", (place, mean.span[up] if above else mean.mean),
-                xytext=(0, 7 if up else -7) if above else (-8 if left else 8, 0), textcoords="offset points",
-                ha="center" if above else "right" if left else "left", va=("bottom" if up else "top") if above else "center",
-                fontsize=8, color=colour, annotation_clip=False, zorder=5,
-            )  # fmt: skip
+    axes: Axes, x: np.ndarray, means: Sequence[Interval | None], colour: str,
+    *, left: bool, above: bool = False, level: int = 0, lines: Sequence[float | None] = (),
+) -> None:  # fmt: skip
+    """Percents beside the means, or above them at one of two levels; not on the lines that run beside them, each at such a height."""
+    for place, mean, line in itertools.zip_longest(x, means, lines):
+        if not mean:
+            continue
+        up = mean.span[1] < 0.9
+        aside = 0 if line is None or abs(mean.mean - line) > STRUCK else math.copysign(6, mean.mean - line)
+        axes.annotate(
+            f"{100 * mean.mean:.0f}", (place, mean.span[up] if above else mean.mean),
+            xytext=(0, (7 + 9 * level) * (1 if up else -1)) if above else (-8 if left else 8, aside), textcoords="offset points",
+            ha="center" if above else "right" if left else "left", va=("bottom" if up else "top") if above else "center",
+            fontsize=8, color=colour, annotation_clip=False, zorder=5,
+        )  # fmt: skip
 
 
 def _draw(
@@ -223,7 +232,7 @@ def _draw_start(axes: Axes, x: Iterable[float], cells: Sequence[Runs]) -> None:
 
 
 def _frame(axes: Axes, chart: Chart[Runs], cells: Sequence[Runs], x: np.ndarray) -> None:
-    axes.set_xticks(x, [wrapped(cell.x, 15) for cell in cells])
+    axes.set_xticks(x, [wrapped(cell.x, LONGEST_LABEL) for cell in cells])
     axes.set(xlabel=chart.x_title, ylim=(-0.04, 1.04), xlim=(x[0] - 0.5, x[-1] + 0.5))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_yticks(np.linspace(0, 1, 6))

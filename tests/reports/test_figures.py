@@ -182,6 +182,34 @@ def test_more_settings_than_marks_can_be_told_apart_have_a_heat_map_alone(tmp_pa
     assert list(few) == ["a", "a_grid", "a_trade"] and list(many) == ["a_grid", "a_trade"]
 
 
+def boxes(figure, axes):
+    """What each number takes up, in pixels."""
+    figure.draw_without_rendering()
+    return [text.get_window_extent() for text in axes.texts]
+
+
+def test_the_numbers_of_settings_that_come_to_the_same_stand_apart(tmp_path):
+    (chart,) = study(tmp_path).charts
+    same = [replace(cell, x=x, series=series, summaries=(replace(SUMMARY, mta=0.75, asr=1.0),))
+            for cell in chart.cells[:1] for x in "abcde" for series in "123"]  # fmt: skip
+    figure = charts.study_figure(replace(study(tmp_path), charts=(replace(chart, cells=tuple(same)),)), "a")
+    for axes in figure.axes:
+        found = boxes(figure, axes)
+        assert len(found) == 15
+        assert not [pair for pair in itertools.combinations(found, 2) if pair[0].overlaps(pair[1])]
+
+
+@pytest.mark.parametrize("mta", [0.75, 0.77, 0.771, 0.79])
+def test_no_number_is_struck_through_by_the_line_of_the_starting_model(tmp_path, mta):
+    (chart,) = study(tmp_path, ("dba",), ("fedavg", "krum")).charts
+    cells = tuple(replace(c, summaries=(replace(SUMMARY, baseline_mta=0.77, mta=mta, asr=mta),)) for c in chart.cells)
+    figure = charts.study_figure(replace(study(tmp_path), charts=(replace(chart, cells=cells),)), "a")
+    (axes,) = figure.axes
+    found = boxes(figure, axes)
+    line = axes.transData.transform((0, 0.77))[1]
+    assert len(found) == 4 and not [box for box in found if box.y0 < line < box.y1]
+
+
 def test_each_setting_is_a_point_of_mta_and_asr_with_its_name(tmp_path):
     axes = charts.study_figure(study(tmp_path), "a_trade").axes[0]
     assert sorted(texts(axes)) == sorted(f"{r} / {a}" for a in ("dba", "blend") for r in ("fedavg", "krum", "median"))
