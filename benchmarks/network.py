@@ -3,10 +3,12 @@
 All clients are on this machine and in each round. With --work nothing each trains a few images once, so that what is measured is
 Flower, the wire and the processes; with --work train a round is one of ``blend`` with normal shards. Ways are taken in turn, repeat
 by repeat; rounds after the first count (a client's first builds its model). CPU seconds say what a round costs on a busy machine
-too: they are those of the server, of its gate, of the SuperLink, and of all clients together, from the end of the first round on.
+too: they are those of the server, of its gate, of the SuperLink, and of all clients together, from the end of the first round to
+that of the last, before that is scored.
 """
 
 import contextlib
+import json
 import subprocess
 import sys
 import tempfile
@@ -19,7 +21,7 @@ import psutil
 
 from benchmarks.clients import ROOT
 from benchmarks.common import Spread, arguments, ratios, show, write
-from oleander.experiment.records import read_rounds, read_summary
+from oleander.experiment.records import STATE, read_rounds, read_summary
 from oleander.network.address import free_port
 
 WAYS = {
@@ -35,6 +37,8 @@ WORK: dict[str, list[object]] = {
 }
 PARTS = ("server", "gate", "SuperLink", "clients")
 LOOK_SECONDS = 0.1
+WEIGH_SECONDS = 2.0
+"""How often memory is looked at, which takes the system 10 ms for each client: more often, it would slow down what is measured."""
 
 
 def main() -> None:
@@ -106,6 +110,8 @@ class Watch:
     """Process → the part that it is, and its CPU seconds when it was last seen."""
     before: dict[int, float] = field(default_factory=dict)
     """Process → its CPU seconds at the end of the first round."""
+    weighed: float = 0.0
+    """When memory was last looked at."""
 
     def look(self) -> None:
         """Now."""
@@ -113,12 +119,14 @@ class Watch:
             with contextlib.suppress(psutil.Error):
                 times = process.cpu_times()
                 self.spent[process.pid] = part, times.user + times.system
-        for client in self.clients:
+        due = time.monotonic() - self.weighed > WEIGH_SECONDS
+        self.weighed = time.monotonic() if due else self.weighed
+        for client in self.clients if due else []:
             with contextlib.suppress(psutil.Error):
                 now = sum(process.memory_full_info().uss for process in _tree(client)) / 1e6
                 self.peaks[client.pid] = max(self.peaks.get(client.pid, 0.0), now)
 
-    def first_round_is_over(self) -> None:
+    def begin(self) -> None:
         """What was spent so far does not count."""
         self.before = {pid: seconds for pid, (_, seconds) in self.spent.items()}
 
@@ -166,11 +174,13 @@ def measured(way: str, how: list[object], clients: int, flags: list[object], out
         where = ("--server", f"127.0.0.1:{port}")
         started = [_start("clients", *where, "--client-id", i, *how) for i in range(clients)]
     watch = Watch(psutil.Process(server.pid), [psutil.Process(client.pid) for client in started])
+    over = -1
     while server.poll() is None:
-        if _rounds(out) <= _last(flags):  # what comes after the last round is no round's
+        if over < _last(flags):  # what comes after the last round is no round's
             watch.look()
-        if _rounds(out) == 1 and not watch.before:
-            watch.first_round_is_over()
+        over = max(over, _rounds(out))
+        if over == 1 and not watch.before:
+            watch.begin()
         time.sleep(LOOK_SECONDS)
     seconds = time.perf_counter() - began
     for client in started:
@@ -184,15 +194,17 @@ def measured(way: str, how: list[object], clients: int, flags: list[object], out
 
 
 def _rounds(out: Path) -> int:
-    """Rounds that are over; what was scored before the first is none."""
+    """Rounds that are over, by the state that is kept after each; records follow when their scores are there."""
     try:
-        return (out / "rounds.jsonl").read_bytes().count(b"\n") - 1
+        with (out / STATE).open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        return int(header["__metadata__"]["round"])
     except OSError:
         return -1
 
 
 def _last(flags: list[object]) -> int:
-    return int(str(flags[flags.index("--rounds") + 1])) - 1
+    return int(str(flags[flags.index("--rounds") + 1]))
 
 
 def _start(module: str, *words: object) -> "subprocess.Popen[bytes]":

@@ -270,12 +270,11 @@ def _norms(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     Bars are means over the runs whose last round the client took part in without being mixed with others, dots the single runs.
     """
     figure, grid = subplots(
-        len(cells), 2, figsize=(WIDTH, 0.9 + 1.75 * len(cells)), squeeze=False, sharey=True, sharex="row"
+        len(cells), 2, figsize=(WIDTH, 1.1 + 1.95 * len(cells)), squeeze=False, sharey=True, sharex="row"
     )
-    records, attacked = [], False
+    rounds, attacked = {}, False
     for row, cell in enumerate(cells):
-        last = [read_rounds(folder)[-1] for folder in cell.folders]
-        records += last
+        last = rounds[findings.place(chart, cell)] = [read_rounds(folder)[-1] for folder in cell.folders]
         clients = sorted({client for record in last for client in record.client_ids})
         malicious = {c for record in last for c, bad in zip(record.client_ids, record.malicious, strict=True) if bad}
         attacked = attacked or bool(malicious)
@@ -301,10 +300,11 @@ def _norms(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     for axes in grid[-1]:
         axes.set_xlabel("client")
     figure.align_ylabels(grid[:, 0])
-    who_key(grid[0, 1], malicious=attacked)
+    grid[0, 0].margins(y=0.15)  # for the numbers
+    who_key(grid[0, 1], malicious=attacked, lines=1 + max(axes.get_title(loc="left").count("\n") for axes in grid[0]))
     headed(
         figure,
-        f"{findings.of_norms(records)}, last round",
+        findings.of_norms_by_setting(rounds),
         f"{sentence(chart.title)} Update norms in the last round, one scale for all.",
     )
     return figure

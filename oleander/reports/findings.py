@@ -1,7 +1,7 @@
 """What figures say above them: sentences made of a run's numbers, and nothing that the numbers do not say."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from oleander.experiment.classes import ClassCounts
 from oleander.experiment.records import RoundRecord
@@ -62,6 +62,31 @@ def of_norms(rounds: Sequence[RoundRecord]) -> str:
     if len(after) == 2 and after != sent:
         said += f"; after the defence {after[True]:.2f} against {after[False]:.2f}"
     return said
+
+
+def of_norms_by_setting(settings: Mapping[str, Sequence[RoundRecord]]) -> str:
+    """How many times as long as benign updates malicious ones are, setting by setting, as sent and after the defence.
+
+    Args:
+        settings: what a setting is called in a sentence → rounds.
+    """
+    both = {
+        at: tuple(_medians(rounds, f"norms_{when}") for when in ("before", "after")) for at, rounds in settings.items()
+    }
+    if len(settings) < 2 or not all(len(m) == 2 and m[False] for pair in both.values() for m in pair):
+        return of_norms([record for rounds in settings.values() for record in rounds])
+    sent, after = ({at: pair[i][True] / pair[i][False] for at, pair in both.items()} for i in (0, 1))
+    said = f"Malicious updates are {_times(sent)} as long as benign ones as sent"
+    return said if sent == after else f"{said}; after the defence {_times(after)}"
+
+
+def _times(ratios: Mapping[str, float]) -> str:
+    said = {at: f"{ratio:.2g}" for at, ratio in ratios.items()}
+    if len(set(said.values())) == 1:
+        return f"{next(iter(said.values()))} times"
+    if len(ratios) > LISTED:
+        return f"{min(ratios.values()):.2g} to {max(ratios.values()):.2g} times"
+    return _listed([f"{ratio} times ({at})" for at, ratio in said.items()])
 
 
 def _compared(bad: float, good: float) -> str:

@@ -133,22 +133,24 @@ def wrapped(text: str, width: int) -> str:
     return "\n".join(textwrap.wrap(text, width)) or text
 
 
-def key(axes: Axes, handles: Sequence[Any], columns: int | None = None, title: str | None = None) -> None:
-    """A key above the axes, at their right end; the figure's layout leaves room for it."""
+def key(
+    axes: Axes, handles: Sequence[Any], columns: int | None = None, title: str | None = None, lines: int = 0
+) -> None:
+    """A key above the axes, and above so many lines of their title, at their right end; the figure's layout leaves room for it."""
     axes.legend(
         handles=list(handles), title=title, title_fontsize=8.5, alignment="left", loc="lower right", bbox_to_anchor=(1.0, 1.0),
-        ncol=columns or len(handles), fontsize=8.5, borderaxespad=0.1, handletextpad=0.4, columnspacing=1.2,
+        ncol=columns or len(handles), fontsize=8.5, borderaxespad=0.1 + 1.4 * lines, handletextpad=0.4, columnspacing=1.2,
     )  # fmt: skip
 
 
-def who_key(axes: Axes, *, malicious: bool, left_out: bool = False) -> None:
-    """The key of bars of clients."""
+def who_key(axes: Axes, *, malicious: bool, left_out: bool = False, lines: int = 0) -> None:
+    """The key of bars of clients, above so many lines of a title."""
     handles = [Patch(color=BENIGN, label="benign")]
     if malicious:
         handles.append(Patch(facecolor=MALICIOUS, edgecolor=EDGE, hatch=HATCH, linewidth=0, label="malicious"))
     if left_out:
         handles.append(Patch(facecolor="white", edgecolor=SOFT, label="left out by the defence"))
-    key(axes, handles)
+    key(axes, handles, lines=lines)
 
 
 def who_bars(axes: Axes, heights: Sequence[float], malicious: Sequence[bool], **more: Any) -> Any:

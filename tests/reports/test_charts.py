@@ -44,6 +44,15 @@ def test_norms_of_the_last_round_are_drawn_by_setting(tmp_path):
     assert "clip $_$" in (tmp_path / "figures" / "a_norms.svg").read_text()
 
 
+def test_no_title_of_a_panel_is_under_the_legend(tmp_path):
+    cells = tuple(runs_of(x, [folder_of(tmp_path / x[:2], [START, ROUND])]) for x in ("a setting", "clipping, FedAvg"))
+    chart = Chart("a", "A title", "x", "", ordered=False, norms=True, rounds=False, cells=cells)
+    figure = charts.study_figure(StudyResult("s", "d", "c", 1, (chart,)), "a_norms")
+    titles = [axes._left_title.get_window_extent() for axes in figure.axes]
+    legend = figure.axes[1].get_legend().get_window_extent()
+    assert len(titles) == 4 and not [title for title in titles if title.overlaps(legend)]
+
+
 @pytest.mark.parametrize(("asr", "names"), [(0.4, [charts.MTA, charts.ASR]), (None, [charts.MTA])])
 def test_the_legend_names_an_asr_where_there_is_one(asr, names, tmp_path, monkeypatch):
     figures = {}

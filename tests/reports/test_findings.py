@@ -43,6 +43,25 @@ def test_norms_and_cosines_are_told_by_who_sent_them():
     assert findings.of_cosines([replace(record, cosines=[])]) == ""
 
 
+def test_the_norms_of_several_settings_are_compared_within_each():
+    before = replace(ROUND, norms_before=[9.0, 2.0, 4.0], norms_after=[9.0, 2.0, 4.0])
+    clipped = replace(before, norms_after=[3.0, 2.0, 4.0])
+    told = findings.of_norms_by_setting
+    assert told({"FedAvg": [before], "clip": [clipped]}) == (
+        "Malicious updates are 3 times as long as benign ones as sent; after the defence 3 times (FedAvg) and 1 times (clip)"
+    )
+    assert told({"a": [before], "b": [before]}) == "Malicious updates are 3 times as long as benign ones as sent"
+    scaled = replace(before, norms_before=[18.0, 2.0, 4.0])
+    four = {"a": [before], "b": [before], "c": [clipped], "d": [scaled]}
+    assert (
+        told(four)
+        == "Malicious updates are 3 to 6 times as long as benign ones as sent; after the defence 1 to 3 times"
+    )
+    assert told({"a": [before]}) == findings.of_norms([before])
+    honest = replace(before, malicious=[False] * 3)
+    assert told({"a": [before], "b": [honest]}) == findings.of_norms([before, honest])
+
+
 def test_settings_are_told_by_the_lowest_and_the_highest():
     runs = {
         name: replace(SUMMARY, mta=mta, asr=asr)
