@@ -76,6 +76,8 @@ def main() -> None:
     """Draw what is asked for, line by line, until the end of the input; what goes wrong is told whole on standard error."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for the study, which ends this process
+    answers = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)  # what a library prints is no answer
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read, args=[lines], daemon=True).start()
     while True:
@@ -86,7 +88,7 @@ def main() -> None:
         except Exception as error:  # whatever it is, the study is told
             traceback.print_exc()
             failed = f"{type(error).__name__}: {error}"
-        print(json.dumps(failed), flush=True)
+        print(json.dumps(failed), file=answers, flush=True)
 
 
 def _read(lines: "queue.SimpleQueue[str]") -> None:

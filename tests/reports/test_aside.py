@@ -14,6 +14,7 @@ from oleander.reports.aside import WORTH_A_PROCESS, draw_run, drawing_aside
 from oleander.settings.config import Experiment
 from oleander.system.environment import environment
 from oleander.system.errors import RunError
+from oleander.system.programs import python
 from tests.experiment.test_records import ROUND, START, SUMMARY, folder_of
 
 
@@ -51,6 +52,15 @@ def test_the_process_draws_what_would_be_drawn_here_and_ends_with_the_study_alon
         began = time.monotonic()
     assert not process.is_running() and time.monotonic() - began < 5
     assert len(here) > 5 and files_of(run) == here
+
+
+def test_what_is_printed_while_a_run_is_drawn_is_no_answer(monkeypatch, run, capfd):
+    loud = "from oleander.reports import aside; aside.draw_run = lambda *_: print('loud'); aside.main()"
+    monkeypatch.setattr(aside, "python", lambda *_: python("-c", loud))
+    with drawing_aside(WORTH_A_PROCESS) as draw:
+        for _ in range(2):
+            draw(run, SUMMARY)
+    assert "loud" in capfd.readouterr().err
 
 
 def test_of_few_runs_no_process_is_started():
