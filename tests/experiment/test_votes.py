@@ -29,7 +29,7 @@ from tests.experiment.test_records import ROUND, START, SUMMARY, folder_of
 from tests.in_process import run_here
 from tests.programs import DIGITS
 
-CRFL = [*DIGITS, "--strategy", "crfl", "--crfl-sigma", "0.2", "--rounds", "1"]
+CRFL = [*DIGITS, "--strategy", "crfl", "--crfl-sigma", "0.2", "--rounds", "1", "--precision", "fp32"]
 VOTED = Voted(0.7, 0.01, 0.6, 100, 1000, 2.0)
 
 
