@@ -5,6 +5,7 @@ and a child would not look. The current directory, which Python puts first for `
 """
 
 import os
+import re
 import shlex
 import signal
 import sys
@@ -13,6 +14,11 @@ from importlib import metadata
 from pathlib import Path
 
 from oleander.system.itself import ROOT
+
+FAREWELLS = 8
+"""Lines that a program may say after the one that tells what went wrong: uvicorn takes leave in two."""
+_ERROR = re.compile(r"(?<!\.)error\b", re.IGNORECASE)
+"""``ValueError``, ``error:``; not the name of uvicorn's logger, ``uvicorn.error``."""
 
 
 def python(*arguments: str) -> list[str]:
@@ -54,9 +60,9 @@ def flower_programs(folder: Path) -> str:
 
 
 def how_it_ended(code: int | None, log: Path) -> str:
-    """A program's end in words: its exit code or signal, and the last line of what it said."""
+    """A program's end in words: its exit code or signal, and what it said last, of an error if it did."""
     last = last_line(log)
-    return f"{ended(code)}; its last line: {last}" if last else ended(code)
+    return f"{ended(code)}; it said: {last}" if last else ended(code)
 
 
 def ended(code: int | None) -> str:
@@ -69,7 +75,7 @@ def ended(code: int | None) -> str:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a file that says something, cut to a sensible length; empty if there is none."""
+    """The last of a file's last lines that tells of an error, else the last that says something; cut to a sensible length."""
     try:
         with log.open("rb") as file:
             file.seek(0, os.SEEK_END)
@@ -77,7 +83,8 @@ def last_line(log: Path) -> str:
             lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines()]
     except OSError:
         return ""
-    return next((line[:300] for line in reversed(lines) if line), "")
+    said = [line[:300] for line in reversed(lines) if line][:FAREWELLS]
+    return next((line for line in said if _ERROR.search(line)), said[0] if said else "")
 
 
 def _zipped() -> str:

@@ -20,6 +20,7 @@ from oleander.system.proxies import ASIDE, for_a_download, talk_to_nobody_else, 
 from tests.programs import ROOT
 
 JUNK = ["http://127.0.0.1:9", "socks://127.0.0.1:9", "socks5h://x", "http://[::1", "junk", "://", " "]
+UNBOUND = "ERROR [uvicorn.error] [Errno 98] error while attempting to bind on address ('127.0.0.1', 1): address already in use"
 NAMES = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "grpc_proxy", "FTP_PROXY"]
 
 
@@ -172,7 +173,13 @@ def test_flower_finds_its_own_programs_by_name_where_none_lie_beside_the_interpr
 def test_an_end_is_told_with_its_signal_or_code_and_the_last_line(tmp_path):
     log = tmp_path / "log"
     log.write_text("first\nModuleNotFoundError: No module named 'uvicorn'\n\n")
-    assert how_it_ended(1, log) == "exit code 1; its last line: ModuleNotFoundError: No module named 'uvicorn'"
+    assert how_it_ended(1, log) == "exit code 1; it said: ModuleNotFoundError: No module named 'uvicorn'"
+    log.write_text(
+        f"{UNBOUND}\nINFO [uvicorn.error] Waiting for application shutdown.\nINFO [uvicorn.error] complete.\n"
+    )
+    assert how_it_ended(1, log) == f"exit code 1; it said: {UNBOUND}"
+    log.write_text("an error\n" + "more\n" * 20 + "the end\n")
+    assert how_it_ended(1, log) == "exit code 1; it said: the end"
     assert how_it_ended(-9, tmp_path / "none") == "killed by SIGKILL"
     assert len(how_it_ended(1, Path("/proc/self/environ"))) < 400
 
@@ -192,7 +199,7 @@ def test_a_gate_that_cannot_start_says_why(monkeypatch, tmp_path):
     (tmp_path / "packages" / "uvicorn.py").write_text("raise ModuleNotFoundError('No module named uvicorn')")
     monkeypatch.setattr(superlink, "module_path", lambda: f"{ROOT}{os.pathsep}{tmp_path / 'packages'}")
     network = network_in(tmp_path)
-    with pytest.raises(RunError, match=r"the gate ended \(exit code 1; its last line: ModuleNotFoundError: No module"):
+    with pytest.raises(RunError, match=r"the gate ended \(exit code 1; it said: ModuleNotFoundError: No module"):
         network.__enter__()
     assert "Traceback" in (tmp_path / "superlink.txt").read_text()
 
@@ -202,7 +209,7 @@ def test_a_superlink_whose_port_another_took_meanwhile_starts_on_the_next(monkey
 
     with socket.create_server(("127.0.0.1", 0)) as another:
         taken = another.getsockname()[1]
-        found = [taken, taken, free_port()]
+        found = [taken, free_port()]
         monkeypatch.setattr(superlink, "free_port", lambda: found.pop(0))
         with network_in(tmp_path) as network:
             assert network.inner.port != taken and not found
@@ -214,7 +221,8 @@ def test_a_superlink_that_finds_no_port_at_all_ends_with_what_it_said(monkeypatc
 
     with socket.create_server(("127.0.0.1", 0)) as another:
         monkeypatch.setattr(superlink, "free_port", lambda: another.getsockname()[1])
-        with pytest.raises(RunError, match="the SuperLink did not start"):
+        monkeypatch.setattr(superlink, "PORTS", 2)
+        with pytest.raises(RunError, match=r"the SuperLink did not start .*address already in use"):
             network_in(tmp_path).__enter__()
 
 
