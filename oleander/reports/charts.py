@@ -179,11 +179,15 @@ def _write_means(
         if not mean:
             continue
         up = mean.span[1] < 0.9
-        aside = 0 if line is None or abs(mean.mean - line) > STRUCK else math.copysign(6, mean.mean - line)
+        beside = 0.0 if left or above or mean.n == 1 else BESIDE  # the single runs stand there
+        at = (place + beside, mean.span[up] if above else mean.mean)
+        if above:
+            off, ha, va = (0.0, (7.0 + 9 * level) * (1 if up else -1)), "center", "bottom" if up else "top"
+        else:
+            aside = 0.0 if line is None or abs(mean.mean - line) > STRUCK else math.copysign(6, mean.mean - line)
+            off, ha, va = (-8.0 if left else 6.0 if beside else 8.0, aside), "right" if left else "left", "center"
         axes.annotate(
-            f"{100 * mean.mean:.0f}", (place, mean.span[up] if above else mean.mean),
-            xytext=(0, (7 + 9 * level) * (1 if up else -1)) if above else (-8 if left else 8, aside), textcoords="offset points",
-            ha="center" if above else "right" if left else "left", va=("bottom" if up else "top") if above else "center",
+            f"{100 * mean.mean:.0f}", at, xytext=off, textcoords="offset points", ha=ha, va=va,
             fontsize=8, color=colour, annotation_clip=False, zorder=5,
         )  # fmt: skip
 

@@ -210,6 +210,23 @@ def test_no_number_is_struck_through_by_the_line_of_the_starting_model(tmp_path,
     assert len(found) == 4 and not [box for box in found if box.y0 < line < box.y1]
 
 
+def test_no_number_lies_on_a_single_run(tmp_path):
+    (chart,) = study(tmp_path, ("dba",), ("fedavg", "krum")).charts
+    cells = tuple(replace(c, summaries=(replace(SUMMARY, mta=0.5, asr=0.3),) * 3) for c in chart.cells)
+    figure = charts.study_figure(replace(study(tmp_path), charts=(replace(chart, cells=cells),)), "a")
+    (axes,) = figure.axes
+    dots = [
+        axes.transData.transform(point)
+        for line in axes.lines
+        if line.get_marker() == "."
+        for point in line.get_xydata()
+    ]
+    found = boxes(figure, axes)
+    assert len(dots) == 12 and not [
+        box for box in found for x, y in dots if box.x0 - 3 < x < box.x1 + 3 and box.y0 < y < box.y1
+    ]
+
+
 def test_each_setting_is_a_point_of_mta_and_asr_with_its_name(tmp_path):
     axes = charts.study_figure(study(tmp_path), "a_trade").axes[0]
     assert sorted(texts(axes)) == sorted(f"{r} / {a}" for a in ("dba", "blend") for r in ("fedavg", "krum", "median"))
