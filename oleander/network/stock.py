@@ -39,12 +39,8 @@ def serve_stock(
         "FLWR_DISABLE_UPDATE_CHECK": "1", "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     }  # fmt: skip
     while True:
-        here = [
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(free_port()),
-        ]  # another each time, lest it ended for want of its port
+        # another port each time: it may have ended for want of the one that it had
+        here = ["--host", "127.0.0.1", "--port", str(free_port())]
         say(flags, shlex.join(["flower-supernode", *how, *here]))
         node = subprocess.Popen(
             [*flower("flower-supernode"), *how, *here], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
