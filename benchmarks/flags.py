@@ -8,10 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import Spread, arguments, ratios, show, write
-from benchmarks.scenario import run
-
-PHASES = ("seconds", "startup", "train", "evaluate", "other", "gigabytes")
+from benchmarks.common import arguments, ratios, show, write
+from benchmarks.scenario import PHASES, measures, percents, run
 
 
 def main() -> None:
@@ -24,20 +22,15 @@ def main() -> None:
     flags = {name: [*told.common.split(), *way.split()] for name, way in zip(names, told.ways, strict=True)}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as scratch:
-        for seed in range(-1, told.repeats):
+        for number, name in enumerate(names):
+            run(name, [*flags[name], "--rounds", "1", "--seed", "0"], Path(scratch) / f"{number}-warm")
+        for seed in range(told.repeats):
             for number, name in enumerate(names):
-                words = ["--rounds", "1", "--seed", "0"] if seed < 0 else ["--seed", str(seed)]
-                one = run(name, [*flags[name], *words], Path(scratch) / f"{number}-{seed}")
-                if seed >= 0:
-                    found[name].append(one)
-                    print(name, seed, one, flush=True)
+                found[name].append(run(name, [*flags[name], "--seed", str(seed)], Path(scratch) / f"{number}-{seed}"))
+                print(name, seed, found[name][-1], flush=True)
+    first = [r["seconds"] for r in found[names[0]]]
     rows = [
-        [
-            name,
-            *(Spread.of([r[k] for r in runs]) for k in PHASES),
-            *(Spread.of([100 * r[k] for r in runs]) for k in ("mta", "asr")),
-            ratios([r["seconds"] for r in runs], [r["seconds"] for r in found[names[0]]]),
-        ]
+        [name, *measures(runs), *percents(runs), ratios([r["seconds"] for r in runs], first)]
         for name, runs in found.items()
     ]
     show(told.common, ("way", *PHASES[:-1], "GB", "MTA %", "ASR %", "x the first"), rows)

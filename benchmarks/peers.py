@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.common import Spread, arguments, ratios, refuse, show, write
 from benchmarks.plain_loop import trained_on
-from benchmarks.scenario import Peak
+from benchmarks.scenario import PHASES, Peak, measures
 from oleander.experiment.prepare import Setup, Sources, prepare
 from oleander.experiment.recorder import drawn_rows
 from oleander.learning.parameters import load_arrays
@@ -33,7 +33,6 @@ from oleander.system.errors import UserError
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = os.environ | {"RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0", "FLWR_TELEMETRY_ENABLED": "0"}
 """Of both: Flower alone would join whatever Ray runs on this machine, and wait for its clients' CPUs."""
-PHASES = ("seconds", "startup", "train", "evaluate", "other")
 
 
 def main() -> None:
@@ -178,14 +177,14 @@ def whole(program: list[str]) -> tuple[float, float, str]:
 def tell(title: str, found: dict[str, list[dict[str, Any]]]) -> None:
     """Print both tables: seconds, and how many times ours the others take."""
     rows = [
-        [way, *(Spread.of([run[phase] for run in runs]) for phase in (*PHASES, "gigabytes")),
+        [way, *measures(runs),
          *(points([run[score] for run in runs]) for score in ("mta", "asr"))]
         for way, runs in found.items()
     ]  # fmt: skip
     show(title, ("way", "whole s", "start-up", "train", "evaluate", "other", "GB", "MTA %", "ASR %"), rows)
     mine = found["ours"]
     times = [
-        [way, *(ratios([run[phase] for run in runs], [run[phase] for run in mine]) for phase in PHASES[:-1])]
+        [way, *(ratios([run[phase] for run in runs], [run[phase] for run in mine]) for phase in PHASES[:4])]
         for way, runs in found.items() if way != "ours"
     ]  # fmt: skip
     show("… over ours, repeat by repeat", ("way", "whole", "start-up", "train", "evaluate"), times)

@@ -19,6 +19,8 @@ import psutil
 from benchmarks.common import Spread, arguments, ratios, show, write
 
 ROOT = Path(__file__).parent.parent
+PHASES = ("seconds", "startup", "train", "evaluate", "other", "gigabytes")
+"""What is measured of a run: all its seconds, those of its phases, and its memory."""
 
 
 def main() -> None:
@@ -44,8 +46,7 @@ def main() -> None:
     rows = []
     for name, runs in found.items():
         rows.append([
-            name, *(Spread.of([r[k] for r in runs]) for k in ("seconds", "startup", "train", "evaluate", "other", "gigabytes")),
-            Spread.of([100 * r["mta"] for r in runs]), Spread.of([100 * r["asr"] for r in runs]),
+            name, *measures(runs), *percents(runs),
             *(ratios([r["seconds"] for r in found[f"plain, batch {b}"]], [r["seconds"] for r in runs]) for b in told.plain_batches),
         ])  # fmt: skip
     columns = ("way", "seconds", "startup", "train", "evaluate", "other", "GB", "MTA %", "ASR %")
@@ -55,6 +56,16 @@ def main() -> None:
         rows,
     )
     write(told.json, measured=found)
+
+
+def measures(runs: list[dict[str, Any]]) -> list[Spread]:
+    """PHASES over the repeats."""
+    return [Spread.of([run[phase] for run in runs]) for phase in PHASES]
+
+
+def percents(runs: list[dict[str, Any]]) -> list[Spread]:
+    """MTA and ASR over the repeats."""
+    return [Spread.of([100 * run[score] for run in runs]) for score in ("mta", "asr")]
 
 
 def run(name: str, flags: list[str], out: Path) -> dict[str, Any]:

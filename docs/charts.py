@@ -70,7 +70,7 @@ def runs_of(cell: Cell, rows: list[Row]) -> Runs:
     Raises:
         ValueError: one has no row, or several of other scores.
     """
-    found = [row for experiment in cell.experiments for row in [row_of(experiment, rows)]]
+    found = [row_of(experiment, rows) for experiment in cell.experiments]
     summaries = tuple(map(summary_of, cell.experiments, found))
     return Runs(cell.x, cell.series, cell.published, tuple(Path(row["folder"]) for row in found), summaries)
 

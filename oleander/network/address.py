@@ -78,10 +78,20 @@ def free_port() -> int:
 def is_taken(host: str, port: int) -> bool:
     """Whether it cannot be listened on."""
     try:
-        socket.create_server((host, port)).close()
+        listener(host, port).close()
     except OSError:
         return True
     return False
+
+
+def listener(host: str, port: int, waiting: int | None = None) -> socket.socket:
+    """A socket on this address, with room for so many connections that nobody has taken yet.
+
+    Raises:
+        OSError: it is taken, or none of this machine's.
+    """
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    return socket.create_server((host, port), family=family, backlog=waiting)
 
 
 def check_free(address: Address) -> None:
@@ -91,8 +101,7 @@ def check_free(address: Address) -> None:
         UserError: it is taken, or none of this machine's.
     """
     try:
-        family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
-        socket.create_server((address.host, address.port), family=family).close()
+        listener(address.host, address.port).close()
     except OSError as error:
         raise UserError(
             f"--host {address.host} --port {address.port}: cannot listen there: {error.strerror or error}"

@@ -29,6 +29,7 @@ import httpx
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from oleander.network.address import listener
 from oleander.network.door import WAITING, Door, Guest, Places, most_descriptors, sized
 from oleander.network.filter import Filter
 from oleander.network.internals import HEALTH
@@ -121,7 +122,7 @@ async def _serve_before(superlink: asyncio.subprocess.Process, orders: Orders, t
             tell.event("died", f"the SuperLink did not start ({why}); {log} has the rest")
         return
     try:
-        listening = listener(orders.host, orders.port)
+        listening = listener(orders.host, orders.port, WAITING)
     except OSError as error:
         tell.event("died", f"cannot listen on {orders.host}:{orders.port}: {error.strerror}")
         return
@@ -158,16 +159,6 @@ def _serving(
 
     door = Door(places, protocol, config.ssl, tell.refused)
     return [asyncio.create_task(server.serve(sockets=[])), asyncio.create_task(door.keep(listening))]
-
-
-def listener(host: str, port: int) -> socket.socket:
-    """A socket on this address.
-
-    Raises:
-        OSError: it is taken, or none of this machine's.
-    """
-    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-    return socket.create_server((host, port), family=family, backlog=WAITING)
 
 
 async def _answers(wall: Filter) -> None:

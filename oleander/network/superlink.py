@@ -92,15 +92,13 @@ class Network:
             RunError: they did not start.
         """
         talk_to_nobody_else()
-        for left in reversed(range(PORTS)):
-            failure = self._start()
-            if not failure:
-                return self
+        tried = 1
+        while failure := self._start():
             self.__exit__()
-            if not (left and is_taken(self.inner.host, self.inner.port)):
+            if tried == PORTS or not is_taken(self.inner.host, self.inner.port):
                 raise RunError(failure)
-            self.inner = Address("127.0.0.1", free_port())
-        raise AssertionError
+            self.inner, tried = Address("127.0.0.1", free_port()), tried + 1
+        return self
 
     def _start(self) -> str:
         """Start both; returns why they do not run, or nothing."""

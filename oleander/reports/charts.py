@@ -1,7 +1,6 @@
-"""The charts of a study, from its records alone, as PNG and SVG: scores by setting with 95 % intervals, norms, scores by round."""
+"""The charts of a study, from its records alone, as PNG and SVG: scores by setting, and what ``grids.py`` and ``panels.py`` draw."""
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -12,18 +11,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
-from oleander.experiment.intervals import Interval, ends_are, interval
-from oleander.experiment.records import read_rounds, settings_of
+from oleander.experiment.intervals import Interval, ends_are
 from oleander.experiment.study import Runs, StudyResult
 from oleander.reports import findings
 from oleander.reports.grids import draw_grid, draw_trade
-from oleander.reports.plots import write_course
+from oleander.reports.panels import draw_norms, draw_rounds
 from oleander.reports.style import (
     ACCURACY,
     ASR,
-    INK,
     LINES,
     MTA,
     SOFT,
@@ -33,11 +30,8 @@ from oleander.reports.style import (
     headed,
     key,
     save,
-    sentence,
     styled,
     subplots,
-    who_bars,
-    who_key,
     wrapped,
 )  # fmt: skip
 from oleander.settings.plan import Chart
@@ -98,9 +92,9 @@ def _figures(study: StudyResult) -> dict[str, Callable[[], Figure]]:
         if len(cells) > 1 and any(cell.asr() for cell in cells):
             found[f"{chart.name}_trade"] = partial(draw_trade, chart, cells)
         if chart.norms:
-            found[f"{chart.name}_norms"] = partial(_norms, chart, cells)
+            found[f"{chart.name}_norms"] = partial(draw_norms, chart, cells)
         if chart.rounds:
-            found[f"{chart.name}_rounds"] = partial(_rounds, chart, cells)
+            found[f"{chart.name}_rounds"] = partial(draw_rounds, chart, cells)
     return found
 
 
@@ -115,7 +109,7 @@ def _scores(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     """MTA and ASR of each setting side by side: mean, what its ends are, single runs, published value."""
     figure, axes = subplots(figsize=(max(WIDTH, 1.0 * len(cells) + 1.6), 4.2))
     x = np.arange(len(cells), dtype=float)
-    handles = []
+    handles, starts = [], [cell.baseline_mta() for cell in cells]
     for of, by, name, colour, mark, offset in (
         (Runs.mta, "mta", MTA, ACCURACY, "o", -APART),
         (Runs.asr, "asr", ASR, SUCCESS, "s", APART),
@@ -126,7 +120,7 @@ def _scores(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
         handles.append(Line2D([], [], color=colour, marker=mark, lw=0, label=name))
         singles = [[getattr(summary, by) for summary in cell.summaries] for cell in cells]
         _draw(axes, x + offset, means, singles, colour, mark, joined=chart.ordered)
-        _write_means(axes, x + offset, means, colour, left=offset < 0, lines=[cell.baseline_mta() for cell in cells])
+        _write_beside(axes, x + offset, means, starts, colour, left=offset < 0)
         said = [getattr(cell.published, by) for cell in cells]
         _draw_published(axes, x + offset, said, colour)
     _draw_start(axes, x, cells)
@@ -156,7 +150,7 @@ def _lines(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
             means = [of(cell) for cell in own]
             _draw(axes, x, means, singles, colour, mark, joined=chart.ordered)
             if len(cells) <= MOST_NUMBERED:
-                _write_means(axes, x, means, colour, left=False, above=True, level=number % 2 if len(names) > 2 else 0)
+                _write_above(axes, x, means, colour, level=number % 2 if len(names) > 2 else 0)
             _draw_published(axes, x, [getattr(cell.published, by) for cell in own], colour)
         handles.append(Line2D([], [], color=colour, marker=mark, lw=1.5 * chart.ordered, label=name))
     firsts = [next(cell for cell in cells if cell.x == place) for place in places]
@@ -170,26 +164,50 @@ def _lines(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     return figure
 
 
-def _write_means(
-    axes: Axes, x: np.ndarray, means: Sequence[Interval | None], colour: str,
-    *, left: bool, above: bool = False, level: int = 0, lines: Sequence[float | None] = (),
-) -> None:  # fmt: skip
-    """Percents beside the means, or above them at one of two levels; not on the lines that run beside them, each at such a height."""
-    for place, mean, line in itertools.zip_longest(x, means, lines):
-        if not mean:
-            continue
-        up = mean.span[1] < 0.9
-        beside = 0.0 if left or above or mean.n == 1 else BESIDE  # the single runs stand there
-        at = (place + beside, mean.span[up] if above else mean.mean)
-        if above:
-            off, ha, va = (0.0, (7.0 + 9 * level) * (1 if up else -1)), "center", "bottom" if up else "top"
-        else:
-            aside = 0.0 if line is None or abs(mean.mean - line) > STRUCK else math.copysign(6, mean.mean - line)
-            off, ha, va = (-8.0 if left else 6.0 if beside else 8.0, aside), "right" if left else "left", "center"
-        axes.annotate(
-            f"{100 * mean.mean:.0f}", at, xytext=off, textcoords="offset points", ha=ha, va=va,
-            fontsize=8, color=colour, annotation_clip=False, zorder=5,
-        )  # fmt: skip
+def _write_beside(
+    axes: Axes,
+    x: np.ndarray,
+    means: Sequence[Interval | None],
+    starts: Sequence[float | None],
+    colour: str,
+    *,
+    left: bool,
+) -> None:
+    """Percents left or right of the means, not on the lines of the starting models' MTA, nor on the single runs."""
+    for place, mean, start in zip(x, means, starts, strict=True):
+        if mean:
+            off = 0.0 if start is None or abs(mean.mean - start) > STRUCK else math.copysign(6, mean.mean - start)
+            if left:
+                _write(axes, mean, (place, mean.mean), (-8, off), colour, "right")
+            elif mean.n == 1:
+                _write(axes, mean, (place, mean.mean), (8, off), colour, "left")
+            else:
+                _write(axes, mean, (place + BESIDE, mean.mean), (6, off), colour, "left")
+
+
+def _write_above(axes: Axes, x: np.ndarray, means: Sequence[Interval | None], colour: str, level: int) -> None:
+    """Percents above the means' spans, or below them where there is no room, at one of two levels."""
+    for place, mean in zip(x, means, strict=True):
+        if mean:
+            up, off = mean.span[1] < 0.9, 7 + 9 * level
+            at = (place, mean.span[up])
+            _write(axes, mean, at, (0, off if up else -off), colour, "center", "bottom" if up else "top")
+
+
+def _write(
+    axes: Axes,
+    mean: Interval,
+    at: tuple[float, float],
+    off: tuple[float, float],
+    colour: str,
+    ha: str,
+    va: str = "center",
+) -> None:
+    """The percent of a mean, so many points off a place."""
+    axes.annotate(
+        f"{100 * mean.mean:.0f}", at, xytext=off, textcoords="offset points", ha=ha, va=va,
+        fontsize=8, color=colour, annotation_clip=False, zorder=5,
+    )  # fmt: skip
 
 
 def _draw(
@@ -266,132 +284,3 @@ def _small_print(cells: Sequence[Runs]) -> list[Line2D]:
             Line2D([], [], color="#777777", marker="D", mfc="none", lw=0, label="published" + " (on CIFAR-10)" * others)
         )
     return handles
-
-
-def _norms(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
-    """Norms of each client's update in the last round, as sent and, on the same scale, as they went into the aggregate, by setting.
-
-    Bars are means over the runs whose last round the client took part in without being mixed with others, dots the single runs.
-    """
-    figure, grid = subplots(
-        len(cells), 2, figsize=(WIDTH, 1.1 + 1.95 * len(cells)), squeeze=False, sharey=True, sharex="row"
-    )
-    rounds, attacked = {}, False
-    for row, cell in enumerate(cells):
-        last = rounds[findings.place(chart, cell)] = [read_rounds(folder)[-1] for folder in cell.folders]
-        clients = sorted({client for record in last for client in record.client_ids})
-        malicious = {c for record in last for c, bad in zip(record.client_ids, record.malicious, strict=True) if bad}
-        attacked = attacked or bool(malicious)
-        for axes, (pick, what) in zip(grid[row], ((_before, "as sent"), (_after, "after the defence")), strict=True):
-            norms_of = [[pick(record, c) for record in last if c in record.client_ids] for c in clients]
-            values = [[norm for norm in norms if norm is not None] or [0.0] for norms in norms_of]
-            _write_mixed(axes, [at for at, norms in enumerate(norms_of) if set(norms) == {None}], len(clients))
-            means = [float(np.mean(v)) for v in values]
-            who_bars(axes, means, [c in malicious for c in clients], width=0.72)
-            if len(last) > 1:
-                for place, norms in enumerate(values):
-                    axes.scatter([place] * len(norms), norms, s=9, color=INK, alpha=0.55, linewidths=0, zorder=3)
-            if len(clients) <= 8:
-                for place, norms in enumerate(values):
-                    axes.text(
-                        place, max(norms), f"{means[place]:.1f}", ha="center", va="bottom", fontsize=7, color=SOFT
-                    )
-            step = -(-len(clients) // 12)
-            axes.set_xticks(range(0, len(clients), step), [str(c) for c in clients[::step]])
-            axes.grid(visible=False, axis="x")
-            axes.set_title(f"{wrapped(findings.place(chart, cell), 34)}\n{what}", fontsize=8.5, loc="left")
-        grid[row, 0].set_ylabel("norm ‖Δ‖₂")
-    for axes in grid[-1]:
-        axes.set_xlabel("client")
-    figure.align_ylabels(grid[:, 0])
-    grid[0, 0].margins(y=0.15)  # for the numbers
-    who_key(grid[0, 1], malicious=attacked, lines=1 + max(axes.get_title(loc="left").count("\n") for axes in grid[0]))
-    headed(
-        figure,
-        findings.of_norms_by_setting(rounds),
-        f"{sentence(chart.title)} Update norms in the last round, one scale for all.",
-    )
-    return figure
-
-
-def _write_mixed(axes: Axes, places: Sequence[int], bars: int) -> None:
-    """Say of the clients at these places, where no bar can stand, that a filter mixed them; of many, once for all."""
-    if places and bars > 12:
-        axes.text(0.5, 0.5, "mixed by a filter", transform=axes.transAxes, ha="center", va="center", fontsize=8.5)
-        return
-    for place in places:
-        axes.text(
-            place, 0.04, "mixed", transform=axes.get_xaxis_transform(), rotation=90, ha="center", va="bottom",
-            fontsize=8, color=INK,
-        )  # fmt: skip
-
-
-def _rounds(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
-    """MTA and ASR after each scored round, a panel for each setting: single runs, their mean, and its interval as a band.
-
-    A dotted line stands after the last round that had an attacker among all clients, where rounds follow it.
-    """
-    columns = min(len(cells), 2)
-    rows = -(-len(cells) // columns)
-    figure, grid = subplots(rows, columns, figsize=(WIDTH, 2.3 * rows + 0.9), squeeze=False, sharey=True)
-    for axes, cell in zip(grid.flat, cells, strict=False):
-        runs = [read_rounds(path) for path in cell.folders]
-        courses = {
-            by: [{r.round: v for r in run if (v := getattr(r, by)) is not None} for run in runs]
-            for by in ("mta", "asr")
-        }
-        for by, other, colour, mark in (("mta", "asr", ACCURACY, "o"), ("asr", "mta", SUCCESS, "s")):
-            _draw_course(axes, courses[by], colour, mark)
-            _write_ends(axes, courses[by], courses[other], colour)
-        last = settings_of(cell.folders[0])
-        if last.last_attack < last.rounds:
-            axes.axvline(last.last_attack + 0.5, color=INK, lw=1, ls=":")
-        axes.set_title(wrapped(findings.place(chart, cell), 34), fontsize=9)
-        axes.set(xlabel="round (0: starting model)", ylim=(-0.04, 1.12))
-        axes.set_yticks(np.linspace(0, 1, 6))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    for axes in grid.flat[len(cells) :]:
-        axes.set_visible(False)
-    for axes in grid[:, 0]:
-        axes.set_ylabel("share of the test images")
-    seeds = max(len(cell.folders) for cell in cells)
-    red = f"; red: {ASR}" if any(cell.asr() for cell in cells) else ""
-    thin = f" Thin: single seeds ({seeds}), band: {ends_are(seeds)}." if seeds > 1 else ""
-    headed(figure, findings.of_settings(chart), f"{sentence(chart.title)} Teal: {MTA}{red}.{thin}")
-    return figure
-
-
-def _write_ends(axes: Axes, runs: Sequence[dict[int, float]], others: Sequence[dict[int, float]], colour: str) -> None:
-    """The percents of the mean course's ends and extremes."""
-    means, beside = _mean_course(runs), _mean_course(others)
-    if means:
-        few = {min(means), max(means), min(means, key=means.__getitem__), max(means, key=means.__getitem__)}
-        write_course(axes, {number: means[number] for number in sorted(few)}, beside, colour)
-
-
-def _mean_course(runs: Sequence[dict[int, float]]) -> dict[int, float]:
-    scored = sorted(set.intersection(*(set(run) for run in runs))) if runs else []
-    return {number: float(np.mean([run[number] for run in runs])) for number in scored}
-
-
-def _draw_course(axes: Axes, runs: Sequence[dict[int, float]], colour: str, mark: str) -> None:
-    """A score by round: runs as {round: score}."""
-    scored = sorted(set.intersection(*(set(run) for run in runs)))
-    if not scored:
-        return
-    means = [interval([run[number] for run in runs]) for number in scored]
-    if len(runs) > 1:
-        for run in runs:
-            axes.plot(list(run), list(run.values()), color=colour, lw=0.8, alpha=0.45)
-        axes.fill_between(
-            scored, [m.span[0] for m in means], [m.span[1] for m in means], color=colour, alpha=0.13, lw=0
-        )
-    axes.plot(scored, [m.mean for m in means], f"{mark}-", color=colour, lw=2, ms=3.5)
-
-
-def _pick(which: str) -> Callable[..., float | None]:
-    return lambda record, client: getattr(record, which)[record.client_ids.index(client)]
-
-
-_before, _after = _pick("norms_before"), _pick("norms_after")

@@ -70,14 +70,17 @@ def of_norms_by_setting(settings: Mapping[str, Sequence[RoundRecord]]) -> str:
     Args:
         settings: what a setting is called in a sentence → rounds.
     """
-    both = {
-        at: tuple(_medians(rounds, f"norms_{when}") for when in ("before", "after")) for at, rounds in settings.items()
-    }
-    if len(settings) < 2 or not all(len(m) == 2 and m[False] for pair in both.values() for m in pair):
+    sent, after = _times_as_long(settings, "norms_before"), _times_as_long(settings, "norms_after")
+    if len(settings) < 2 or not len(sent) == len(after) == len(settings):
         return of_norms([record for rounds in settings.values() for record in rounds])
-    sent, after = ({at: pair[i][True] / pair[i][False] for at, pair in both.items()} for i in (0, 1))
     said = f"Malicious updates are {_times(sent)} as long as benign ones as sent"
     return said if sent == after else f"{said}; after the defence {_times(after)}"
+
+
+def _times_as_long(settings: Mapping[str, Sequence[RoundRecord]], which: str) -> dict[str, float]:
+    """Setting → the median malicious norm over the median benign one, where there is such a ratio."""
+    medians = {at: _medians(rounds, which) for at, rounds in settings.items()}
+    return {at: norms[True] / norms[False] for at, norms in medians.items() if len(norms) == 2 and norms[False]}
 
 
 def _times(ratios: Mapping[str, float]) -> str:

@@ -61,8 +61,8 @@ def flower_programs(folder: Path) -> str:
 
 def how_it_ended(code: int | None, log: Path) -> str:
     """A program's end in words: its exit code or signal, and what it said last, of an error if it did."""
-    last = last_line(log)
-    return f"{ended(code)}; it said: {last}" if last else ended(code)
+    said = said_last(log)
+    return f"{ended(code)}; it said: {said}" if said else ended(code)
 
 
 def ended(code: int | None) -> str:
@@ -74,7 +74,7 @@ def ended(code: int | None) -> str:
     return f"killed by {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"killed by signal {-code}"
 
 
-def last_line(log: Path) -> str:
+def said_last(log: Path) -> str:
     """The last of a file's last lines that tells of an error, else the last that says something; cut to a sensible length."""
     try:
         with log.open("rb") as file:
