@@ -100,7 +100,7 @@ def test_a_signal_while_the_engine_starts(seconds_after_log, tmp_path):
 @pytest.mark.network
 def test_a_client_that_hangs_for_ever_is_dropped_and_the_program_ends_without_it(tmp_path):
     """Flower's engine waits for it after the last round."""
-    flags = [*DIGITS, "--actors", 2, "--on-bad-reply", "drop", "--round-timeout", 30]
+    flags = [*DIGITS, "--actors", 2, "--on-bad-reply", "drop", "--round-timeout", 60]  # an actor has to start in it
     run("2=hang", *flags, "--rounds", 1, "--out", tmp_path / "out", module="tests.faulty", mark=tmp_path)
     record = read_rounds(tmp_path / "out")[1]
     assert [d["client"] for d in record.dropped] == [2] and record.client_ids == [0, 1, 3, 4, 5]

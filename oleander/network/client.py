@@ -142,9 +142,9 @@ def _warm(patience: Patience, address: Address, node_config: dict[str, Any], mai
             say(flags, f"joined {address}")
             _work(node, node_config, lambda: read_farewell(mailbox), patience)
         except _SentAwayError as told:
-            return told.told
+            return patience.end(told.told)
         except FarewellError as told:
-            return Told(told.why, told.code)
+            return patience.end(Told(told.why, told.code))
         except NodeRefusedError as error:
             if error.unknown_key:
                 return Told(f"refused: {error}", 2)
@@ -156,6 +156,7 @@ def _warm(patience: Patience, address: Address, node_config: dict[str, Any], mai
             why = _why_no_answer(error, flags, address, first=not patience.joined)
         finally:
             node.leave()  # before the pause: it is longer than the server takes to see that this node was gone
+        patience.lost()
         if patience.refused and patience.left() <= 0:
             return patience.refused  # who has the place stayed to the end of the run
         patience.wait(why)
@@ -221,7 +222,7 @@ def _work(
                 raise
             waiting.append(last)
             continue
-        patience.admitted()
+        patience.introduce()
         say(patience.flags, _what_was_done(message, reply, seconds))
 
 

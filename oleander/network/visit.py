@@ -71,18 +71,27 @@ class Patience:
         self.refused_since = 0.0
 
     def _begin(self) -> None:
-        self.joined, self.away_since, self.said = False, 0.0, float("-inf")
+        self.joined, self.introduced, self.away_since, self.said = False, False, 0.0, float("-inf")
 
     def answered(self) -> None:
         """The server is there."""
         self.joined, self.away_since = True, 0.0
 
-    def admitted(self) -> None:
-        """The server takes this client's answers: the place is its own."""
-        self.refused = None
+    def introduce(self) -> None:
+        """The server has taken an answer of this client: it has said who it is, and is refused now or has its place."""
+        self.introduced = True
+
+    def lost(self) -> None:
+        """The connection is gone; who had said who it is, and was not refused, had its place."""
+        if self.introduced:
+            self.refused, self.introduced = None, False
+
+    def end(self, told: Told) -> Told:
+        """How this client's time ends at the server's farewell; a run that it never had a place in is not its own."""
+        return self.refused if self.refused and not self.introduced and told.code != 2 else told
 
     def refuse(self, told: Told) -> None:
-        """The server has sent this client away; for how long it may try again counts from the first time."""
+        """The server has sent this client away; for how long it may try again counts from the first of such times in a row."""
         if not self.refused:
             self.refused_since = time.monotonic()
         self.refused = told

@@ -35,21 +35,46 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def joins(monkeypatch):
-    """What becomes of each of the client's attempts to join; the last one of all further ones too."""
+    """What becomes of each of the client's attempts to join; the last one of all further ones too.
+
+    One that is no error is what happens once it has joined (``visit``).
+    """
     outcomes = []
+    joined = []
 
     class PlayedNode:
         def __init__(self, address, ca, key):
             pass
 
         def join(self):
-            raise outcomes.pop(0) if len(outcomes) > 1 else outcomes[0]
+            outcome = outcomes.pop(0) if len(outcomes) > 1 else outcomes[0]
+            if isinstance(outcome, Exception):
+                raise outcome
+            joined.append(outcome)
 
         def leave(self):
             pass
 
     monkeypatch.setattr(internals, "Node", PlayedNode)
+    monkeypatch.setattr(client, "_work", lambda node, config, farewell, patience: joined.pop(0)(patience))
     return outcomes
+
+
+def visit_of(clock, *, introduced, end):
+    """A client has joined, has perhaps said who it is, and a second later this happens."""
+
+    def work(patience):
+        patience.answered()
+        if introduced:
+            patience.introduce()
+        clock.sleep(1.0)
+        raise end
+
+    return work
+
+
+def sent_away(*words):
+    return client._SentAwayError(visit.Told(*words))
 
 
 def taken():
@@ -68,6 +93,35 @@ def test_who_finds_its_place_taken_ends_in_half_a_minute_even_where_the_server_e
     assert client.main(arguments(keys)) == 2
     assert 25 <= clock.now - 1000 < 30
     assert capsys.readouterr().out.splitlines()[-1].startswith("client 0: refused: a client with this key is here")
+
+
+def test_who_finds_its_place_taken_by_what_it_says_it_is_ends_in_half_a_minute_too(clock, joins, capsys):
+    """Without keys each attempt is a node of its own, which says who it is and is refused for it."""
+    joins.append(visit_of(clock, introduced=True, end=sent_away("client 0 is here already", 2, 25.0)))
+    assert client.main(["--server", "127.0.0.1:9092", "--client-id", "0"]) == 2
+    assert 25 <= clock.now - 1000 < 32
+    assert capsys.readouterr().out.splitlines()[-1] == "client 0: client 0 is here already"
+
+
+@pytest.mark.parametrize("end", [sent_away("the run is finished", 0), sent_away("the run failed", 1),
+                                 internals.FarewellError("the run is finished", 0)])  # fmt: skip
+def test_who_joins_only_when_the_run_of_another_in_its_place_is_over_was_refused(clock, joins, keys, capsys, end):
+    joins += [taken(), visit_of(clock, introduced=False, end=end)]
+    assert client.main(arguments(keys)) == 2
+    assert capsys.readouterr().out.splitlines()[-1].startswith("client 0: refused: a client with this key is here")
+
+
+def test_who_got_its_place_at_the_second_try_ends_as_its_run_does(clock, joins, keys):
+    joins += [taken(), visit_of(clock, introduced=True, end=sent_away("the run is finished", 0))]
+    assert client.main(arguments(keys)) == 0
+
+
+def test_who_got_its_place_and_lost_the_connection_has_half_a_minute_anew(clock, joins, keys):
+    """The server may take it for here still, as at the first time."""
+    lost = visit_of(clock, introduced=True, end=httpx.ReadError("gone"))
+    later = visit_of(clock, introduced=True, end=sent_away("the run is finished", 0))
+    joins += [taken(), *[taken()] * 4, lost, *[taken()] * 4, later]
+    assert client.main(arguments(keys)) == 0
 
 
 def test_who_was_never_refused_waits_for_the_server_as_long_as_it_was_told_to(clock, joins, keys, capsys):
@@ -151,7 +205,7 @@ def test_who_answers_just_when_the_run_ends_hears_of_it_where_the_server_still_s
 
     monkeypatch.setattr(client, "_answer", answer)
     monkeypatch.setattr(client, "_listening", lambda node, heard: contextlib.nullcontext())
-    patience = SimpleNamespace(answered=lambda: None, admitted=lambda: None, flags=None)
+    patience = SimpleNamespace(answered=lambda: None, introduce=lambda: None, flags=None)
     with pytest.raises(client._SentAwayError if hears else httpx.ReadError):
         client._work(PlayedNode(), {}, lambda: told[0] if told else None, patience)
 
