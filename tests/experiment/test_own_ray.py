@@ -8,7 +8,6 @@ import tempfile
 import threading
 from pathlib import Path
 
-import psutil
 import pytest
 
 from oleander.experiment import own_ray
@@ -153,8 +152,9 @@ def test_a_short_tmpdir_has_all_and_one_that_takes_no_socket_is_passed_over(envi
 @pytest.mark.parametrize("name", own_ray.VITAL)
 def test_a_vital_process_that_dies_is_named_with_its_number_and_not_after_the_end(name):
     word = own_ray.VITAL[name][0]
-    child = subprocess.Popen([sys.executable, "-c", f"import sys; sys.stdin.read()  # {word}"], stdin=subprocess.PIPE)
-    assert psutil.pid_exists(child.pid)
+    script = f"import sys; print('here', flush=True); sys.stdin.read()  # {word}"
+    child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b"here\n"  # a process has its command line only a moment after Popen returns
     try:
         watch, quiet = watch_processes(), watch_processes()
         said, heard = [], threading.Event()
