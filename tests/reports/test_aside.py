@@ -28,6 +28,14 @@ def drawers() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "oleander.reports.aside" in child.cmdline()]
 
 
+def drawer() -> psutil.Process:
+    """The process that draws, which has its command line a moment after it was started."""
+    deadline = time.monotonic() + 60
+    while not (found := drawers()):
+        assert time.monotonic() < deadline
+    return found[0]
+
+
 @pytest.fixture
 def run(tmp_path):
     """A run's folder whose rounds are done."""
@@ -45,7 +53,7 @@ def test_the_process_draws_what_would_be_drawn_here_and_ends_with_the_study_alon
     with drawing_aside(WORTH_A_PROCESS) as draw:
         with pytest.raises(RunError, match=r"bad: no figures and no page: FileNotFoundError"):
             draw(tmp_path / "bad", SUMMARY)
-        (process,) = drawers()
+        process = drawer()
         for number in (signal.SIGINT, signal.SIGTERM):
             process.send_signal(number)  # meant for the study
         draw(run, SUMMARY)
@@ -70,7 +78,7 @@ def test_of_few_runs_no_process_is_started():
 
 def test_a_process_that_is_killed_ends_the_study_with_its_signal(run):
     with drawing_aside(WORTH_A_PROCESS) as draw:
-        drawers()[0].kill()
+        drawer().kill()
         for _ in range(2):
             with pytest.raises(RunError, match=r"the process that draws ended \(killed by SIGKILL\)"):
                 draw(run, SUMMARY)
