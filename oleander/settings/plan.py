@@ -278,11 +278,13 @@ def _varied_in_file(scenario: Scenario) -> set[str]:
 
 
 def _axes(scenario: Scenario, swept: list[Axis], source: str) -> list[Axis]:
-    """What the scenario sweeps, then what the command line does."""
+    """What the scenario sweeps, with the command line's values where it names the same setting, then what else that sweeps."""
     in_file = scenario.study.get("sweep", {})
     if not isinstance(in_file, dict):
         raise UserError(f"{source}: [sweep] is a table of settings and lists of their values")
-    axes = [Axis(name, values) for name, values in in_file.items()] + swept
+    given = {axis.name: axis for axis in reversed(swept)}  # of two of one name the first; the second is refused below
+    named = [given.get(name, Axis(name, values)) for name, values in in_file.items()]
+    axes = named + [axis for axis in swept if all(axis is not other for other in named)]
     check_axes(axes, source)
     return axes
 
@@ -329,9 +331,9 @@ def _check_overlap(
     for name in sorted(by_points & swept):
         raise UserError(f"--sweep {name}: the points of {scenario.experiment.scenario} set it already")
     for name in sorted((by_points | swept) & given.keys()):
-        raise UserError(
-            f"--{name.replace('_', '-')} {given[name]}: {scenario.experiment.scenario} varies {name}, so it cannot be set for all"
-        )
+        way = f"; --sweep {name}={given[name]} sets its values" if name in swept else ""
+        flag = f"--{name.replace('_', '-')} {given[name]}"
+        raise UserError(f"{flag}: {scenario.experiment.scenario} varies {name}, so it cannot be set for all{way}")
 
 
 def _checked(table: type[Any], content: Any, source: str) -> Any:

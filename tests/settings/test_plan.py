@@ -73,6 +73,16 @@ def test_values_have_their_settings_types():
     ]  # fmt: skip
 
 
+def test_a_sweep_of_the_command_line_replaces_the_scenarios_values_of_that_setting_and_keeps_the_others():
+    own = plan("--scenario", "field", "--sweep", "strategy=krum,clip+krum", "--repeats", "1")
+    every = plan("--scenario", "field")
+    assert [chart.x_title for chart in own.charts] == [chart.x_title for chart in every.charts]
+    assert {e.attack for e in own.experiments()} == {e.attack for e in every.experiments()}
+    assert {e.strategy for e in own.experiments()} == {"krum", "clip+krum"}
+    assert own.kind == "field-strategy"
+    assert {core(e) for e in own.experiments() if e.strategy == "krum"} < set(map(core, every.experiments()))
+
+
 def test_the_courses_figures_ask_for_seven_settings():
     study = plan("--scenario", "course", "--repeats", "5", "--rounds", "2", "--blend-image", "kitty.jpg")
     assert [chart.name[:4] for chart in study.charts] == ["fig1", "fig2", "fig3", "fig4", "fig5"]
@@ -158,7 +168,8 @@ def test_every_scenario_that_ships_can_be_planned():
         (["--repeats", "0"], ["--repeats 0", "1 or more"]),
         (["--scenario", "fig1_malicious_count", "--malicious", "2"], ["--malicious 2", "fig1_malicious_count varies malicious"]),
         (["--scenario", "fig2_krum", "--sweep", "strategy=median"], ["--sweep strategy", "fig2_krum"]),
-        (["--scenario", "selected_clients", "--sweep", "malicious=1"], ["malicious is swept twice"]),
+        (["--scenario", "selected_clients", "--sweep", "malicious=1", "--sweep", "malicious=2"], ["malicious is swept twice"]),
+        (["--scenario", "selected_clients", "--malicious", "1"], ["varies malicious", "--sweep malicious=1 sets its values"]),
         (["--repeats", "6000", "--sweep", "malicious=0,1"], ["12000 runs", "at most"]),
         (["--scenario", "fig1_malicious_count", "--malicious", "1"], ["--malicious 1", "varies malicious"]),
         (["--scenario", "course", "--strategy", "fedavg"], ["--strategy fedavg", "varies strategy"]),

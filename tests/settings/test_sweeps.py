@@ -247,8 +247,11 @@ def test_a_study_of_as_many_runs_as_may_be_is_planned_and_one_more_is_not():
 
 
 def test_a_flag_and_a_sweep_cannot_set_what_the_study_varies(tmp_path):
-    for text in ('[[point]]\nlabel = "A"\nlr = 0.1\n', "[sweep]\nlr = [0.1]\n"):
-        with pytest.raises(UserError, match=r"^--lr 0.2: .* varies lr, so it cannot be set for all$"):
+    for text, way in (
+        ('[[point]]\nlabel = "A"\nlr = 0.1\n', ""),
+        ("[sweep]\nlr = [0.1]\n", "; --sweep lr=0.2 sets its values"),
+    ):
+        with pytest.raises(UserError, match=rf"^--lr 0.2: .* varies lr, so it cannot be set for all{way}$"):
             chart(tmp_path, text, "--lr", "0.2")
     with pytest.raises(UserError, match=r"^--sweep lr: the points of .* set it already$"):
         chart(tmp_path, '[[point]]\nlabel = "A"\nlr = 0.1\n', "--sweep", "lr=0.1,0.2")
