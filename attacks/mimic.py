@@ -54,6 +54,6 @@ def _farthest(rows: FloatArray) -> int:
 
     Its coordinates along it are √λ u, of the largest eigenvalue λ of the centred rows' inner products and its vector u.
     """
-    _, vectors = np.linalg.eigh(products(rows, mean_of(rows)))  # eigenvalues rise
-    along = np.abs(vectors[:, -1])  # (n,)
+    values, vectors = np.linalg.eigh(products(rows, mean_of(rows)))  # eigenvalues rise
+    along = np.abs(vectors[:, -1]) if values[-1] > 0 else np.ones(len(rows))  # (n,) all are equal: as far as each other
     return int(np.flatnonzero(along >= (1 - EQUAL) * along.max())[0])

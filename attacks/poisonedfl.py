@@ -30,6 +30,8 @@ from oleander.learning.updates import Cohort, Memory, Update
 from oleander.settings.ranges import Count, NotNegative, Positive, Rate
 
 Vector = NDArray[np.float64]
+EXPLAINED = 1e-12
+"""Less than this share of the global model's last change is left by rounding alone."""
 
 
 def poisonedfl(
@@ -83,8 +85,10 @@ def poisonedfl(
 def malicious(change: Vector, sent: NDArray[np.float32], signs: NDArray[np.int8], factor: float) -> Vector:
     """λ v ⊙ s, of the global model's last change and what attackers sent last; 0 where what they sent explains all of it."""
     long, last = float(np.linalg.norm(change)), float(np.linalg.norm(sent.astype(np.float64)))
-    others = np.abs(change - sent * (long / last if last else 0.0))  # (d,)
+    others = np.abs(change - sent.astype(np.float64) * (long / last if last else 0.0))  # (d,)
     length = float(np.linalg.norm(others))
+    if length < EXPLAINED * long:
+        return np.zeros_like(others)
     return np.asarray(others * signs * (factor * long / length if length else 0.0), dtype=np.float64)
 
 

@@ -3,9 +3,9 @@
 Nguyen, Tran 2021, "WaNet - Imperceptible Warping-based Backdoor Attack" (ICLR; arXiv 2102.10369), and the authors' code: k × k
 displacements, uniform in ±1 and divided by their mean absolute value, are made as large as the image (bicubic), and pixels are
 taken from clamp(identity + s · displacement / side, ±1), in units of half an image, bilinear. Noise mode: of the attacker's
-other images twice as many as carry the warp are bent by it and by a further one, uniform in ±1 pixel-wide steps for each pixel
-by itself, and keep their label, so that a model learns this warp and not warping. The further ones are drawn anew each time
-that images are augmented, and in every round. Where fewer images are left all are taken: with the usual ``--poison-rate 0.5``
+other images twice as many as carry the warp are bent by it and by a further one, uniform in ±1 / side for each pixel by itself,
+and keep their label, so that a model learns this warp and not warping. The further ones are drawn anew each time that images
+are augmented, and in every round. Where fewer images are left all are taken: with the usual ``--poison-rate 0.5``
 as many as carry the warp. The warp is the same on every machine by ``--wanet-seed``. Several public codes leave noise mode out
 (``--wanet-noise 0``).
 """

@@ -51,6 +51,9 @@ def clipped_mean(cohort: Cohort, kept: NDArray[np.bool_], over: NDArray[np.bool_
 
 def near_median(values: NDArray[np.float64], most: float, *, at_most: bool = False) -> NDArray[np.bool_]:
     """Which values (n,) are less than ``most`` standard deviations (or that many at most) from their median; the median always is."""
+    values = fewer_digits(
+        values
+    )  # of values that are equal but for rounding, one that is not would be many deviations away
     apart = np.abs(values - np.median(values))
     apart, bound = fewer_digits(apart), fewer_digits(np.array(most * np.std(values)))
     return np.asarray((apart < bound) | (apart == 0) | (at_most & (apart == bound)))

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy import FedAvg, Result
 from numpy.typing import NDArray
 
 from oleander.datasets.data import Shard
@@ -24,7 +24,9 @@ from oleander.datasets.space import ImageSpace
 from oleander.learning.parameters import VARIANCE, FloatArray, Layout, ModelState
 from oleander.learning.root import Root
 from oleander.learning.updates import Cohort, Memory, Update
+from oleander.settings.declared import declaration
 from oleander.settings.registry import strategy_steps
+from oleander.settings.steps import short, split
 from oleander.system.errors import RunError, UserError
 from oleander.transport.replies import BadReply, error_of, guarded, sender, unpacked
 from strategies import Pipeline, RuleError, Server, pipeline_for
@@ -74,7 +76,8 @@ class RobustStrategy(FedAvg):
         super().__init__(**flowers)
         own = {name: value for name, value in settings.items() if name not in FLOWERS}
         experiment = settings_of(strategy, own)
-        self.pipeline: Pipeline = pipeline_for(strategy_steps(experiment), experiment, f"strategy {strategy}")
+        self._experiment = experiment
+        self.pipeline = self._built()
         _check_given(self.pipeline, root, on_bad_reply, statistics)
         check_rest(self.pipeline, memory, seed, 1, None)
         self.seed, self.on_bad_reply, self.weigh_equally, self.settings = seed, on_bad_reply, weigh_equally, own
@@ -82,8 +85,20 @@ class RobustStrategy(FedAvg):
         self.memory = dict(memory or {})
         self.influence: dict[int, float] = {}
         self.left_out: dict[int, str] = {}
+        self._rounds_known = "rounds" in own
         self._root = root
         self._model: _Model | None = None
+
+    def _built(self) -> Pipeline:
+        return pipeline_for(strategy_steps(self._experiment), self._experiment, f"strategy {self._experiment.strategy}")
+
+    def start(self, grid: Grid, initial_arrays: ArrayRecord, num_rounds: int = 3, *given: Any, **named: Any) -> Result:
+        """As FedAvg; steps that go by how many rounds there are (``crfl``) go by these, unless ``rounds`` was given."""
+        if "rounds" not in self.settings:
+            self._rounds_known = True
+            self._experiment = self._experiment.changed(rounds=num_rounds)
+            self.pipeline = self._built()
+        return super().start(grid, initial_arrays, num_rounds, *given, **named)
 
     def summary(self) -> None:
         """Log what aggregates, and FedAvg's own settings."""
@@ -101,8 +116,18 @@ class RobustStrategy(FedAvg):
                 f"strategy {self.pipeline.name} needs the names of the model's tensors, and its arrays have numbers; "
                 "make the ArrayRecord of a state dict"
             )
+        if not self._rounds_known:
+            self._refuse_going_by_rounds()
         messages: Iterable[Message] = super().configure_train(server_round, arrays, config, grid)
         return messages
+
+    def _refuse_going_by_rounds(self) -> None:
+        """Raises UserError where a step depends on how many rounds there are, and nobody has said."""
+        for step in map(short, split(self._experiment.strategy)):
+            if "rounds" in declaration("strategies", step).uses:
+                raise UserError(
+                    f"strategy {self.pipeline.name}: {step} goes by how many rounds there are: rounds=N, or start(…, num_rounds=N)"
+                )
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

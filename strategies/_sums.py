@@ -98,7 +98,7 @@ def comparable_norms(rows: FloatArray, mark: float | None = None) -> NDArray[np.
     """
     squares = squared_norms(rows)
     values = squares if mark is None else np.append(squares, mark * mark)
-    for i in _near_another(values, _most_rounding(*rows.shape) * values):
+    for i in _near_another(values, most_rounding(*rows.shape) * values):
         if i < len(rows):
             squares[i] = nearest_float(exact_dot(rows[i], rows[i]))
     return np.sqrt(squares)
@@ -135,11 +135,11 @@ def bounded_distances(rows: FloatArray) -> tuple[NDArray[np.float64], NDArray[np
     both = squares[:, None] + squares  # (n, n)
     distances = np.maximum(both - 2 * gram, 0)
     np.fill_diagonal(distances, 0)
-    bounds = _most_rounding(n, d) * both
+    bounds = most_rounding(n, d) * both
     close = np.triu(distances < CANCELLED * both, 1)
     _take_directly(distances, rows, close)
     close |= close.T | np.eye(n, dtype=bool)
-    bounds[close] = _most_rounding(n, d) * distances[close]
+    bounds[close] = most_rounding(n, d) * distances[close]
     return _same_for_equal_rows(distances, bounds)
 
 
@@ -175,7 +175,7 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()  # it looks through all libraries of the process
 
 
-def _most_rounding(n: int, d: int) -> float:
+def most_rounding(n: int, d: int) -> float:
     """Bound on the relative error of float64 sums over (n, d) numbers, generously.
 
     A sum of d products is off by at most d · 2^-53 of their absolute sum to first order, in whatever order they are added, fused

@@ -41,7 +41,8 @@ def crfl(
     start = cohort.start.weights
     length = float(lengths_of(aggregate.delta[None], start)[0])
     factor = min(1.0, crfl_rho / length) if length else 1.0
-    moved = aggregate.delta * factor - start * (1 - factor)  # (G + Δ) · factor − G, without what that would cancel
+    delta = aggregate.delta.astype(np.float64)  # else the factor too is rounded to float32, where it may be 0
+    moved = delta * factor - start * (1 - factor)  # (G + Δ) · factor − G, without what that would cancel
     if cohort.round != rounds:
         moved = moved + crfl_sigma * rng.standard_normal(len(start))
     with np.errstate(over="ignore"):  # what overflows is refused by name

@@ -13,7 +13,8 @@ import numpy as np
 from oleander.learning.root import Root
 from oleander.learning.updates import Aggregate, Cohort
 from strategies import RuleError
-from strategies._sums import dot, squared_norms, sum_for_each, weighted
+from strategies._exact import nearest_float
+from strategies._sums import dot, exact_dot, most_rounding, squared_norms, sum_for_each, weighted
 
 EXCEPT = {"unanimous": "every update is brought to the length of the server's own"}
 
@@ -34,6 +35,8 @@ def fltrust(cohort: Cohort, *, root: Root) -> Aggregate:
     norms, length = np.sqrt(squared_norms(cohort.deltas)), float(np.sqrt(squared_norms(own[None])[0]))  # (n,)
     known = norms * length > 0
     products = sum_for_each(cohort.deltas, lambda delta, block: dot(delta, own[block].astype(np.float64)))  # (n,)
+    for i in np.flatnonzero(known & (np.abs(products) <= most_rounding(1, len(own)) * norms * length)):
+        products[i] = nearest_float(exact_dot(cohort.deltas[i], own))  # at right angles it is 0, and no trust
     cosines = np.divide(products, norms * length, out=np.zeros_like(norms), where=known)
     trust = np.maximum(cosines, 0)
     influence = trust / (trust.sum() or 1)

@@ -20,8 +20,8 @@ from strategies._sums import by_columns
 
 WIDTH = 1 << 13
 """Columns that are sorted at a time."""
-SINGULAR = 1e-9
-"""A singular value below this share of the greatest, of measures brought to one scale, is 0."""
+ROUNDING = 2.0**-46
+"""How far a measure is off by rounding, as a share of the greatest of all clients, generously."""
 
 
 def multi_metrics(cohort: Cohort, *, multi_metrics_share: Rate = 0.3) -> Aggregate:
@@ -75,7 +75,10 @@ def _scores(measures: NDArray[np.float64]) -> NDArray[np.float64]:
     away[:, constant] = 0
     scale = np.where(constant, 1.0, spread)
     values = np.linalg.svd(away / scale, compute_uv=False)
-    rank = int((values > SINGULAR * values.max(initial=0)).sum())
+    rounding = ROUNDING * (np.abs(measures).max(axis=0) / scale)[~constant].max(initial=0) * np.sqrt(len(measures))
+    rank = int(
+        (values > rounding).sum()
+    )  # of the measures brought to one scale: what is left of the others is rounding
     if rank == measures.shape[1]:  # the inverse, which any scale leaves as it is
         away, measures = away / scale, measures / scale
     _, values, directions = np.linalg.svd(away, full_matrices=False)

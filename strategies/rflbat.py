@@ -8,15 +8,21 @@ it those go whose distances add up to more than ε₂ times the median; the othe
 public codes: which cluster stays, and that one of a single client counts as alike (1).
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
+from oleander.learning.parameters import FloatArray
 from oleander.learning.updates import Aggregate, Cohort
 from oleander.settings.ranges import Positive
 from strategies._choices import fewer_digits, mean_of
 from strategies._cosines import cosine_distances
 from strategies._gap import cluster_count, kmeans
-from strategies._sums import squared_distances
+from strategies._sums import Part, by_columns, squared_distances
+
+UNEQUAL = 1e6
+"""Where the first component's variance is so many times the second's, the second is not taken from products with both in them."""
 
 
 def rflbat(
@@ -31,7 +37,7 @@ def rflbat(
         rflbat_inlier: ε₂: the same within the cluster that stays (> 0).
     """
     order = np.argsort(cohort.client_ids, kind="stable")  # what is drawn does not depend on the order of rows
-    points = _components(squared_distances(cohort.deltas))[order]
+    points = _components(cohort.deltas)[order]
     left = _not_far(points, np.arange(len(order)), rflbat_outlier)
     count = cluster_count(points[left], rng)
     labels = kmeans(points[left][None], count, rng)[0][0]
@@ -43,12 +49,35 @@ def rflbat(
     return mean_of(cohort, kept)
 
 
-def _components(squares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The rows' coordinates along their two first principal components, from their squared distances: (n, n) → (n, 2)."""
+def _components(rows: FloatArray) -> NDArray[np.float64]:
+    """The rows' coordinates along their two first principal components, up to a shift: (n, d) → (n, 2).
+
+    They come from the rows' products. Where one component is that of a far row, whose products are so much larger that the others'
+    are lost in their rounding, that one is taken out of the rows before the next is looked for.
+    """
+    squares = squared_distances(rows)
     centred = squares - squares.mean(axis=0)
     products = -(centred - centred.mean(axis=1, keepdims=True)) / 2
     values, vectors = np.linalg.eigh(products)
-    return np.asarray(vectors[:, :-3:-1] * np.sqrt(np.maximum(values[:-3:-1], 0)))
+    if len(rows) < 2 or values[-1] <= UNEQUAL * values[-2]:
+        return np.asarray(vectors[:, :-3:-1] * np.sqrt(np.maximum(values[:-3:-1], 0)))
+    middle = rows[np.median(squares, axis=1).argmin()].astype(np.float64)  # (d,) near most: what is subtracted is small
+
+    def each(work: Callable[[NDArray[np.float64], slice], Part]) -> list[Part]:
+        return by_columns(rows.shape[1], lambda block: work(rows[:, block] - middle[block], block))
+
+    first = vectors[:, -1] - vectors[:, -1].mean()
+    direction = np.concatenate(each(lambda part, _: np.einsum("i,ij->j", first, part)))  # (d,)
+    direction /= np.linalg.norm(direction)
+    along = np.sum(each(lambda part, block: np.einsum("ij,j->i", part, direction[block])), axis=0)  # (n,)
+
+    def product(part: NDArray[np.float64], block: slice) -> NDArray[np.float64]:
+        rest = part - np.outer(along, direction[block])
+        rest -= rest.mean(axis=0)
+        return np.einsum("ij,kj->ik", rest, rest)
+
+    values, vectors = np.linalg.eigh(np.sum(each(product), axis=0))
+    return np.stack([along, vectors[:, -1] * np.sqrt(max(values[-1], 0))], axis=1)
 
 
 def _not_far(points: NDArray[np.float64], members: NDArray[np.intp], most: float) -> NDArray[np.intp]:

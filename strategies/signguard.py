@@ -38,7 +38,7 @@ def signguard(
     norms = comparable_norms(cohort.deltas)  # (n,)
     ratios = fewer_digits(np.divide(norms, np.median(norms), out=np.zeros_like(norms), where=np.median(norms) > 0))
     usual = (ratios > signguard_lower) & (ratios < signguard_upper)
-    length = max(1, int(signguard_share * cohort.deltas.shape[1]))
+    length = max(1, int(fewer_digits(np.array(signguard_share * cohort.deltas.shape[1]))))
     start = int(rng.integers(cohort.deltas.shape[1] - length + 1))
     kept = usual & _largest_cluster(_sign_shares(cohort.deltas[:, start : start + length]))
     return clipped_mean(cohort, kept, over=np.ones(len(cohort), dtype=bool))

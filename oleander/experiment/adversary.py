@@ -39,6 +39,8 @@ class Attackers:
         self._previous: FloatArray | None = (remembered or {}).get(SEEN, {}).get("previous")
         self._adapted: Memory | None = None
         self._adapts: int | None = None
+        self._looks = False
+        """Whether any of them was sent this round's model."""
 
     def told(self, round_number: int, drawn: list[int]) -> Mapping[int, RecordDict]:
         """Beside the model, if the attack asks: what they remember, the model seen before, and who of them adapts the attack.
@@ -46,6 +48,7 @@ class Attackers:
         That is the round's first attacker, by client id.
         """
         self._adapted = self._adapts = None
+        self._looks = not set(self.experiment.malicious_clients).isdisjoint(drawn)  # attacking or not, they look
         adapts, asks = self.attack.adapt is not None, "previous" in self.attack.asks
         if not (adapts or asks):
             return {}
@@ -76,10 +79,7 @@ class Attackers:
             )
         if self._adapted is not None:
             self.attack = self.attack.remembering(self._adapted)
-        here = set(cohort.client_ids.tolist())
-        if "previous" in self.attack.asks and here & set(
-            self.experiment.malicious_clients
-        ):  # attacking or not, they look
+        if self._looks and "previous" in self.attack.asks:
             self._previous = cohort.start.weights
         return met
 

@@ -92,3 +92,9 @@ def test_without_an_honest_client_it_is_refused_and_in_a_round_without_one_they_
         UserError, match=r"^--attack mimic: 7 of 7 clients are malicious, so that there is nobody to copy$"
     ):
         attack_of(replace(SETTINGS, attack="mimic", malicious=7))
+
+
+def test_where_all_honest_updates_are_equal_it_is_the_lowest_id():
+    cohort = random_cohort(5, d=7)
+    cohort.deltas[1:] = cohort.deltas[1]
+    assert np.array_equal(MIMIC.meet(cohort, [0]).statistics[0], cohort.statistics[1])

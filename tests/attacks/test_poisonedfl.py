@@ -191,3 +191,13 @@ def test_it_is_built_for_the_runs_model_and_not_without_one():
 def test_settings_out_of_their_ranges_are_refused(bad):
     with pytest.raises(UserError, match=next(iter(bad))):
         validated({"attack": "poisonedfl"} | bad, "test")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_where_what_they_sent_explains_all_of_the_change_there_is_nothing_to_send(seed):
+    """What is left is rounding, which would be made c times as long as the change."""
+    rng = np.random.default_rng(seed)
+    sent = rng.normal(size=D).astype(np.float32)
+    change = sent.astype(np.float64) * rng.uniform(0.1, 30)
+    assert not malicious(change, sent, np.ones(D, np.int8), 8.0).any()
+    assert malicious(change + 1e-6, sent, np.ones(D, np.int8), 8.0).any()

@@ -16,6 +16,7 @@ from oleander.transport.attackers import MEMORY, memory_record, told_in
 from oleander.transport.roster import SimulatedRoster
 from strategies import pipeline_of
 from strategies.flower import PipelineStrategy
+from tests.cohorts import random_cohort
 from tests.played_network import LAYOUT, SIZE, Network, Quiet, honest
 
 pytestmark = pytest.mark.usefixtures("task")
@@ -182,3 +183,15 @@ def test_what_they_agree_on_must_be_finite():
 def test_a_memory_of_another_attack_is_refused():
     with pytest.raises(UserError, match=r"remember map float32 \(2,\), today's count int64 \(\), map float32 \(2, 3\)"):
         Attackers(SETTINGS, ATTACK, {"attackers": {"map": np.zeros(2, np.float32)}})
+
+
+def test_previous_is_what_any_of_them_was_sent_even_where_no_reply_of_theirs_counts():
+    """The weights are 1, 2, 5 in three rounds; in the second the attacker is sent the model, and its reply is lost."""
+    experiment = replace(SETTINGS, clients=3, clients_per_round=3, malicious=1)
+    attackers = Attackers(experiment, Attack(training=(lambda previous: Hooks(),)))
+    seen = []
+    for number, (value, replied) in enumerate([(1, [0, 1, 2]), (2, [1, 2]), (5, [0, 1, 2])], 1):
+        seen.append(told_in(attackers.told(number, [0, 1, 2])[0]).previous)
+        start = ModelState(np.full(6, value, np.float32), np.zeros(6, np.float32))
+        attackers.met(replace(random_cohort(3, d=6).only(np.array(replied)), start=start, round=number))
+    assert [None if previous is None else previous[0] for previous in seen] == [None, 1, 2]

@@ -86,3 +86,11 @@ def test_a_strategy_with_crfl_has_its_voters_and_another_none():
     assert len(list(pipeline_of(told).voters(final, seed=0))) == 3
     for without in (Experiment(strategy="clip+crfl"), Experiment(strategy="clip+krum")):
         assert not list(pipeline_of(without).voters(final, seed=0))
+
+
+@pytest.mark.parametrize("rho", [100.0, 1.0, 1e-3, 1e-5, 1e-7])
+def test_the_models_norm_is_the_bound_however_long_it_was(rho):
+    cohort = replace(random_cohort(3, d=6), start=ModelState(np.zeros(6, np.float32), np.zeros(6, np.float32)), round=5)
+    cohort.deltas[:] = 3e38
+    found = crfl(fedavg(cohort), cohort, rng=rng(), rounds=5, crfl_rho=rho)
+    assert np.linalg.norm(model(cohort, found)) == pytest.approx(rho, rel=1e-6)

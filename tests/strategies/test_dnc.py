@@ -80,3 +80,11 @@ def test_who_would_drop_all_is_refused_with_the_least_number(n, f, c, dropped):
 def test_nobody_assumed_malicious_is_the_plain_mean():
     cohort = replace(random_cohort(4), num_examples=np.array([1, 2, 3, 4]))
     assert dnc(cohort, rng=rng(), assumed_malicious=0).influence.tolist() == [0.25] * 4
+
+
+@pytest.mark.parametrize(("c", "f", "dropped"), [(0.28, 25, 7), (2.2, 25, 55), (1.1, 10, 11), (0.29, 25, 8)])
+def test_c_times_f_is_what_it_is_in_decimals(c, f, dropped):
+    cohort = random_cohort(dropped + 1, d=5)
+    assert np.count_nonzero(dnc(cohort, rng=rng(), assumed_malicious=f, dnc_c=c).influence) == 1
+    with pytest.raises(RuleError, match=f"n >= {dropped + 1}"):
+        dnc(random_cohort(dropped, d=5), rng=rng(), assumed_malicious=f, dnc_c=c)

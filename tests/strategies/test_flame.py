@@ -153,3 +153,18 @@ def test_nobody_waits_for_scikit_learn_who_does_not_use_it():
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("length", [1e3, 1e8, 1e12, 1e16, 1e17, 1e30])
+def test_however_long_an_update_is_its_direction_counts(length):
+    """Of lengths that differ so much, (‖x − y‖² − (‖x‖ − ‖y‖)²) / (2 ‖x‖ ‖y‖) would be rounding, and often 0."""
+    rng = np.random.default_rng(7)
+    start = rng.normal(size=50).astype(np.float32)
+    deltas = (0.01 * rng.normal(size=(10, 50))).astype(np.float32)
+    deltas[9] = -length * start
+    cohort = replace(random_cohort(10, d=50), deltas=deltas, start=ModelState(start, np.zeros(6, np.float32)))
+    models = start.astype(np.float64) + deltas
+    units = models / np.linalg.norm(models, axis=1, keepdims=True)
+    np.testing.assert_allclose(_cosine_distances(cohort)[9, :9], 1 - units[:9] @ units[9], rtol=1e-12)
+    assert _cosine_distances(cohort)[9].max() <= 2
+    assert 9 not in kept(cohort) and len(kept(cohort)) > 5

@@ -112,3 +112,15 @@ def test_it_needs_a_root_and_takes_its_update_as_an_array():
     with pytest.raises(RuleError, match="fltrust needs root"):
         aggregate("fltrust", [[1.0, 2.0]])
     assert aggregate("fltrust", [[2.0, 0.0]], root=[0.5, 0.0]).delta.tolist() == [0.5, 0]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_an_update_at_right_angles_to_the_servers_own_has_no_trust(seed):
+    """Its product is 0 in exact arithmetic; rounded sums may say more, and where nobody else is trusted, a little is all."""
+    rng = np.random.default_rng(seed)
+    one, other = rng.normal(size=(2, 60)).astype(np.float32)
+    other *= np.float32(10) ** rng.integers(-6, 1, size=60)
+    order = rng.permutation(120)
+    right, own = np.concatenate([one, one])[order], np.concatenate([other, -other])[order]
+    result = fltrust(with_deltas([right, -own, -own]), root=root_of(own))
+    assert not result.influence.any() and not result.delta.any()

@@ -136,3 +136,12 @@ def test_a_layer_of_many_blocks_is_one_of_one_block(monkeypatch):
     found = lasa(with_deltas(rows), layout=LAYOUT)
     assert np.array_equal(found.delta, whole.delta)
     assert np.array_equal(found.influence, whole.influence)
+
+
+def test_layers_that_are_equally_long_are_so_in_whatever_order_their_squares_are_added():
+    """Norms that differ in a last bit alone have a standard deviation too, and who differs is more than two of them away."""
+    layout = Layout(("a.weight",), ((3,),), (True,))
+    rows = np.float32([[6.7, 0.3, 0.4]] * 5 + [[0.3, 0.4, 6.7]])
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0], [2, 1, 0]):
+        cohort = with_deltas(rows[:, order])
+        np.testing.assert_allclose(lasa(cohort, layout=layout, lasa_kept=1.0).influence, 1 / 6)

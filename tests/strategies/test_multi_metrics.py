@@ -1,7 +1,9 @@
 """Multi-Metrics against its scores written out pair by pair, and an attacker that no single distance shows."""
 
+import itertools
 from dataclasses import replace
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -91,3 +93,31 @@ def test_duplicates_and_one_far_client():
     rows[6] = 1e30
     result = multi_metrics(with_deltas(rows), multi_metrics_share=0.9)
     assert result.influence[0] == result.influence[1] > 0 and result.influence.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("scale", [1e6, 1e8, 1e10, 1e12])
+def test_a_far_update_takes_no_measure_from_the_others(scale):
+    """It brings two measures near to one, and only near: their inverse is what it is in exact arithmetic."""
+    generator = np.random.default_rng(5)
+    start = generator.normal(size=8).astype(np.float32)
+    rows = generator.normal(size=(10, 8)).astype(np.float32)
+    rows[9] *= np.float32(scale)
+    with mpmath.workdps(100):
+        models = [[mpmath.mpf(float(x)) for x in row] for row in start.astype(np.float64) + rows]
+        lengths = [mpmath.sqrt(mpmath.fsum(x * x for x in row)) for row in models]
+        t = mpmath.zeros(10, 3)
+        for i, j in itertools.permutations(range(10), 2):
+            cosine = mpmath.fsum(a * b for a, b in zip(models[i], models[j], strict=True)) / (lengths[i] * lengths[j])
+            t[i, 0] += (1 - cosine) ** 2
+            t[i, 1] += mpmath.fsum(abs(a - b) for a, b in zip(models[i], models[j], strict=True))
+            t[i, 2] += abs(lengths[i] - lengths[j])
+        away = t.copy()
+        for k in range(3):
+            middle = mpmath.fsum(t[:, k]) / 10
+            for i in range(10):
+                away[i, k] -= middle
+        inverse = mpmath.inverse(away.T * away)
+        scores = [(t[i, :] * inverse * t[i, :].T)[0] for i in range(10)]
+    kept = sorted(sorted(range(10), key=lambda i: scores[i])[:3])
+    cohort = replace(with_deltas(rows), start=ModelState(start, np.zeros(6, np.float32)))
+    assert np.flatnonzero(multi_metrics(cohort).influence).tolist() == kept

@@ -3,10 +3,11 @@
 from math import dist
 from statistics import mean, median
 
+import mpmath
 import numpy as np
 import pytest
 
-from strategies.rflbat import rflbat
+from strategies.rflbat import _components, rflbat
 from tests.cohorts import random_cohort, with_deltas
 
 
@@ -80,3 +81,23 @@ def test_one_far_client_and_two_clients_are_cohorts_too():
     rows[2] = 1e30
     assert rflbat(with_deltas(rows), rng=rng()).influence.sum() == pytest.approx(1)
     assert rflbat(random_cohort(2), rng=rng()).influence.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("scale", [1e2, 1e6, 1e8, 1e10, 1e12])
+def test_one_far_update_leaves_the_others_their_second_component(scale):
+    """From the products alone, of which the far one's are scale² times the others', it would be rounding."""
+    rows = np.random.default_rng(3).normal(size=(13, 40))
+    rows[12] *= scale
+    rows = np.float32(rows)
+    with mpmath.workdps(90):
+        exact = mpmath.matrix([[mpmath.mpf(float(x)) for x in row] for row in rows])
+        centre = [mpmath.fsum(exact[:, j]) / 13 for j in range(40)]
+        centred = mpmath.matrix(13, 40)
+        for i in range(13):
+            for j in range(40):
+                centred[i, j] = exact[i, j] - centre[j]
+        values, vectors = mpmath.eigsy(centred * centred.T)
+        wanted = np.array([[float(vectors[i, k] * mpmath.sqrt(values[k])) for k in (12, 11)] for i in range(12)])
+    found = _components(rows)[:12]
+    apart, right = (np.sqrt(((p[:, None] - p) ** 2).sum(axis=2)) for p in (found, wanted))
+    np.testing.assert_allclose(apart, right, rtol=1e-15 * scale + 1e-6, atol=1e-9 + 1e-15 * scale)

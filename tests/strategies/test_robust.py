@@ -329,3 +329,43 @@ def test_the_example_of_the_docs_runs_in_flowers_simulation_and_comes_to_what_ag
     for name, value in net.state_dict().items():
         if not re.search("tracked", name):
             np.testing.assert_allclose(saved[name].numpy(), value.numpy(), rtol=1e-5, atol=1e-6)
+
+
+class Started(RobustStrategy):
+    """Flower's own round loop, with clients that are played."""
+
+    def configure_train(self, server_round, arrays, config, grid):
+        self.messages = super().configure_train(server_round, arrays, config, Grid())
+        return []
+
+    def aggregate_train(self, server_round, replies):
+        found = super().aggregate_train(
+            server_round, replies_of(self.messages, lambda node: content_of(initial(), node))
+        )
+        self.made = [*getattr(self, "made", []), flat(model(found[0]).state_dict())]
+        return found
+
+    def configure_evaluate(self, *_):
+        return []
+
+
+class Sends(Grid):
+    def send_and_receive(self, messages, timeout=None):
+        return []
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 7])
+def test_what_depends_on_how_many_rounds_there_are_goes_by_those_of_the_app(rounds):
+    """CRFL adds no noise in the last round; by our own default of five it did in an app's last, and did not in its fifth."""
+    strategy, plain = Started("fedavg+crfl", min_train_nodes=6, crfl_sigma=0.5), Started("fedavg", min_train_nodes=6)
+    for each in (strategy, plain):
+        each.start(Sends(), ArrayRecord(initial().state_dict()), num_rounds=rounds)
+    noise = [np.abs(made - plain.made[0]).max() for made in strategy.made]  # clients answer the same in each round
+    assert all(most > 0.5 for most in noise[:-1]) and noise[-1] < 1e-5
+
+
+def test_without_that_number_such_a_step_is_refused():
+    strategy = RobustStrategy("fedavg+crfl", min_train_nodes=6)
+    with pytest.raises(UserError, match=r"crfl goes by how many rounds there are: rounds=N, or start\("):
+        one_round(strategy, initial())
+    one_round(RobustStrategy("fedavg+crfl", min_train_nodes=6, rounds=4), initial())

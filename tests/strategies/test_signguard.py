@@ -9,7 +9,7 @@ import pytest
 from sklearn.cluster import MeanShift, estimate_bandwidth
 from threadpoolctl import threadpool_limits
 
-from strategies.signguard import signguard
+from strategies.signguard import _sign_shares, signguard
 from tests.cohorts import random_cohort, with_deltas
 
 
@@ -118,3 +118,11 @@ def test_halves_that_are_alike_are_two_clusters_and_not_nobody(signs, kept):
     deltas = np.array([[1.0 if sign == "+" else -1.0] * 4 for sign in signs], np.float32)
     found = signguard(with_deltas(deltas), rng=rng(), signguard_share=1.0)
     assert np.flatnonzero(found.influence).tolist() == kept
+
+
+@pytest.mark.parametrize(("share", "d", "length"), [(0.29, 100, 29), (0.58, 50, 29), (0.1, 30, 3), (0.07, 100, 7)])
+def test_the_share_of_the_coordinates_is_what_it_is_in_decimals(share, d, length, monkeypatch):
+    seen = []
+    monkeypatch.setattr("strategies.signguard._sign_shares", lambda rows: seen.append(rows) or _sign_shares(rows))
+    signguard(random_cohort(6, d=d), rng=rng(), signguard_share=share)
+    assert seen[0].shape == (6, length)
