@@ -225,9 +225,17 @@ def attack_of(experiment: Experiment, image: ImageSpace, layout: Callable[[], La
         UserError: an unknown step (lists the known), or one that cannot follow those before it.
     """
     steps, attack = attack_steps(experiment), Attack()
-    known = known_attacks()
+    known, agreed = known_attacks(), ""
     for name in steps:
         asked: dict[str, Any] = {"layout": layout()} if layout and "layout" in known[name].asks else {}
         with blamed("attacks", experiment.attack):
-            attack = bind(known[name], experiment, image=image, **asked)(attack)
+            before, attack = attack, bind(known[name], experiment, image=image, **asked)(attack)
+        tampers = attack.tampers != before.tampers
+        if tampers and agreed:
+            raise UserError(
+                f"--attack {experiment.attack}: {name} changes what each attacker would send, and so it does before they agree "
+                f"({agreed}), who may send something else altogether; wanted {name} before {agreed}"
+            )
+        if not tampers and (attack.colludes, attack.omniscient) != (before.colludes, before.omniscient):
+            agreed = name
     return attack

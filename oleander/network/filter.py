@@ -12,7 +12,7 @@ import contextlib
 import json
 import ssl
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import httpx
@@ -76,7 +76,9 @@ class Filter:
         """Node → messages that it was given and has not answered: id → metadata."""
         self.parting, self.parts = Parting(), SharedParts()
         self.sent: dict[int, int] = {}
-        """Node → bytes that it has sent of its last reply."""
+        """Node → bytes that it has sent of its last reply, each part as often as it stands in it."""
+        self.places: dict[int, Counter[str]] = {}
+        """Node → in how many places of its last reply each part stands."""
         room = ROOM if orders.keys else max(ROOM, orders.connections // 4)
         self.room: dict[bytes, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(room))
         self.turns = Turns()
@@ -270,14 +272,15 @@ class Filter:
         if len(push.messages_list) != 1 or len(push.message_object_trees) != 1:
             raise RefusedError(400, f"{len(push.messages_list)} messages, not one")
         metadata, tree = push.messages_list[0].metadata, push.message_object_trees[0]
-        if tree.object_id != metadata.message_id or not _is_a_tree(tree):
+        places = _places(tree)
+        if tree.object_id != metadata.message_id or places is None:
             raise RefusedError(400, f"node {node} sends a reply whose parts are no tree of a message")
         if metadata.src_node_id != node:
             raise RefusedError(403, f"node {node} sends a message in the name of node {metadata.src_node_id}")
         if metadata.reply_to_message_id not in self.owed.get(node, ()):
             raise RefusedError(403, f"node {node} answers a message that it was not given, or answers twice")
         _put_right(push.messages_list[0], self.owed[node].pop(metadata.reply_to_message_id))
-        self.sent[node] = 0
+        self.sent[node], self.places[node] = 0, places
         return bytes(push.SerializeToString())
 
     def check_part(self, body: bytes) -> None:
@@ -286,7 +289,7 @@ class Filter:
         node = part.node.node_id
         if node not in self.sent:
             raise RefusedError(403, f"node {node} sends a part of no reply")
-        self.sent[node] += len(part.object_content)
+        self.sent[node] += len(part.object_content) * max(1, self.places[node][part.object_id])
         if self.sent[node] > self.orders.limit:
             raise RefusedError(413, f"node {node} sends a reply of more than {self.orders.limit} bytes")
 
@@ -349,15 +352,22 @@ def _trusting(ca: str) -> ssl.SSLContext:
     return context
 
 
-def _is_a_tree(tree: Any) -> bool:
-    """Whether no part of a reply stands twice or deeper than a model's; Flower's store would unfold repeats without end."""
-    seen, level = set(), [tree]
+def _places(tree: Any) -> Counter[str] | None:
+    """In how many places each part of a reply stands; None if they are no tree of a model's size.
+
+    A part is named by its content, so the same array in two records is one part in two places. Flower's store unfolds it once for
+    each, with the parts that it is made of where it is named first: a part with others elsewhere would be unfolded without end.
+    """
+    places: Counter[str] = Counter()
+    made_of: dict[str, list[str]] = {}
+    level = [tree]
     for _ in range(MOST_DEEP):
-        seen |= {part.object_id for part in level}
-        below = [child for part in level for child in part.children]
-        if len(seen) + len(below) > MOST_PARTS or len({part.object_id for part in below} | seen) < len(seen) + len(
-            below
-        ):
-            return False
-        level = below
-    return not level
+        for part in level:
+            below = [child.object_id for child in part.children]
+            if made_of.setdefault(part.object_id, below) != below:
+                return None
+            places[part.object_id] += 1
+        level = [child for part in level for child in part.children]
+        if places.total() + len(level) > MOST_PARTS:
+            return None
+    return None if level else places

@@ -22,12 +22,21 @@ from tests.spaces import CIFAR10, attack_of, blend, patch
         ({"attack": "scaling+scaling"}, ["scaling is there twice"]),
         ({"attack": "dba", "malicious": 7, "clients": 9}, ["7", "6 columns"]),
         ({"attack": "patch", "patch_size": 33}, ["33", "32"]),
+        ({"attack": "ipm+scaling"}, ["--attack ipm+scaling: scaling changes", "(ipm)", "wanted scaling before ipm"]),
+        ({"attack": "patch+min_max+fit_norm"}, ["fit_norm changes", "wanted fit_norm before min_max"]),
+        ({"attack": "patch+alie+pgd", "malicious": 2, "alie_z": 0.5}, ["pgd changes", "wanted pgd before alie"]),
     ],
 )
 def test_impossible_attacks_are_refused_by_name(settings_, words):
     with pytest.raises(UserError) as error:
         attack_of(SETTINGS.changed(**settings_))
     assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize("joined", ["patch+scaling+alie", "patch+pgd+ipm", "poisonedfl+fit_norm", "alie+neurotoxin"])
+def test_what_comes_before_attackers_agree_or_is_still_there_afterwards_is_not_refused(joined):
+    z = {"alie_z": 0.5} if "alie" in joined else {}
+    assert attack_of(SETTINGS.changed(attack=joined, malicious=2, **z)).colludes or "ipm" in joined
 
 
 def test_none_does_nothing():

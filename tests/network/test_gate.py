@@ -72,8 +72,8 @@ class World:
         )
         return self.ask("/v1/fleet/push-messages", push.SerializeToString()).status_code
 
-    def part(self, node, size):
-        push = PushObjectRequest(node=Node(node_id=node), object_content=b"x" * size)
+    def part(self, node, size, name=""):
+        push = PushObjectRequest(node=Node(node_id=node), object_id=name, object_content=b"x" * size)
         return self.ask("/v1/fleet/push-object", push.SerializeToString()).status_code
 
 
@@ -173,10 +173,25 @@ def test_the_parts_of_a_reply_are_a_tree_as_a_models_is():
     for level in range(10):
         deep = ObjectTree(object_id="r" if level == 9 else f"n{level}", children=[deep])
     wide = ObjectTree(object_id="r", children=[ObjectTree(object_id=f"c{i}") for i in range(2000)])
-    for tree in (bomb, deep, wide, ObjectTree(object_id="another")):
+    chunk, other = ObjectTree(object_id="d"), ObjectTree(object_id="d", children=[ObjectTree(object_id="e")])
+    unlike = ObjectTree(
+        object_id="r", children=[ObjectTree(object_id=f"c{i}", children=[x]) for i, x in enumerate((chunk, other))]
+    )
+    for tree in (bomb, deep, wide, unlike, ObjectTree(object_id="another")):
         world.give(5, "m1")
         assert world.reply(5, "m1", tree=tree) == 400 and "no tree of a message" in world.told[-1]
     assert world.reply(5, "m1", tree=model) == 200
+
+
+def test_two_records_of_a_reply_may_hold_the_same_array_which_counts_twice():
+    """Parts are named by their content: weights that attackers also remember are one part in two places."""
+    array = ObjectTree(object_id="a", children=[ObjectTree(object_id="d")])
+    world = World()
+    for size, answers in ((400, [200, 200]), (600, [413])):
+        world.give(5, "m1")
+        records = [ObjectTree(object_id=name, children=[array]) for name in ("arrays", "memory")]
+        assert world.reply(5, "m1", tree=ObjectTree(object_id="r", children=records)) == 200
+        assert [world.part(5, 50 if i else size, "x" if i else "d") for i in range(len(answers))] == answers
 
 
 TIMES = [0.0, -1.0, 1.0, 1e12, 1e308, -1e308, float("nan"), float("inf"), float("-inf"), 5e-324]

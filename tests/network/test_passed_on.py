@@ -208,7 +208,7 @@ def twice(depth):
     ("tree", "status"),
     [
         (chain(MOST_DEEP - 1), 200), (chain(MOST_DEEP), 400), (wide(MOST_PARTS), 200), (wide(MOST_PARTS + 1), 400),
-        (twice(1), 400), (twice(2), 400), (ObjectTree(object_id="r", children=[ObjectTree(object_id="r")]), 400),
+        (twice(1), 200), (twice(2), 200), (ObjectTree(object_id="r", children=[ObjectTree(object_id="r")]), 400),
     ],
     ids=["as deep as may be", "deeper", "as many as may be", "more", "twice on two levels", "twice on one", "itself"],
 )  # fmt: skip

@@ -59,6 +59,17 @@ def test_a_network_comes_to_the_simulations_model(place, flags, simulated, tmp_p
     assert "round 2: 8 images" in place.said("client0") and "the run is finished" in place.said("client1")
 
 
+def test_an_attack_that_remembers_the_very_weights_that_it_sends_comes_to_it_too(place, flags, tmp_path, task):
+    """In round 1 PoisonedFL sends the global model, which it also remembers: in Flower one array in two records."""
+    attack = ["--attack", "poisonedfl", "--on-bad-reply", "drop"]
+    run_here(*flags, *attack, out=tmp_path / "simulated")
+    for i in range(3):
+        place.client(i)
+    place.server(*flags, *attack, "--out", place.out)
+    assert finished(place) == read_summary(tmp_path / "simulated").model_sha256
+    assert not any(record.dropped for record in read_rounds(place.out))
+
+
 def test_attacks_that_train_otherwise_remember_and_agree_come_to_it_too(place, flags, tmp_path, task):
     """All hooks of training, a tamper, the model of the round before, and updates that the attackers agree on."""
     attack = ["--attack", "patch+constrain+neurotoxin+pgd+alie", "--pgd-radius", 0.5, "--alie-z", 0.5]
