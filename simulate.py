@@ -48,7 +48,8 @@ import functools
 import io
 import json
 import threading
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -119,7 +120,8 @@ def main(arguments: list[str], client_app: ClientApp | None = None) -> int:
             with nothing_kept() if dry else contextlib.nullcontext():
                 command, plan = asked(arguments, lambda text: notice(console_on(), text))
                 started()
-                (_say_what_would_run if dry else _run_command)(command, plan, client_app)
+                with _no_other_end():
+                    (_say_what_would_run if dry else _run_command)(command, plan, client_app)
 
     return _exit_code(work)
 
@@ -149,10 +151,25 @@ def called() -> int:
 
         command, plan = settled(read, lambda text: notice(console_on(), text))
         started()
-        _run_command(command, plan, None)
+        with _no_other_end():
+            _run_command(command, plan, None)
         notices.write_text(json.dumps(NOTICES), "utf-8")
 
     return _exit_code(work)
+
+
+@contextlib.contextmanager
+def _no_other_end() -> Iterator[None]:
+    """A run ends in ways of its own; ``sys.exit`` is a plug-in's, and would pass for the end of the run.
+
+    Raises:
+        UserError: names the line that called it.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(f"{last.filename}, line {last.lineno}: SystemExit: a plug-in may not end the program") from None
 
 
 def _exit_code(work: Callable[[], None]) -> int:

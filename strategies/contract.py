@@ -75,7 +75,7 @@ def _said(check: Callable[[Plugin], None], plugin: Plugin) -> tuple[str, bool]:
             check(plugin)
     except (_Wrong, RuleError) as wrong:
         return str(wrong), True
-    except Exception as error:  # whatever somebody's plug-in raises
+    except (Exception, SystemExit) as error:  # whatever somebody's plug-in raises
         return f"{type(error).__name__}: {error}".partition("\n")[0], False
     return "", False
 

@@ -1,8 +1,10 @@
 """What fails while a simulation runs, and signals: said, recorded, and nothing left behind."""
 
+import itertools
 import os
 import signal
 import subprocess
+import textwrap
 import time
 
 import psutil
@@ -11,7 +13,7 @@ import pytest
 from oleander.datasets.digits import CLASSES, SPACE
 from oleander.experiment.records import read_rounds
 from oleander.learning.weights import layout_of
-from tests.programs import DIGITS, ROOT, assert_nothing_left_of, command, run
+from tests.programs import DIGITS, ROOT, TINY, assert_nothing_left_of, command, run
 
 CAUSES = {
     "raise": "out of cheese",
@@ -105,3 +107,39 @@ def test_a_client_that_hangs_for_ever_is_dropped_and_the_program_ends_without_it
     record = read_rounds(tmp_path / "out")[1]
     assert [d["client"] for d in record.dropped] == [2] and record.client_ids == [0, 1, 3, 4, 5]
     assert_nothing_left_of(tmp_path)
+
+
+ENDING = {
+    "--model": """
+        from torch import nn
+        from oleander.datasets.space import ImageSpace
+        def ending(classes: int, image: ImageSpace) -> nn.Module:
+            '''Made up.'''
+            raise SystemExit(0)
+        """,
+    "--dataset": """
+        from pathlib import Path
+        from oleander.datasets.data import Images
+        def ending(data_dir: Path) -> Images:
+            '''Made up.'''
+            quit()
+        """,
+    "--strategy": """
+        import numpy as np
+        from oleander.learning.updates import Cohort, Memory
+        def ending(cohort: Cohort, *, memory: Memory) -> tuple[Cohort, Memory]:
+            '''Made up.'''
+            if memory:
+                raise SystemExit(0)
+            return cohort, {"again": np.ones(1)}
+        """,
+}
+
+
+@pytest.mark.parametrize("flag", ENDING)
+def test_a_plug_in_that_ends_the_program_is_refused_by_name_and_nothing_passes_for_a_finished_run(flag, tmp_path):
+    file = tmp_path / "ending.py"
+    file.write_text(textwrap.dedent(ENDING[flag]))
+    given = {"--dataset": "digits", "--model": "cnn"} | {flag: file}
+    said = run(*TINY, *itertools.chain(*given.items()), "--out", tmp_path / "run", code=2).stderr
+    assert "ending.py" in said and "SystemExit" in said and not (tmp_path / "run").exists()

@@ -213,7 +213,7 @@ def blamed(package: str, joined: str) -> Iterator[None]:
         yield
     except (UserError, RunError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # quit() too ends no run without a word
         files = {found.file for found in from_outside(package).values()}
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
         if not frames:

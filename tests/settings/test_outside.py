@@ -171,6 +171,7 @@ BAD = {
     "import error": (spoilt("from strategies.fedavg", "from strategies.fedavgg"), ["line 7", "cannot be imported", "fedavgg"]),
     "an error when it is imported": (RULE + "1 / 0\n", ["cannot be imported", "ZeroDivisionError", "line "]),
     "it ends the program": (RULE + "import sys; sys.exit(0)\n", ["cannot be imported", "SystemExit"]),
+    "it ends the program when it is tried": (spoilt("found = fedavg(cohort)", "quit()"), ["line 18", "SystemExit"]),
     "an error when it is tried": (spoilt("found = fedavg(cohort)", "found = cohort.nothing"), ["line 18", "AttributeError"]),
 }  # fmt: skip
 
