@@ -168,7 +168,8 @@ def _no_other_end() -> Iterator[None]:
     try:
         yield
     except SystemExit as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        last = [frame for frame in frames if not frame.filename.startswith("<")][-1]  # quit() has one of its own
         raise UserError(f"{last.filename}, line {last.lineno}: SystemExit: a plug-in may not end the program") from None
 
 

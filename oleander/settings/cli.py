@@ -348,8 +348,8 @@ def load_scenario(name_or_path: str) -> Experiment:
     return load_scenario_file(name_or_path).experiment
 
 
-def load_scenario_file(name_or_path: str, auto: str = "auto") -> Scenario:
-    """The same with what the file says of a study; ``auto`` as ``parse_command`` takes it.
+def load_scenario_file(name_or_path: str, auto: str = "auto", asked: str = "--scenario") -> Scenario:
+    """The same with what the file says of a study; ``auto`` as ``parse_command`` takes it, ``asked`` by what it was named.
 
     Raises:
         UserError: an unknown name, a file that cannot be read, or settings that cannot be.
@@ -361,9 +361,9 @@ def load_scenario_file(name_or_path: str, auto: str = "auto") -> Scenario:
     elif path.suffix != ".toml":
         named = shortened(name_or_path, 200) or repr(name_or_path)
         raise UserError(
-            f"--scenario {named}: no such scenario{near(name_or_path, known)}; known: {', '.join(known)}, or PATH.toml"
+            f"{asked} {named}: no such scenario{near(name_or_path, known)}; known: {', '.join(known)}, or PATH.toml"
         )
-    content = _read_toml(path)
+    content = _read_toml(path, asked)
     study = {name: content.pop(name) for name in STUDY_TABLES if name in content}
     for package, name in FLAGS.items():
         for value in (content.get(name), *_varied(study, name)):
@@ -426,10 +426,10 @@ def check_name(name: str, source: str) -> None:
         )
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    with refusing(f"--scenario {path}: cannot read the file"):
+def _read_toml(path: Path, asked: str = "--scenario") -> dict[str, Any]:
+    with refusing(f"{asked} {path}: cannot read the file"):
         content = read_bytes(path, MOST_BYTES)
-    with refusing(f"--scenario {path}: not a TOML file"):
+    with refusing(f"{asked} {path}: not a TOML file"):
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise ValueError("it is in UTF-16, as some editors and PowerShell write; save it as UTF-8")
         try:

@@ -28,6 +28,7 @@ from oleander.settings.ranges import (
     Seed,
     Share,
     Sizes,
+    Threads,
 )
 from oleander.settings.schedule import rounds_in
 from oleander.settings.words import near
@@ -146,7 +147,7 @@ class Experiment:
     """CPUs (may be a fraction) that Ray sets aside for each client at work."""
     client_gpus: NotNegative | None = None
     """GPUs (may be a fraction) set aside for each client (default: without CUDA none, else the GPUs shared by the actors)."""
-    client_threads: Count | None = None
+    client_threads: Threads | None = None
     """Threads a client trains with (default: 1, more where a round has fewer clients than the machine cores). The last
     bits of the result depend on it, so the number is part of config.toml."""
     cuda_graphs: bool = False

@@ -31,6 +31,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -51,10 +52,11 @@ from oleander.settings.protocol import protocol_of, whole
 from oleander.settings.ranges import Rate
 from oleander.settings.session import without_folders
 from oleander.settings.steps import short_value, shown
-from oleander.settings.sweeps import NOT_SWEPT, Axis, axis_of, check_axes, check_values, told, words
+from oleander.settings.sweeps import NOT_SWEPT, Axis, axis_of, check_axes, check_axis, check_values, told, words
 from oleander.settings.titles import title
 from oleander.system.errors import UserError
 from oleander.system.files import file_name
+from oleander.system.foreign import shortened
 
 MOST_RUNS = 10_000
 KNOWN_ONLY = ConfigDict(extra="forbid")
@@ -168,7 +170,10 @@ def plan_of(command: Command) -> Plan | None:
     given = command.given
     swept = [axis_of(text) for text in flags.sweep]
     for text, axis in zip(flags.sweep, swept, strict=True):
-        check_values(axis, f"--sweep {text}" if isinstance(text, str) else f"sweep of {axis.name}")
+        said = f"--sweep {text}" if isinstance(text, str) else f"sweep of {axis.name}"
+        check_axis(axis, said)
+        check_values(axis, said)
+    check_axes(swept, "--sweep")
     parts = _included(scenario) or [scenario]
     repeats = flags.repeats or max(_repeats(part) for part in (scenario, *parts))
     charts = tuple(_chart(part, given, swept, repeats) for part in parts)
@@ -206,11 +211,17 @@ def _included(scenario: Scenario) -> list[Scenario]:
         raise UserError(
             f"{scenario.source}: include is a list of scenarios, and stands alone but for description and repeats"
         )
-    parts = [load_scenario_file(name, scenario.auto) for name in names]
+    parts = [_part(name, scenario) for name in names]
     for name, part in zip(names, parts, strict=True):
         if "include" in part.study:
             raise UserError(f"{scenario.source}: {name} includes others itself; include those")
     return parts
+
+
+def _part(name: str, scenario: Scenario) -> Scenario:
+    """A scenario that another includes; a path is taken from the other's folder."""
+    path = str(Path(scenario.source).parent / name) if name.endswith(".toml") else name
+    return load_scenario_file(path, scenario.auto, f"{scenario.source}: include")
 
 
 def _kind(name: str, swept: list[Axis], given: dict[str, Any]) -> str:
@@ -239,6 +250,12 @@ def _chart(scenario: Scenario, given: dict[str, Any], swept: list[Axis], repeats
     if not isinstance(entries, list):
         raise UserError(f"{source}: point is a list of tables: write [[point]]")
     points = [_point(entry, source) for entry in entries]
+    labels = [point.label for point, _ in points]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UserError(
+                f"{source}: [[point]]: label = {label!r} stands twice; by their labels settings are told apart"
+            )
     _check_overlap(points, axes, given, scenario)
     x_axis, others = (None, axes) if points or not axes else (axes[0], axes[1:])
     if x_axis:
@@ -282,11 +299,9 @@ def _axes(scenario: Scenario, swept: list[Axis], source: str) -> list[Axis]:
     in_file = scenario.study.get("sweep", {})
     if not isinstance(in_file, dict):
         raise UserError(f"{source}: [sweep] is a table of settings and lists of their values")
-    given = {axis.name: axis for axis in reversed(swept)}  # of two of one name the first; the second is refused below
-    named = [given.get(name, Axis(name, values)) for name, values in in_file.items()]
-    axes = named + [axis for axis in swept if all(axis is not other for other in named)]
-    check_axes(axes, source)
-    return axes
+    check_axes([Axis(name, values) for name, values in in_file.items()], source)
+    given = {axis.name: axis for axis in swept}
+    return [given.pop(name, Axis(name, values)) for name, values in in_file.items()] + list(given.values())
 
 
 def _cells(
@@ -337,11 +352,16 @@ def _check_overlap(
 
 
 def _checked(table: type[Any], content: Any, source: str) -> Any:
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{source}: wanted a table of {', '.join(field.name for field in dataclasses.fields(table))}, not {content!r}"
+        )
     try:
         return TypeAdapter(table).validate_python(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise UserError(f"{source}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{source}: {where} = {shortened(repr(first['input']), 80)}: {first['msg']}") from None
 
 
 def _rises(values: list[Any]) -> bool:

@@ -11,6 +11,7 @@ from oleander.settings.sizes import sizes
 
 Count = Annotated[int, Ge(1), Le(1_000_000)]
 CountOrZero = Annotated[int, Ge(0), Le(1_000_000)]
+Threads = Annotated[int, Ge(1), Le(1024)]
 Side = Annotated[int, Ge(4), Le(512)]
 CohortSize = Annotated[int, Ge(1), Le(10_000)]
 Seed = Annotated[int, Ge(0), Lt(2**63)]

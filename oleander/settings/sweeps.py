@@ -106,6 +106,17 @@ def _meant(name: str, value: Any) -> str:
     return f" (did you mean {name}={','.join(map(str, numbers))}?)" if 1 < len(numbers) <= 20 else ""
 
 
+def check_axis(axis: Axis, said: str) -> None:
+    """The same of one, where it stands."""
+    check_names({axis.name: None}, said)
+    if axis.name in NOT_SWEPT:
+        raise UserError(f"{said}: {'--repeats gives several seeds' if axis.name == 'seed' else 'it changes no result'}")
+    if not isinstance(axis.values, list) or not axis.values:
+        raise UserError(f"{said}: wanted a list of values, not {axis.values!r}")
+    if any(value == other for i, value in enumerate(axis.values) for other in axis.values[:i]):
+        raise UserError(f"{said}: a value is there twice in {axis.values}")
+
+
 def check_axes(axes: list[Axis], source: str) -> None:
     """Refuse what cannot be swept.
 
@@ -113,14 +124,7 @@ def check_axes(axes: list[Axis], source: str) -> None:
         UserError: not a setting, one that changes no result, no list of values, or the same twice.
     """
     for axis in axes:
-        check_names({axis.name: None}, f"{source}: sweep")
-        if axis.name in NOT_SWEPT:
-            hint = "--repeats gives several seeds" if axis.name == "seed" else "it changes no result"
-            raise UserError(f"{source}: sweep of {axis.name}: {hint}")
-        if not isinstance(axis.values, list) or not axis.values:
-            raise UserError(f"{source}: sweep of {axis.name}: wanted a list of values, not {axis.values!r}")
-        if any(value == other for i, value in enumerate(axis.values) for other in axis.values[:i]):
-            raise UserError(f"{source}: sweep of {axis.name}: a value is there twice in {axis.values}")
+        check_axis(axis, f"{source}: sweep of {axis.name}")
     names = [axis.name for axis in axes]
     for name in names:
         if names.count(name) > 1:

@@ -32,13 +32,13 @@ def refusing(what: str, otherwise: str = "") -> Iterator[None]:
     """Whatever goes wrong while a foreign file is read is a refusal in one line: ``what: why; otherwise``.
 
     Raises:
-        UserError: anything that was raised within, want of memory and of stack and ``sys.exit`` included.
+        UserError: anything that was raised within, want of memory and of stack included.
     """
     try:
         yield
     except (UserError, RunError):
         raise
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         behind = f"; {otherwise}" if otherwise else ""
         raise UserError(f"{what}: {reason(error)}{behind}") from None
 

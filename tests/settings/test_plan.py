@@ -174,7 +174,9 @@ def test_every_scenario_that_ships_can_be_planned():
         (["--scenario", "fig1_malicious_count", "--malicious", "1"], ["--malicious 1", "varies malicious"]),
         (["--scenario", "course", "--strategy", "fedavg"], ["--strategy fedavg", "varies strategy"]),
         (["--sweep", "gamma=1,1.0"], ["gamma", "twice"]),
-        (["--sweep", "no_cache=true,false"], ["no_cache", "changes no result"]),
+        (["--sweep", "no_cache=true,false"], ["--sweep no_cache=true,false: it changes no result"]),
+        (["--scenario", "dba", "--sweep", "malicious=1,1"], ["--sweep malicious=1,1: a value is there twice in [1, 1]"]),
+        (["--client-threads", "20000", "--repeats", "2"], ["client_threads", "1024"]),
     ],
 )  # fmt: skip
 def test_studies_that_cannot_be_are_refused(arguments, words):
@@ -199,6 +201,10 @@ def test_studies_that_cannot_be_are_refused(arguments, words):
         ("point = 3", ["[[point]]"]),
         ("point = [3]", ["[[point]]", "table"]),
         ('include = "clean"', ["include is a list"]),
+        ('include = ["./none.toml"]', ["mine.toml: include", "none.toml: cannot read the file"]),
+        ('[[point]]\nlabel = "a"\nlr = 0.1\n[[point]]\nlabel = "a"\nlr = 0.2', ["[[point]]: label = 'a' stands twice"]),
+        ("figure = 3", ["[figure]: wanted a table of title, x, norms, rounds, not 3"]),
+        ("[[point]]\nlabel = 3\nlr = 0.1", ["[[point]]: label = 3: "]),
         ('include = ["clean"]\nrounds = 20', ["include", "alone"]),
         ('include = ["clean", "clean"]', ["'clean'", "once"]),
         ('scenario = "a/b"\nrepeats = 2', ["'a/b'", "characters"]),
@@ -227,7 +233,7 @@ def test_where_one_run_is_wanted_a_study_is_refused():
 def test_a_flag_counts_even_where_it_is_the_default(tmp_path):
     (tmp_path / "mine.toml").write_text("rounds = 20\nrepeats = 2\n")
     assert {e.rounds for e in plan("--scenario", str(tmp_path / "mine.toml"), "--rounds", "5").experiments()} == {5}
-    (tmp_path / "all.toml").write_text(f'include = ["{tmp_path / "mine.toml"}"]\n')
+    (tmp_path / "all.toml").write_text('include = ["./mine.toml"]\n')  # from the folder that it is in
     study = plan("--scenario", str(tmp_path / "all.toml"), "--rounds", "5")
     assert {e.rounds for e in study.experiments()} == {5} and study.repeats == 2
 
