@@ -70,6 +70,35 @@ class Assets(HTMLParser):
             self.links.append(found["href"])
 
 
+class Text(HTMLParser):
+    """What a page says, and apart from that its code; blocks of code are left out."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.said, self.code = [], "", []
+
+    def handle_starttag(self, tag, attrs):
+        if tag in ("code", "pre", "script", "style", "svg"):
+            self.open.append(tag)
+            self.code += [""] if tag == "code" else []
+
+    def handle_endtag(self, tag):
+        if tag in self.open:
+            del self.open[self.open.index(tag) :]
+
+    def handle_data(self, data):
+        if self.open in ([], ["code"]):
+            self.said += data
+        if self.open == ["code"]:
+            self.code[-1] += data
+
+
+def text_of(page: Path) -> Text:
+    parser = Text()
+    parser.feed(page.read_text(encoding="utf-8"))
+    return parser
+
+
 def read(page: Path) -> Assets:
     parser = Assets()
     parser.feed(page.read_text(encoding="utf-8"))
@@ -100,6 +129,28 @@ def test_every_page_of_the_documentation_is_in_it_and_no_program(site):
     for page in (ROOT / "docs").rglob("*.md"):
         assert (folder / page.relative_to(ROOT / "docs").with_suffix(".html")).exists(), page.name
     assert not list(folder.rglob("*.py"))
+
+
+def test_every_list_is_one(site):
+    """Python-Markdown takes a list that follows a line of text for more of that text; GitHub does not."""
+    folder, _ = site
+    pages = {page.relative_to(folder): text_of(page).said for page in folder.rglob("*.html")}
+    assert "Group norm" in pages[Path("definitions.html")]
+    collapsed = [
+        f"{page}: {line.strip()[:60]}"
+        for page, said in pages.items()
+        for line in said.splitlines()
+        if re.match(r"\s*[-*+] ", line)
+    ]
+    assert collapsed == []
+
+
+def test_no_code_shows_the_backslash_that_escapes_a_line_in_a_table(site):
+    """On GitHub ``\\|`` is a line in a table's code, too; Python-Markdown shows both characters."""
+    folder, _ = site
+    codes = {page.name: text_of(page).code for page in folder.rglob("*.html")}
+    assert "--min-clients" in codes["network.html"]
+    assert {name: found for name, code in codes.items() if (found := [c for c in code if r"\|" in c])} == {}
 
 
 def test_the_reference_names_every_setting_and_plug_in(site):
