@@ -131,6 +131,24 @@ def test_every_page_of_the_documentation_is_in_it_and_no_program(site):
     assert not list(folder.rglob("*.py"))
 
 
+def test_the_front_page_says_which_pages_are_in_the_site_alone_and_no_link_misses_another(site):
+    folder, _ = site
+    docs = ROOT / "docs"
+    made = {docs / page.relative_to(folder).with_suffix(".md") for page in (folder / "reference").glob("*.html")}
+    made = {page for page in made if not page.exists()}
+    missed = {
+        (page.parent / link).resolve()
+        for page in docs.rglob("*.md")
+        for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        if not (page.parent / link).exists()
+    }
+    assert missed and missed <= made
+    front = (docs / "index.md").read_text(encoding="utf-8")
+    assert [page.stem for page in made if page.stem not in front] == []
+    build = re.match(r"# The documentation's site: (.+)\n", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))[1]
+    assert {build, "python simulate.py --list", "--list NAME", "--help"} <= set(re.findall(r"`(.+?)`", front))
+
+
 def test_every_list_is_one(site):
     """Python-Markdown takes a list that follows a line of text for more of that text; GitHub does not."""
     folder, _ = site
