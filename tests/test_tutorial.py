@@ -12,6 +12,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from oleander.calls.results import Row, Study, Table
+from oleander.experiment.intervals import interval
 from tests.programs import ROOT
 
 TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
@@ -47,6 +49,28 @@ def test_what_is_committed_was_run_in_order_is_small_and_names_no_machine():
     assert not re.search(r"/(home|root|tmp|work|Users)/", "\n".join(text))
 
 
+def texts(notebook: nbformat.NotebookNode) -> list[str]:
+    """What the cells show as text, without numbers, in which two machines may differ; of a picture how many axes it has."""
+    shown = [o["data"] for cell in notebook.cells for o in cell.get("outputs", [])]
+    return [form(text) for data in shown for kind, text in sorted(data.items()) if "image" not in kind]
+
+
+def form(text: str) -> str:
+    """A text in which each number is 0, a range is as equal seeds are, and a study's folder has no hash."""
+    text = re.sub(r"(runs/[\w-]+-)[0-9a-f]{6}$", r"\g<1>0", text, flags=re.M)
+    text = re.sub(r"\d++(?:\.\d++)?+(?! Axes)", "0", text)
+    return re.sub(r" +", " ", text.replace("(all 0 alike)", "(0–0)"))
+
+
+def test_its_study_is_shown_in_the_form_that_the_program_gives_three_seeds_today():
+    alike, spread = interval([0.0, 0.0, 0.0]), interval([0.976, 0.977, 0.98])
+    rows = [Row("", "", name, 3, spread, alike) for name in ("fedavg", "krum", "nearest_half")]
+    shown = form(repr(Study(Path("runs/blend-strategy-000000"), (None,) * 9, Table(rows))))
+    assert "(0–0)" in shown and "±" not in shown
+    (stored,) = (text for text in texts(nbformat.read(TUTORIAL, 4)) if " runs; " in text)
+    assert stored.partition("\nnotice")[0] == shown
+
+
 def executed(folder: Path, *more: str) -> nbformat.NotebookNode:
     """The tutorial after a kernel has run it, with these cells behind it, in this folder."""
     notebook = nbformat.read(TUTORIAL, 4)
@@ -62,6 +86,9 @@ def test_it_runs_in_a_kernel_and_shows_what_it_says(tmp_path: Path, monkeypatch:
     notebook = executed(tmp_path, FOUND)
     pictures = [o for cell in notebook.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
     assert len(pictures) == 5  # shown though nobody has imported pyplot
+    assert texts(nbformat.read(TUTORIAL, 4)) == texts(notebook), (
+        "python -m tests.test_tutorial keeps what is shown today"
+    )
 
 
 if __name__ == "__main__":
