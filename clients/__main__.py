@@ -13,7 +13,7 @@ from oleander.system.proxies import talk_to_nobody_else
 if __name__ == "__main__":
     hold_up_nothing()
     talk_to_nobody_else()
-    end_on_signals()  # before the imports, which take seconds
+    end_on_signals(nothing="")  # before the imports, which take seconds
 
 from oleander.network.client import main
 

@@ -39,6 +39,7 @@ LISTEN_SECONDS = 1.0
 """How often one that works does; less than a server takes to say farewell."""
 NEXT_RUN_SECONDS = 8.0
 """How long a server may take to end once it has said farewell; a client that stays for the next run is not back before."""
+MOST_CLIENTS = 1_000_000
 TAKEN = 412
 """Flower's status for a node that is to be activated and is there."""
 NODE_CONFIG = ("dataset", "data_dir", "blend_image", "edge_case_images")
@@ -62,8 +63,10 @@ def main(arguments: list[str]) -> int:
 def _run(flags: ClientFlags) -> int:
     talk_to_nobody_else()
     address = parse_address(flags.server, "--server")
-    if flags.client_id < 0:
-        raise UserError(f"--client-id {flags.client_id}: wanted 0 or more")
+    if not 0 <= flags.client_id < MOST_CLIENTS:
+        raise UserError(f"--client-id {flags.client_id}: wanted 0 to {MOST_CLIENTS - 1}")
+    if not flags.wait >= 0:
+        raise UserError(f"--wait {flags.wait:g}: wanted seconds, 0 or more")
     if not flags.keys and not flags.insecure and not is_loopback(address.host):
         raise UserError(
             f"--server {flags.server}: not on this machine, so --keys DIR is required ({itself.command('server')} keys makes it), "
@@ -137,6 +140,7 @@ def _warm(patience: Patience, address: Address, node_config: dict[str, Any], mai
     ca, key = credentials(flags)
     while True:
         node = Node(str(address), ca, key)
+        patience.ask()
         try:
             node.join()
             say(flags, f"joined {address}")
@@ -267,7 +271,7 @@ def _what_was_done(message: "Message", reply: "Message", seconds: float) -> str:
     if reply.has_error():
         return f"failed: {reply.error.reason[:300]}"
     if "config" not in message.content:
-        return "introduced itself; waiting to be drawn"
+        return "introduced itself; waiting for the server"
     metrics = reply.content["metrics"]
     return (
         f"round {message.content['config']['server-round']}: {metrics['num-examples']} images, "

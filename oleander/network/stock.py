@@ -1,6 +1,7 @@
 """A client by Flower's own ``flower-supernode`` (``--stock``), which starts a Python process for every message."""
 
 import contextlib
+import math
 import os
 import shlex
 import shutil
@@ -34,6 +35,8 @@ def serve_stock(
         how += ["--root-certificates", authority, "--auth-supernode-private-key", str(key_file(flags))]
     else:
         how.append("--insecure")
+    if math.isfinite(flags.wait):
+        how += ["--max-wait-time", f"{flags.wait:g}"]
     env = without_proxies(os.environ) | {
         "FLWR_HOME": str(scratch / "flwr"), "PATH": flower_programs(scratch / "bin"), "PYTHONPATH": module_path(),
         "FLWR_DISABLE_UPDATE_CHECK": "1", "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",

@@ -71,11 +71,17 @@ class Patience:
         self.refused_since = 0.0
 
     def _begin(self) -> None:
-        self.joined, self.introduced, self.away_since, self.said = False, False, 0.0, float("-inf")
+        self.joined, self.introduced, self.asked, self.away_since = False, False, 0.0, 0.0
+        self.said: dict[str, float] = {}
+        """Why it waits → when it last said so."""
+
+    def ask(self) -> None:
+        """The server is asked; as long as it does not answer it is away."""
+        self.asked = time.monotonic()
 
     def answered(self) -> None:
         """The server is there."""
-        self.joined, self.away_since = True, 0.0
+        self.joined, self.asked, self.away_since = True, 0.0, 0.0
 
     def introduce(self) -> None:
         """The server has taken an answer of this client: it has said who it is, and is refused now or has its place."""
@@ -108,11 +114,11 @@ class Patience:
             RunError: it is away for too long.
         """
         now = time.monotonic()
-        self.away_since = self.away_since or now
+        self.away_since = self.away_since or self.asked or now
         if now - self.away_since > self.flags.wait:
             raise RunError(f"client {self.flags.client_id}: {why}, for {self.flags.wait:g} s (--wait)")
-        if now - self.said > SAY_AGAIN_SECONDS:
-            self.said = now
+        if now - self.said.get(why, float("-inf")) > SAY_AGAIN_SECONDS:
+            self.said[why] = now
             say(self.flags, f"{why}; trying again")
         time.sleep(TRY_AGAIN_SECONDS)
 

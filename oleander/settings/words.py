@@ -53,6 +53,8 @@ def range_words(kind: Any) -> str:
         told = [f"{signs[type(b)][1]} {getattr(b, signs[type(b)][0]):,}" for b in bounds if type(b) in signs]
         told += [b for b in bounds if isinstance(b, str)]
         return ", ".join([range_words(kind.__origin__), *told])
+    if get_origin(kind) is tuple:  # several of one kind
+        return range_words(get_args(kind)[0])
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return words[kind] if kind in words else " or ".join(map(range_words, get_args(kind)))
 

@@ -21,17 +21,18 @@ from oleander.system.output import Outlet, Standard, open_what_is_closed, say_la
 from oleander.system.remains import remains
 
 
-def end_on_signals() -> None:
+def end_on_signals(nothing: str = "nothing was run\n") -> None:
     """From here on Ctrl-C and SIGTERM end the run at once: exit code 130 or 143, no process left, finished rounds kept.
 
-    Ray and Flower would otherwise hold a first Ctrl-C for as long as their clients train.
+    Ray and Flower would otherwise hold a first Ctrl-C for as long as their clients train. Where nothing is left to be told of,
+    ``nothing`` is said.
     """
 
     def end(number: int, _frame: object) -> None:
         for other in (signal.SIGINT, signal.SIGTERM):
             signal.signal(other, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the ending
         say_no_more()
-        cleared, left = erasing() or "\n", remains() or "nothing was run\n"
+        cleared, left = erasing() or "\n", remains() or nothing
         if cleared != "\n" and not os.isatty(_KEPT.get(2, 2)):  # they lead to different places
             say_last(1, cleared, _KEPT.get(1, 1))
             cleared = ""

@@ -138,6 +138,61 @@ def test_how_long_the_server_was_away_before_it_refused_does_not_count_against_i
     assert 18 <= clock.now - 1000 < 22
 
 
+@pytest.mark.parametrize(("seconds", "most"), [(3, 31), (40, 61)])
+def test_what_a_server_takes_to_say_nothing_counts_as_away(clock, keys, monkeypatch, seconds, most):
+    """It accepts and does not answer: a request waits 30 s for it."""
+
+    class Waits:
+        def __init__(self, *_):
+            pass
+
+        def join(self):
+            clock.sleep(30.0)
+            raise httpx.ReadTimeout("timed out")
+
+        def leave(self):
+            pass
+
+    monkeypatch.setattr(internals, "Node", Waits)
+    assert client.main(arguments(keys, "--wait", str(seconds))) == 1
+    assert clock.now - 1000 <= most
+
+
+def test_what_it_worked_does_not_count_as_waiting(clock, joins, keys):
+    def work(patience):
+        patience.answered()
+        patience.introduce()
+        clock.sleep(300.0)
+        raise httpx.ReadError("gone")
+
+    joins += [work, httpx.ConnectError("nobody listens")]
+    assert client.main(arguments(keys, "--wait", "20")) == 1
+    assert 320 <= clock.now - 1000 < 325
+
+
+def test_a_new_reason_is_said_at_once_and_the_same_one_again_only_after_a_while(clock, joins, keys, capsys):
+    away, odd = (
+        httpx.ConnectError("nobody listens"),
+        internals.NodeRefusedError(httpx.Response(400, json={"detail": "odd"})),
+    )
+    joins += [*[away] * 3, odd, *[away] * 5]
+    assert client.main(arguments(keys, "--wait", "20")) == 1
+    said = [line for line in capsys.readouterr().out.splitlines() if "trying again" in line]
+    assert ["nobody listens" in line for line in said] == [True, False] and "(odd)" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [(["--client-id", "99999999999999999999"], "--client-id 99999999999999999999: wanted 0 to 999999"),
+     (["--client-id", "-1"], "--client-id -1: wanted 0 to 999999"),
+     (["--client-id", "0", "--wait", "nan"], "--wait nan: wanted seconds, 0 or more"),
+     (["--client-id", "0", "--wait", "-1"], "--wait -1: wanted seconds, 0 or more")],
+)  # fmt: skip
+def test_numbers_that_cannot_be_are_refused(given, words, capsys):
+    assert client.main(["--server", "127.0.0.1:9092", *given]) == 2
+    assert capsys.readouterr().err.strip() == f"error: {words}"
+
+
 class Busy:
     """A node that is asked to train, and told that the run has failed while it does."""
 
@@ -208,6 +263,18 @@ def test_who_answers_just_when_the_run_ends_hears_of_it_where_the_server_still_s
     patience = SimpleNamespace(answered=lambda: None, introduce=lambda: None, flags=None)
     with pytest.raises(client._SentAwayError if hears else httpx.ReadError):
         client._work(PlayedNode(), {}, lambda: told[0] if told else None, patience)
+
+
+@pytest.mark.parametrize(("wait", "told"), [(7.5, ["--max-wait-time", "7.5"]), (float("inf"), [])])
+def test_flowers_node_waits_as_long_as_it_was_told_to(monkeypatch, tmp_path, clock, wait, told):
+    started = []
+    monkeypatch.setattr(stock, "flower", lambda name: [sys.executable, "-c", "import sys; sys.exit(1)"])
+    monkeypatch.setattr(stock, "say", lambda flags, text: started.append(text.split()))
+    patience = visit.Patience(visit.ClientFlags("127.0.0.1:1", 0, wait=wait))
+    monkeypatch.setattr(patience, "wait", lambda why: (_ for _ in ()).throw(RunError(why)))
+    with pytest.raises(RunError):
+        stock.serve_stock(patience, Address("127.0.0.1", 1), {}, tmp_path / "box", tmp_path)
+    assert [word for word in started[0] if word in ("--max-wait-time", "7.5")] == told
 
 
 def test_flowers_node_that_ends_is_started_on_another_port(monkeypatch, tmp_path, clock, capfd):

@@ -142,6 +142,7 @@ def test_a_killed_client_ends_the_run_which_goes_on_with_resume(place, flags, si
     assert stayed.poll() is None
     stayed.terminate()
     assert place.ended("client0", 120) == 143
+    assert place.said("client0").endswith("\nended by SIGTERM\n")  # it was part of two runs
 
 
 def test_a_killed_client_is_left_out_and_one_that_comes_back_takes_part_again(place, flags):

@@ -98,6 +98,7 @@ def test_simulate_says_what_was_meant_in_one_line(words, tmp_path, monkeypatch, 
         (server.main, "--host http://0.0.0.0", ["--host http://0.0.0.0: wanted a host's name or address alone, such as 0.0.0.0"]),
         (server.main, "--port http", ["--port http: wanted a whole number"]),
         (server.main, "key", ["did you mean", "server.py keys"]),
+        (server.main, "keys --clients 2 --out k --san", ["--san: its value is missing: a text\n"]),
         (server.main, "keys --clients two --out k", ["--clients two: wanted a whole number"]),
     ],
 )  # fmt: skip
