@@ -70,6 +70,8 @@ def test_what_no_defence_lets_in():
     asr = {attack: cell("asr", "fedavg", attack) for attack in BACKDOORS}
     nothing = {"sig", "wanet", "patch+scaling+fit_norm"}
     assert all(asr[attack] <= 1 for attack in nothing) and asr["patch+constrain"] == 65
+    there = sum(found > 1 for found in asr.values())
+    assert f"{there} of the {len(asr)} backdoors are there" in TEXT
     others = {attack: found for attack, found in asr.items() if attack not in nothing | {"patch+constrain"}}
     assert (min(others.values()), max(others.values())) == (84, 100)
     hidden = ("min_max", "min_sum", "ipm", "mimic", "sign_flip")
@@ -109,7 +111,8 @@ def test_what_is_said_of_single_rules():
     assert max(cell("asr", "foolsgold", attack) for attack in shares) <= 2
     kept = [round(over("alignins", score, BACKDOORS)) for score in reversed(OVER)]
     assert "({} and {} % against the 15 backdoors)".format(*kept) in TEXT
-    assert cell(OVER[0], "fldetector", "patch") == 80 and "removes 80 % of the malicious" in TEXT
+    assert cell(OVER[0], "fldetector", "patch") == 80 and "removes 80 % of the patch's clients" in TEXT
+    assert f"({round(over('fldetector', OVER[0], BACKDOORS))} % of all malicious ones of the 15 backdoors)" in TEXT
     assert f"({cell(OVER[0], 'fldetector', 'blend')} % removed, ASR {cell('asr', 'fldetector', 'blend')})" in TEXT
     assert f"({cell(OVER[0], 'freqfed', 'blend')} % removed)" in TEXT
     spoiled = cell("mta", "foolsgold", "gaussian"), cell("mta", "multi_metrics", "gaussian")

@@ -11,7 +11,7 @@ ATTACKERS_KNOW = "their own images and training, and the global model"
 EACH_OTHERS, EVERYBODYS = "each other's updates", "every client's update"
 DEFENCES_NEED = "the clients' updates"
 NEEDS = {
-    "assumed_malicious": "how many are malicious",
+    "assumed_malicious": "an assumed number of attackers, f",
     "memory": "memory of earlier rounds",
     "root": "clean images of the server's own",
     "answers": "to run the models",

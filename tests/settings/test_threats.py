@@ -13,7 +13,7 @@ KNOW = {
     EACH_OTHERS: {"alie", "poisonedfl"},
 }
 NEED = {
-    "how many are malicious": {"krum", "multi_krum", "bulyan", "trimmed_mean", "dnc", "nnm"},
+    "an assumed number of attackers, f": {"krum", "multi_krum", "bulyan", "trimmed_mean", "dnc", "nnm"},
     "memory of earlier rounds": {"centred_clip", "foolsgold", "fldetector", "fedavgm", "fedadam"},
     "clean images of the server's own": {"fltrust"},
     "to run the models": {"deepsight"},
@@ -37,7 +37,7 @@ def test_a_run_says_what_its_settings_make_of_it():
     run = Experiment(malicious=2, attack="patch+min_max", strategy="clip+krum")
     attackers, server = threat_model([run])
     assert attackers.endswith("the global model; min_max: every client's update.")
-    assert server == "The server needs the clients' updates; krum: how many are malicious."
+    assert server == "The server needs the clients' updates; krum: an assumed number of attackers, f."
     attackers, _ = threat_model([run.changed(min_max_knows="own")])
     assert attackers.endswith("; min_max: each other's updates.")
     assert threat_model([Experiment(malicious=0)]) == ["The server needs the clients' updates."]
@@ -53,5 +53,5 @@ def test_the_list_says_it_of_each_plug_in():
         print_list(console)
     lines = {line.split()[0]: line for line in shown.get().splitlines() if line.strip()}
     assert "Knows every client's update." in lines["mimic"] and "Knows" not in lines["patch"]
-    assert "Needs how many are malicious." in lines["bulyan"] and "Needs" not in lines["median"]
+    assert "Needs an assumed number of attackers, f." in lines["bulyan"] and "Needs" not in lines["median"]
     assert "Needs clean images of the server's own, to run the models." in lines["nad"]
