@@ -85,14 +85,15 @@ def run_on_ray(
             raise
         finally:
             ray.watch.end()  # the engine ends Ray
-        hanging.start()
+        with contextlib.suppress(RuntimeError):  # no thread to spare: the engine waits for its clients then
+            hanging.start()
 
     ray.watch.start(failed)
     backend = {"client_resources": ray.resources, "init_args": {}}
     try:
         run_simulation(server_app, client_app, nodes, backend_config=backend)
     except Exception as error:
-        raise RunError(f"Flower's simulation engine failed: {error}; the run folder's log.txt says more") from error
+        raise RunError(f"Flower's simulation engine failed: {type(error).__name__}: {error}") from error
     finally:
         hanging.cancel()
 

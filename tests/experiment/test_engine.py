@@ -3,7 +3,9 @@
 import math
 import re
 import socket
+import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +13,7 @@ from oleander.experiment import engine
 from oleander.experiment.engine import actor_count, actor_resources, cluster_address, runs_at_once
 from oleander.learning import devices
 from oleander.settings.config import Experiment
-from oleander.system.errors import UserError
+from oleander.system.errors import RunError, UserError
 
 
 def placed(wanted: int, share: float, gpus: int) -> int:
@@ -118,3 +120,31 @@ def test_graphs_of_a_gpu_are_refused_where_clients_get_none():
         with pytest.raises(UserError, match="--cuda-graphs: clients have no GPU here"):
             actor_resources(Experiment(cuda_graphs=True, client_gpus=share), {"CPU": 2.0, "GPU": gpus})
     assert actor_resources(Experiment(cuda_graphs=True), {"CPU": 2.0, "GPU": 1.0})["num_gpus"] > 0
+
+
+def test_a_run_whose_rounds_are_done_does_not_fail_for_want_of_the_thread_that_would_end_hanging_clients(monkeypatch):
+    """A machine may be out of threads at any moment; a study of nine finished runs ended so, without its report."""
+    import flwr.simulation
+
+    class Refused(threading.Timer):
+        def start(self):
+            raise RuntimeError("can't start new thread")
+
+    def played(server_app, client_app, nodes, backend_config):
+        server_app(grid="the grid", context=None)
+
+    monkeypatch.setattr(flwr.simulation, "run_simulation", played)
+    monkeypatch.setattr(engine.threading, "Timer", Refused)
+    watch = SimpleNamespace(start=lambda failed: None, end=lambda: None, missing=lambda: None)
+    served, failed = [], []
+    engine.run_on_ray(SimpleNamespace(watch=watch, resources={}), 1, None, served.append, failed.append)
+    assert served == ["the grid"] and not failed
+
+
+def test_what_the_engine_fails_of_is_said_with_its_type(monkeypatch):
+    import flwr.simulation
+
+    monkeypatch.setattr(flwr.simulation, "run_simulation", lambda *_, **__: {}["nodes"])
+    watch = SimpleNamespace(start=lambda failed: None, end=lambda: None, missing=lambda: None)
+    with pytest.raises(RunError, match=r"^Flower's simulation engine failed: KeyError: 'nodes'$"):
+        engine.run_on_ray(SimpleNamespace(watch=watch, resources={}), 1, None, lambda grid: None, lambda error: None)
