@@ -79,8 +79,12 @@ def _broken(summary: Summary, rounds: Sequence[RoundRecord]) -> list[str]:
 
 
 def _assumptions(experiment: Experiment, summary: Summary, rounds: Sequence[RoundRecord]) -> list[str]:
-    """Where the rule's f was too small."""
+    """Where the rule's f was too small, and where there were more attackers than any rule has a guarantee for."""
     names = [*map(short, split(summary.strategy))]
+    return _assumed_too_few(names, experiment, rounds) + _halves(names, rounds)
+
+
+def _assumed_too_few(names: Sequence[str], experiment: Experiment, rounds: Sequence[RoundRecord]) -> list[str]:
     known = known_strategies()
     with_f = [n for n in names if n in known and "assumed_malicious" in inspect.signature(known[n].function).parameters]
     most = max((sum(record.malicious) for record in rounds), default=0)
@@ -91,14 +95,19 @@ def _assumptions(experiment: Experiment, summary: Summary, rounds: Sequence[Roun
             f"{with_f[0]} assumed f = {experiment.assumed_malicious}, but up to {most} attackers took part in a round: "
             "what its authors prove does not hold."
         ]
-    halves = [
-        record.round for record in rounds if record.malicious and 2 * sum(record.malicious) >= len(record.malicious)
-    ]
-    if halves and names != ["fedavg"]:
-        return [
-            f"Half of the clients or more were malicious in {len(halves)} of {len(rounds) - 1} rounds: no rule can tell then."
-        ]
     return []
+
+
+def _halves(names: Sequence[str], rounds: Sequence[RoundRecord]) -> list[str]:
+    """Said of whatever defends, by its name: so that a study's page counts the runs of each."""
+    halves = sum(bool(record.malicious) and 2 * sum(record.malicious) >= len(record.malicious) for record in rounds)
+    if not halves or names == ["fedavg"]:
+        return []
+    played = sum(record.round > 0 for record in rounds)
+    return [
+        f"{'+'.join(names)}: half of the clients or more were malicious in {halves} of {played} rounds, where no rule that sees "
+        "only the updates has a guarantee."
+    ]
 
 
 def _multi_krum(experiment: Experiment, summary: Summary) -> list[str]:

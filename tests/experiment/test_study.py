@@ -74,7 +74,7 @@ WARNED = [
     ({"mta": 0.37}, {}, "lost more than half of its accuracy"),
     ({"strategy": "krum"}, {"assumed_malicious": 0}, "f = 0"),
     ({"strategy": "krum"}, {"assumed_malicious": 1, "two": True}, "up to 2 attackers"),
-    ({"strategy": "median"}, {"two": True}, "Half of the clients"),
+    ({"strategy": "median"}, {"two": True}, "half of the clients"),
     ({}, {"attack": "blend+scaling", "gamma": 2.0, "malicious": 1}, "γ = 2, not n/µ = 5"),
     (
         {},

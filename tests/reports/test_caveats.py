@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from oleander.reports.caveats import warnings_of
+from oleander.reports.caveats import counted, warnings_of
 from oleander.settings import outside
 from oleander.settings.config import Experiment
-from tests.experiment.test_records import ROUND, SUMMARY
+from tests.experiment.test_records import ROUND, START, SUMMARY
 from tests.settings.test_outside import ATTACK, RULE
 
 
@@ -44,6 +44,21 @@ def test_a_rule_of_ones_own_that_assumed_too_little_is_named_however_its_folder_
     for strategy in ("my_rule", f"clip+{file}"):
         text = said(Experiment(strategy=str(file), malicious=2, assumed_malicious=1), strategy, attacked)
         assert "my_rule assumed f = 1, but up to 2 attackers" in text
+
+
+def test_half_of_the_clients_being_malicious_is_said_of_every_defence_and_is_no_claim_of_what_came_of_it():
+    """Rules with an f as well, whose f was too small; plain averaging defends nobody."""
+    half = replace(ROUND, malicious=[True, True, False])
+    of = {rule: warnings_of(Experiment(strategy=rule, malicious=3, assumed_malicious=1), replace(SUMMARY, strategy=rule),
+                            [START, half], {}) for rule in ("fedavg", "krum", "flame")}  # fmt: skip
+    found = {rule: " ".join(texts) for rule, texts in of.items()}
+    assert "malicious in 1 of 1 rounds" not in found["fedavg"]
+    for rule in ("krum", "flame"):
+        assert f"{rule}: half of the clients or more were malicious in 1 of 1 rounds, where no rule" in found[rule]
+        assert "no rule can tell" not in found[rule]
+    assert "krum assumed f = 1, but up to 2 attackers" in found["krum"]
+    studied = " ".join(counted([of["fedavg"]] * 3 + [of["krum"]] * 3 + [of["flame"]] * 3))
+    assert studied.count("has a guarantee. (3 of 9 runs)") == 2
 
 
 def test_attackers_who_see_only_their_own_updates_or_are_not_there_are_not_said_to_know_all(tmp_path):
