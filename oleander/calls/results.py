@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from oleander.experiment.records import RoundRecord, Summary, read_rounds, read_summary, settings_of
 from oleander.system.console import percent
 from oleander.system.errors import UserError
+from oleander.system.numbers import count
 
 if TYPE_CHECKING:  # each takes a second and more to import
     import pandas
@@ -73,7 +74,7 @@ class Run:
         scores = f"MTA {percent(self.mta)}, ASR {percent(self.asr)}"
         what = f"{s.scenario}: attack {s.attack}, strategy {s.strategy}, dataset {s.dataset}, seed {s.seed}"
         return _with_notices(
-            f"{scores} after {len(self.rounds) - 1} rounds ({what}); {_near(self.folder)}", self.notices
+            f"{scores} after {count(len(self.rounds) - 1, 'round')} ({what}); {_near(self.folder)}", self.notices
         )
 
 
@@ -162,7 +163,7 @@ class Study:
     def __repr__(self) -> str:
         """The table, a line a setting."""
         rows = [_line(row) for row in self.table]
-        return _with_notices("\n".join([f"{len(self.runs)} runs; {_near(self.folder)}", *rows]), self.notices)
+        return _with_notices("\n".join([f"{count(len(self.runs), 'run')}; {_near(self.folder)}", *rows]), self.notices)
 
 
 def run_in(folder: Path, notices: tuple[str, ...] = ()) -> Run:
@@ -198,7 +199,7 @@ def _line(row: Row) -> str:
     from oleander.experiment.intervals import shown
 
     place = ", ".join(filter(None, (row.series, row.setting)))
-    return f"  {place}: MTA {shown(row.mta)}, ASR {shown(row.asr)}, in % ({row.runs} runs)"
+    return f"  {place}: MTA {shown(row.mta)}, ASR {shown(row.asr)}, in % ({count(row.runs, 'run')})"
 
 
 def _with_notices(text: str, notices: tuple[str, ...]) -> str:

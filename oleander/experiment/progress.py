@@ -10,6 +10,7 @@ from oleander.settings.config import Experiment
 from oleander.settings.sweeps import varied
 from oleander.system.console import notice, percent
 from oleander.system.display import Display, Step, Whole
+from oleander.system.numbers import count
 
 STARTING = "starting the clients' processes"
 
@@ -102,7 +103,7 @@ class StudyListener(ProgressListener):
         finished = sum(work[:done])
         self.whole = Whole(sum(work), "clients", done=finished, before=finished)
         known = f", {done} of them finished before" if done else ""
-        console.print(f"{self.runs} runs{known}")
+        console.print(f"{count(self.runs, 'run')}{known}")
 
     def run_began(self, experiment: Experiment) -> "RunOfStudy":
         """The next run; what it gives watches it."""

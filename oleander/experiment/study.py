@@ -43,6 +43,7 @@ from oleander.system.environment import call
 from oleander.system.errors import UserError
 from oleander.system.files import absolute, file_name, replace_file
 from oleander.system.foreign import parsed_json, read_bytes, refusing
+from oleander.system.numbers import count
 
 NOT_IN_KEY = ("scenario", "description", "out", "keep", "pages", "runs_at_once", "dataset", "data_dir", "weights", "ray_address",
               "actors", "client_cpus", "no_cache", "min_clients")  # fmt: skip
@@ -152,7 +153,9 @@ class StudyResult:
             for folder, summary in zip(cell.folders, cell.summaries, strict=True)
         }
         counts = Counter(drawn.values())
-        return ", ".join(f"{name} ({number} runs)" if len(counts) > 1 else name for name, number in counts.items())
+        return ", ".join(
+            f"{name} ({count(number, 'run')})" if len(counts) > 1 else name for name, number in counts.items()
+        )
 
 
 class StudyFolder:
@@ -309,8 +312,9 @@ def changed_plugins(folder: Path, jobs: Iterable[Job]) -> list[str]:
                 if name in now and then != now[name]:
                     found.setdefault(name, set()).add(path.name)
     return [
-        f"The file of {name.removesuffix(HASH)} has another SHA-256 ({now[name][:12]}…) than when {len(paths)} finished runs in "
-        f"{folder} were made; they do not count, and what is asked for is run anew."
+        f"The file of {name.removesuffix(HASH)} has another SHA-256 ({now[name][:12]}…) than when "
+        f"{count(len(paths), 'finished run')} in {folder} {'was made; it does' if len(paths) == 1 else 'were made; they do'} "
+        "not count, and what is asked for is run anew."
         for name, paths in found.items()
     ]
 

@@ -11,6 +11,7 @@ from oleander.settings.declared import declaration, in_use, knows_step, steps_of
 from oleander.settings.kinds import is_omniscient
 from oleander.settings.steps import short, split
 from oleander.system.console import percent
+from oleander.system.numbers import trimmed
 from strategies import known_strategies
 
 FEW_IMAGES = 2_400
@@ -38,11 +39,13 @@ def warnings_of(
     dropped = [d for record in rounds for d in record.dropped]
     if dropped:
         found.append(
-            f"{len(dropped)} replies were left out of their rounds (--on-bad-reply drop); the first: {dropped[0]['cause']}."
+            f"Replies left out of their rounds (--on-bad-reply drop): {len(dropped)}; the first: {dropped[0]['cause']}."
         )
     clamped = sum(record.clamped_variances for record in rounds)
     if clamped:
-        found.append(f"{clamped} aggregated running variances were negative and set to 0: a scaled update overshot.")
+        found.append(
+            f"Aggregated running variances that were negative, and set to 0: {clamped}; a scaled update overshot."
+        )
     for resumed in environment.get("resumed", []):
         found.append(f"Stopped, and went on after round {resumed['after_round']}.")
     if str(environment.get("commit") or "").endswith("+"):
@@ -135,12 +138,13 @@ def _scaling(experiment: Experiment) -> list[str]:
     usual = experiment.clients_per_round / experiment.malicious
     if experiment.gamma is None and usual < 1:
         return [
-            f"γ = n/µ = {usual:g}: more attackers than clients a round, so that scaling makes updates smaller; set gamma."
+            f"γ = n/µ = {trimmed(usual)}: more attackers than clients a round, so that scaling makes updates smaller; set gamma."
         ]
     if experiment.gamma in (None, usual):
         return []
     return [
-        f"γ = {experiment.gamma:g}, not n/µ = {usual:g}: the scaled updates do not add up to exactly one replaced model."
+        f"γ = {trimmed(experiment.gamma)}, not n/µ = {trimmed(usual)}: "
+        "the scaled updates do not add up to exactly one replaced model."
     ]
 
 

@@ -22,6 +22,7 @@ from oleander.settings.plan import Plan
 from oleander.settings.steps import short_value
 from oleander.settings.sweeps import varied
 from oleander.system.errors import UserError
+from oleander.system.numbers import count
 
 NO_DISKS = (("/", "proc"), ("/", "sys"))
 """Folders of the kernel's own, in which nobody makes one, though the system says that root may."""
@@ -97,7 +98,9 @@ def _list(runs: list[_Run], left: list[_Run], plan: Plan | None, console: Consol
         console.print(escape(_settings(first)), soft_wrap=True)
         return
     finished = len(runs) - len(left)
-    console.print(f"{len(runs)} runs, {finished} of them finished already, into {escape(str(study_path(plan)))}")
+    console.print(
+        f"{count(len(runs), 'run')}, {finished} of them finished already, into {escape(str(study_path(plan)))}"
+    )
     names = [*varied([run.experiment for run in runs]), "seed"]
     for run in runs[:MOST_SHOWN]:
         own = run.experiment.settings()
@@ -133,9 +136,7 @@ def _say_estimate(runs: list[_Run], left: list[_Run], sources: Sources, console:
         console.print("how long: not estimated, since the cluster's other machines were not measured")
     elif done:
         each = statistics.median(done)
-        console.print(
-            f"about {duration(each * len(left))}: the {len(done)} finished runs took {each:.0f} s each (median)"
-        )
+        console.print(f"about {duration(each * len(left))}: {_took(len(done), each)}")
     else:
         console.print(
             f"about {duration(seconds)} of training and scoring: an estimate, from a few steps and scorings measured here, as "
@@ -144,16 +145,24 @@ def _say_estimate(runs: list[_Run], left: list[_Run], sources: Sources, console:
     graphics = f", and {size(gpu)} of the GPU's" if gpu else ""
     console.print(
         f"about {size(memory)} of memory{graphics}: an estimate, from what this process holds after those steps, for the server and "
-        f"{actor_count(left[0].experiment)} clients at work; Ray's own processes come on top"
+        f"{count(actor_count(left[0].experiment), 'client')} at work; Ray's own processes come on top"
     )
 
 
 def _in_words(setup: Setup, part: Measured) -> str:
     e = setup.experiment
     return (
-        f"{e.rounds} rounds of {e.clients_per_round} clients, {actor_count(e)} at a time, {steps_of(setup)} steps each of "
-        f"{e.batch_size} images at {1000 * part.step:.1f} ms; {scorings(setup)} scorings of {scored_images(setup):,} "
-        f"images in all at {1000 * part.image:.2f} ms"
+        f"{count(e.rounds, 'round')} of {count(e.clients_per_round, 'client')}, {actor_count(e)} at a time, "
+        f"{count(steps_of(setup), 'step')} each of {count(e.batch_size, 'image')} at {1000 * part.step:.1f} ms; "
+        f"{count(scorings(setup), 'scoring')} of {scored_images(setup):,} images in all at {1000 * part.image:.2f} ms"
+    )
+
+
+def _took(runs: int, seconds: float) -> str:
+    return (
+        f"the finished run took {seconds:.0f} s"
+        if runs == 1
+        else f"the {runs} finished runs took {seconds:.0f} s each (median)"
     )
 
 

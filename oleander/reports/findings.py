@@ -10,6 +10,7 @@ from oleander.settings.plan import Chart
 from oleander.settings.sweeps import told
 from oleander.system.console import percent
 from oleander.system.foreign import plain
+from oleander.system.numbers import fixed, significant, trimmed
 
 SAME = 0.02
 """Shares that differ by no more are said to stay."""
@@ -84,11 +85,11 @@ def _times_as_long(settings: Mapping[str, Sequence[RoundRecord]], which: str) ->
 
 
 def _times(ratios: Mapping[str, float]) -> str:
-    said = {at: f"{ratio:.2g}" for at, ratio in ratios.items()}
+    said = {at: significant(ratio) for at, ratio in ratios.items()}
     if len(set(said.values())) == 1:
         return f"{next(iter(said.values()))} times"
     if len(ratios) > LISTED:
-        return f"{min(ratios.values()):.2g} to {max(ratios.values()):.2g} times"
+        return f"{significant(min(ratios.values()))} to {significant(max(ratios.values()))} times"
     return _listed([f"{ratio} times ({at})" for at, ratio in said.items()])
 
 
@@ -97,7 +98,7 @@ def _compared(bad: float, good: float) -> str:
         return "Malicious updates are longer than benign ones" if bad else "All updates are zero"
     if 0.95 <= bad / good <= 1.05:
         return "Malicious updates are as long as benign ones"
-    return f"Malicious updates are {bad / good:.2g} times as long as benign ones"
+    return f"Malicious updates are {significant(bad / good)} times as long as benign ones"
 
 
 def of_cosines(rounds: Sequence[RoundRecord]) -> str:
@@ -105,15 +106,18 @@ def of_cosines(rounds: Sequence[RoundRecord]) -> str:
     medians = _medians(rounds, "cosines")
     if len(medians) < 2:
         return (
-            f"The median cosine of an update to the aggregate is {next(iter(medians.values())):.2f}" if medians else ""
+            f"The median cosine of an update to the aggregate is {fixed(next(iter(medians.values())), 2)}"
+            if medians
+            else ""
         )
     bad, good = medians[True], medians[False]
     if abs(bad - good) < 0.05:
-        return f"Malicious and benign updates point where the aggregate does alike (median cosine {bad:.2f} and {good:.2f})"
+        how = f"median cosine {fixed(bad, 2)} and {fixed(good, 2)}"
+        return f"Malicious and benign updates point where the aggregate does alike ({how})"
     who = "malicious" if bad > good else "benign"
     return (
-        f"The aggregate follows the {who} updates: their median cosine to it is {max(bad, good):.2f}, "
-        f"the others' {min(bad, good):.2f}"
+        f"The aggregate follows the {who} updates: their median cosine to it is {fixed(max(bad, good), 2)}, "
+        f"the others' {fixed(min(bad, good), 2)}"
     )
 
 
@@ -220,5 +224,5 @@ def of_shards(counts: ClassCounts) -> str:
         return "No client holds an image"
     return (
         f"In the median client {percent(statistics.median(largest))} of the images are of one class; "
-        f"it holds {statistics.median(held):g} of {len(counts.classes)} classes"
+        f"it holds {trimmed(statistics.median(held))} of {len(counts.classes)} classes"
     )

@@ -34,6 +34,7 @@ from oleander.reports.style import (
 from oleander.reports.updates import draw_updates
 from oleander.system.errors import UserError
 from oleander.system.files import own_folder
+from oleander.system.numbers import trimmed
 
 MOST_NUMBERS = 13
 """Points of a line that have their numbers beside them; of more, the first, the last and the extremes."""
@@ -183,7 +184,7 @@ def _norms(rounds: list[RoundRecord], run: str) -> Figure:
     norms = [norm for record in rounds for norm in record.norms_before if norm > 0]
     if norms and max(norms) > 20 * min(norms):
         grid[0, 0].set_yscale("log")
-        grid[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda norm, _: f"{norm:g}"))
+        grid[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda norm, _: trimmed(norm)))
         grid[0, 0].yaxis.set_minor_formatter(NullFormatter())
     else:
         grid[0, 0].set_ylim(bottom=0)

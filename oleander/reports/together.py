@@ -15,6 +15,7 @@ from oleander.settings.plan import Chart, Published
 from oleander.settings.steps import short_value
 from oleander.settings.sweeps import NOT_SWEPT, told, words
 from oleander.system.errors import UserError
+from oleander.system.numbers import count
 
 if TYPE_CHECKING:  # it brings PyTorch, for which no refusal should have to wait
     from oleander.experiment.study import Runs, StudyResult
@@ -105,7 +106,12 @@ def together(found: Found, command: str) -> StudyResult:
     )  # fmt: skip
     seeds = max(len(folders) for folders in cells.values())
     return StudyResult(
-        "report", f"{len(experiments)} finished runs.", command, seeds, (chart,), len(experiments) + found.unfinished
+        "report",
+        f"{count(len(experiments), 'finished run')}.",
+        command,
+        seeds,
+        (chart,),
+        len(experiments) + found.unfinished,
     )
 
 
@@ -143,7 +149,11 @@ def told_of(found: Found) -> list[str]:
     """A sentence for each kind of run that was left out."""
     said = []
     if found.unfinished:
-        said.append(f"{found.unfinished} runs are not finished, and left out.")
+        said.append(
+            f"Left out, since {'it is' if found.unfinished == 1 else 'they are'} not finished: {count(found.unfinished, 'run')}."
+        )
     if found.twice:
-        said.append(f"{found.twice} runs have the settings and the seed of another one; the first counts.")
+        said.append(
+            f"Left out, since the settings and the seed are another's: {count(found.twice, 'run')}; the first counts."
+        )
     return said

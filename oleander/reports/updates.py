@@ -1,6 +1,6 @@
 """Every update, client by client and round by round: how long it was, and how far it pointed where the aggregate does."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter
 from oleander.experiment.records import RoundRecord
 from oleander.reports import findings
 from oleander.reports.style import INK, MALICIOUS, WIDTH, cell_numbers, headed, subplots
+from oleander.system.numbers import count, fixed, significant, trimmed
 
 MOST_CLIENTS = 120
 MOST_NUMBERED = 12
@@ -33,15 +34,16 @@ def draw_updates(rounds: Sequence[RoundRecord], run: str) -> Figure | None:
     scale: Normalize = (
         LogNorm(positive.min(), positive.max()) if wide else Normalize(0, norms[np.isfinite(norms)].max(initial=1e-9))
     )
-    _cells(
-        figure, grid[0], norms, shown, bad, "Purples", scale, "norm ‖Δ‖₂ as sent" + " (log scale)" * bool(wide), ".2g"
-    )
-    _cells(figure, grid[1], cosines, shown, bad, "PRGn", Normalize(-1, 1), "cosine to the aggregate", ".2f")
+    what = "norm ‖Δ‖₂ as sent" + " (log scale)" * bool(wide)
+    _cells(figure, grid[0], norms, shown, bad, "Purples", scale, what, significant)
+    what, scale = "cosine to the aggregate", Normalize(-1, 1)
+    _cells(figure, grid[1], cosines, shown, bad, "PRGn", scale, what, lambda cosine: fixed(cosine, 2))
     numbers = [record.round for record in rounds]
     step = -(-len(numbers) // 15)
     grid[1].set_xticks(range(0, len(numbers), step), [str(n) for n in numbers[::step]])
     grid[1].set_xlabel("round; blank: not selected")
-    left = f" {len(everybody) - len(shown)} clients more are not shown." if len(everybody) > len(shown) else ""
+    unshown = len(everybody) - len(shown)
+    left = f" Not shown: {count(unshown, 'more client')}." if unshown else ""
     headed(figure, findings.of_cosines(rounds), run + "." + left)
     return figure
 
@@ -60,14 +62,14 @@ def _table(rounds: Sequence[RoundRecord], clients: list[int], which: str) -> np.
 
 def _cells(
     figure: Figure, axes: Axes, table: np.ndarray, clients: list[int], bad: set[int], colours: str, scale: Normalize,
-    what: str, form: str,
+    what: str, form: Callable[[float], str],
 ) -> None:  # fmt: skip
     image = axes.imshow(np.ma.masked_invalid(table), aspect="auto", cmap=colours, norm=scale, interpolation="nearest")
     if max(table.shape) <= MOST_NUMBERED:
-        cell_numbers(axes, image, table, lambda value: format(value, form), size=7)
+        cell_numbers(axes, image, table, form, size=7)
     bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=14)
     bar.minorticks_off()
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: trimmed(value)))
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7.5)
     axes.grid(visible=False)

@@ -43,6 +43,7 @@ from oleander.system import itself
 from oleander.system.console import percent
 from oleander.system.files import replace_file
 from oleander.system.foreign import plain
+from oleander.system.numbers import count
 
 PHASES = ("startup", "train", "aggregate", "evaluate", "other")
 MOST_CLIENTS = 40
@@ -86,6 +87,10 @@ _TEMPLATES.filters |= {
     "percent": percent,
     "shown": _unbroken,
     "words": words,
+    "count": count,
+    "lasted": lambda seconds: (
+        count(round(seconds), "second") if seconds < 30 else count(max(1, round(seconds / 60)), "minute")
+    ),
     "shown_value": shown_value,
     "p_shown": p_shown,
     "whole": lambda text: whole_words(plain(text)),

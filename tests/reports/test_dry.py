@@ -63,7 +63,7 @@ def test_a_dry_study_names_its_runs_and_those_that_are_finished(here, tmp_path, 
     assert simulate.main(words) == 0
     said = capsys.readouterr().out
     assert re.search(rf"^ +finished +runs/{runs[0][0]} ", said, re.M) and "4 runs, 1 of them finished already" in said
-    assert "about 5 min: the 1 finished runs took 100 s each" in said and everything_in(tmp_path) == before
+    assert "about 5 min: the finished run took 100 s" in said and everything_in(tmp_path) == before
 
 
 def finished(folder, images, seconds):

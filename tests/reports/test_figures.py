@@ -70,8 +70,17 @@ def test_shards_of_a_hundred_clients_are_sorted_by_the_class_that_they_hold_most
 
 def test_every_update_has_its_norm_and_its_cosine(run):
     norms, cosines, *_ = drawn(run, "updates").axes
-    assert texts(norms) == ["9", "2", "3"] and texts(cosines) == ["0.90", "-0.10"]
+    assert texts(norms) == ["9.0", "2.0", "3.0"] and texts(cosines) == ["0.90", "−0.10"]
     assert [label.get_text() for label in norms.get_yticklabels()] == ["0*", "2", "3"]
+
+
+def test_no_number_in_a_figure_has_an_exponent_and_no_zero_a_minus(tmp_path):
+    record = replace(ROUND, norms_before=[99.7, 98.0, 1.5e5], cosines=[-0.001, 0.0, -0.5])
+    folder = folder_of(tmp_path / "run", [START, record]).path
+    norms, cosines, *bars = drawn(folder, "updates").axes
+    assert texts(norms) == ["100", "98", "150,000"] and texts(cosines) == ["0.00", "0.00", "−0.50"]
+    ticks = [label.get_text() for axes in [*bars, *drawn(folder, "norms").axes] for label in axes.get_yticklabels()]
+    assert "100,000" in ticks and not [tick for tick in ticks if "e" in tick or "-" in tick]
 
 
 def test_a_folder_of_before_has_the_figures_that_it_has_the_numbers_for(tmp_path):

@@ -33,7 +33,7 @@ def test_a_course_is_told_by_its_ends_and_by_what_lies_beyond_them(scores, said)
 def test_norms_and_cosines_are_told_by_who_sent_them():
     record = replace(ROUND, norms_before=[9.0, 2.0, 4.0], norms_after=[2.0, 2.0, 4.0], cosines=[0.9, 0.1, None])
     said = findings.of_norms([record])
-    assert said.startswith("Malicious updates are 3 times as long") and "after the defence 2.00 against 3.00" in said
+    assert said.startswith("Malicious updates are 3.0 times as long") and "after the defence 2.00 against 3.00" in said
     assert findings.of_cosines([record]).startswith("The aggregate follows the malicious updates")
     assert findings.of_cosines([replace(record, cosines=[0.1, 0.9, 0.9])]).startswith(
         "The aggregate follows the benign"
@@ -48,16 +48,21 @@ def test_the_norms_of_several_settings_are_compared_within_each():
     clipped = replace(before, norms_after=[3.0, 2.0, 4.0])
     told = findings.of_norms_by_setting
     assert told({"FedAvg": [before], "clip": [clipped]}) == (
-        "Malicious updates are 3 times as long as benign ones as sent; after the defence 3 times (FedAvg) and 1 times (clip)"
+        "Malicious updates are 3.0 times as long as benign ones as sent; after the defence 3.0 times (FedAvg) and 1.0 times (clip)"
     )
-    assert told({"a": [before], "b": [before]}) == "Malicious updates are 3 times as long as benign ones as sent"
+    assert told({"a": [before], "b": [before]}) == "Malicious updates are 3.0 times as long as benign ones as sent"
     scaled = replace(before, norms_before=[18.0, 2.0, 4.0])
     four = {"a": [before], "b": [before], "c": [clipped], "d": [scaled]}
     assert (
         told(four)
-        == "Malicious updates are 3 to 6 times as long as benign ones as sent; after the defence 1 to 3 times"
+        == "Malicious updates are 3.0 to 6.0 times as long as benign ones as sent; after the defence 1.0 to 3.0 times"
     )
     assert told({"a": [before]}) == findings.of_norms([before])
+    long = replace(before, norms_before=[775.0, 2.0, 4.0])
+    assert told({"a": [before], "b": [long]}) == (
+        "Malicious updates are 3.0 times (a) and 260 times (b) as long as benign ones as sent; after the defence 3.0 times"
+    )
+    assert "are 260 times as long" in findings.of_norms([long])
     honest = replace(before, malicious=[False] * 3)
     assert told({"a": [before], "b": [honest]}) == findings.of_norms([before, honest])
 

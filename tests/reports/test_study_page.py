@@ -1,5 +1,8 @@
 """A study's page: which of its runs have a page of their own, and how much of each it shows."""
 
+import dataclasses
+import json
+
 import pytest
 
 from oleander.experiment.intervals import interval
@@ -56,6 +59,22 @@ def test_a_study_links_the_pages_that_there_are_and_counts_those_that_are_not(tm
     assert page.count('href="runs/with%20page/report.html"') == 1 and "runs/without/report.html" not in page
     assert "1 of 2 runs have no page of their own" in page
     assert "no page of their own" not in page_of(tmp_path / "s", with_page)
+
+
+def test_nouns_agree_with_what_is_counted(tmp_path, drawn):
+    runs = [finished_run(tmp_path / "s" / "runs" / name) for name in "ab"]
+    for count, seconds, said in (
+        (1, 60, "1 run, 1 seed of each setting, 1 minute in all;"),
+        (2, 60, "2 runs, 2 seeds of each setting, 2 minutes in all;"),
+        (1, 20, "1 run, 1 seed of each setting, 20 seconds in all;"),
+    ):
+        for run in runs:
+            (run / "summary.json").write_text(
+                json.dumps(
+                    dataclasses.asdict(dataclasses.replace(SUMMARY, seconds=SUMMARY.seconds | {"total": seconds}))
+                )
+            )
+        assert said in page_of(tmp_path / "s", *runs[:count])
 
 
 def test_a_page_of_very_many_runs_has_their_table_and_no_folds(tmp_path, drawn, monkeypatch):
