@@ -77,6 +77,14 @@ def test_nouns_agree_with_what_is_counted(tmp_path, drawn):
         assert said in page_of(tmp_path / "s", *runs[:count])
 
 
+def test_the_signs_of_the_table_of_influence_are_told_apart_from_what_they_mean(tmp_path, drawn):
+    page = page_of(tmp_path / "s", finished_run(tmp_path / "s" / "runs" / "one"))
+    assert (
+        "*: malicious; ·: not selected; <s>0</s>: left out by the defence; ✕: a reply that could not be used."
+        in " ".join(page.split())
+    )
+
+
 def test_a_page_of_very_many_runs_has_their_table_and_no_folds(tmp_path, drawn, monkeypatch):
     run = finished_run(tmp_path / "s" / "runs" / "one")
     assert page_of(tmp_path / "s", run).count("<details") == 1
