@@ -1,7 +1,8 @@
 """What figures say above them: sentences made of a run's numbers, and nothing that the numbers do not say."""
 
+import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from oleander.experiment.classes import ClassCounts
 from oleander.experiment.records import RoundRecord
@@ -137,11 +138,18 @@ def place(chart: Chart[Runs], cell: Runs) -> str:
     return " / ".join(filter(None, (told(chart.x_title, cell.x), series)))
 
 
+def _cited(chart: Chart[Runs]) -> Callable[[Runs], str]:
+    """How a cell is named among a sentence's own words: quoted, where any label of the chart is more than a word."""
+    labels = [label for cell in chart.cells if cell.summaries for label in (cell.x, cell.series)]
+    several_words = any(re.search(r"[\s,:;]", label) for label in labels)
+    return lambda cell: f"“{place(chart, cell)}”" if several_words else place(chart, cell)
+
+
 def of_settings(chart: Chart[Runs]) -> str:
     """Between which settings' means ASR and MTA lie."""
-    said = []
+    said, cited = [], _cited(chart)
     for name, of in (("ASR", Runs.asr), ("MTA", Runs.mta)):
-        means = {place(chart, cell): mean.mean for cell in chart.cells if cell.summaries and (mean := of(cell))}
+        means = {cited(cell): mean.mean for cell in chart.cells if cell.summaries and (mean := of(cell))}
         if means:
             said.append(_between(name, means))
     return "; ".join(said)
@@ -170,16 +178,19 @@ def _percents(least: float, most: float) -> str:
 
 
 def of_trade(chart: Chart[Runs]) -> str:
-    """Which settings keep the most MTA over ASR; those within ``SAME`` of the best are as good as it."""
-    scores = {place(chart, c): (c.mta().mean, asr.mean) for c in chart.cells if c.summaries and (asr := c.asr())}
+    """Of which settings the MTA is farthest above the ASR; those within ``SAME`` of the best are as good as it."""
+    cited = _cited(chart)
+    scores = {
+        cited(cell): (cell.mta().mean, asr.mean) for cell in chart.cells if cell.summaries and (asr := cell.asr())
+    }
     best = max(mta - asr for mta, asr in scores.values())
     tied = {at: pair for at, pair in scores.items() if best - (pair[0] - pair[1]) <= SAME}
     mtas, asrs = zip(*tied.values(), strict=True)
-    what = f"{_percents(min(mtas), max(mtas))} against {_percents(min(asrs), max(asrs))}"
+    what = f"MTA {_percents(min(mtas), max(mtas))}, ASR {_percents(min(asrs), max(asrs))}"
     if 1 < len(tied) == len(scores):
-        return f"All {len(scores)} settings keep about as much MTA over ASR: {what}"
+        return f"MTA − ASR is about the same in {'both' if len(tied) == 2 else f'all {len(tied)}'} settings ({what})"
     who = _listed(list(tied)) if len(tied) <= LISTED else f"{len(tied)} of {len(scores)} settings"
-    return f"{who} {'keeps' if len(tied) == 1 else 'keep'} the most MTA over ASR: {what}"
+    return f"Best MTA − ASR: {who} ({what})"
 
 
 def of_classes(counts: ClassCounts) -> str:

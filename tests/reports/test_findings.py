@@ -77,7 +77,7 @@ def test_settings_are_told_by_the_lowest_and_the_highest():
         "ASR is lowest with a / s and c / s (10.0 %) and highest with b / s (80.0 %); "
         "MTA is lowest with c / s (50.0 %) and highest with a / s and b / s (90.0 %)"
     )
-    assert findings.of_trade(chart) == "a / s keeps the most MTA over ASR: 90.0 % against 10.0 %"
+    assert findings.of_trade(chart) == "Best MTA − ASR: a / s (MTA 90.0 %, ASR 10.0 %)"
 
 
 def of_cells(x_title, series_title, *cells):
@@ -91,18 +91,34 @@ def test_a_setting_whose_value_is_no_name_is_told_with_its_own():
     said = findings.of_settings(counted)
     assert "lowest with malicious clients 1 / augment once (10.0 %)" in said and "malicious clients 3" in said
     labelled = of_cells("aggregation", "my beta", ("FedAvg", "0.5", [low]), ("Krum (f = 1)", "2", [high]))
-    assert "lowest with FedAvg / my beta 0.5 (10.0 %)" in findings.of_settings(labelled)
+    assert "lowest with “FedAvg / my beta 0.5” (10.0 %)" in findings.of_settings(labelled)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [("nothing", "not split: each stamps all", "values clamped"), ("Blend, 1", "Blend, 2", "DBA"), ("a; b", "c", "d")],
+)
+def test_labels_of_several_words_are_quoted_in_a_sentence_and_those_beside_them_too(labels):
+    found = zip(labels, (0.1, 0.8, 0.8), strict=True)
+    chart = of_cells("what is changed", "", *((x, "", [replace(SUMMARY, mta=0.9, asr=asr)]) for x, asr in found))
+    first, *others = (f"“{label}”" for label in labels)
+    said = (
+        f"ASR is lowest with {first} (10.0 %) and highest with {' and '.join(others)} (80.0 %); MTA is 90.0 % in every"
+    )
+    assert findings.of_settings(chart).startswith(said)
+    assert findings.of_trade(chart).startswith(f"Best MTA − ASR: {first} (MTA")
 
 
 @pytest.mark.parametrize(
     ("mtas", "asrs", "said"),
     [
-        ([0.98, 0.98, 0.98, 0.97], [0.0, 0.0, 1.0, 0.9], "a and b keep the most MTA over ASR: 98.0 % against 0.0 %"),
+        ([0.98, 0.98, 0.98, 0.97], [0.0, 0.0, 1.0, 0.9], "Best MTA − ASR: a and b (MTA 98.0 %, ASR 0.0 %)"),
         ([0.98, 0.975, 0.98, 0.97], [0.0, 0.0, 0.004, 0.9],
-         "a, b and c keep the most MTA over ASR: 97.5 to 98.0 % against 0.0 to 0.4 %"),
+         "Best MTA − ASR: a, b and c (MTA 97.5 to 98.0 %, ASR 0.0 to 0.4 %)"),
         ([0.98, 0.98, 0.98, 0.98], [0.0, 0.01, 0.0, 0.0],
-         "All 4 settings keep about as much MTA over ASR: 98.0 % against 0.0 to 1.0 %"),
-        ([0.98] * 5, [0.0, 0.0, 0.0, 0.0, 0.9], "4 of 5 settings keep the most MTA over ASR: 98.0 % against 0.0 %"),
+         "MTA − ASR is about the same in all 4 settings (MTA 98.0 %, ASR 0.0 to 1.0 %)"),
+        ([0.98, 0.98], [0.0, 0.0], "MTA − ASR is about the same in both settings (MTA 98.0 %, ASR 0.0 %)"),
+        ([0.98] * 5, [0.0, 0.0, 0.0, 0.0, 0.9], "Best MTA − ASR: 4 of 5 settings (MTA 98.0 %, ASR 0.0 %)"),
     ],
 )  # fmt: skip
 def test_settings_that_do_about_equally_well_are_all_named_or_counted(mtas, asrs, said):
