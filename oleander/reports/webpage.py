@@ -1,5 +1,6 @@
 """report.html of a run or a study, from its records: one file that needs no network, for screens light and dark, and paper."""
 
+import itertools
 import os
 import re
 import shlex
@@ -37,7 +38,7 @@ from oleander.settings.plan import Chart
 from oleander.settings.session import FOLDER
 from oleander.settings.steps import short_value
 from oleander.settings.steps import shown as shown_steps
-from oleander.settings.sweeps import varied, words
+from oleander.settings.sweeps import told, varied, words
 from oleander.settings.threats import threat_model
 from oleander.system import itself
 from oleander.system.console import percent
@@ -132,7 +133,7 @@ def write_study_page(folder: Path, study: StudyResult, drawn: Sequence[Path] = (
         warnings.append(f"The runs are of {len(commits)} different commits of this program.")
     return _write(
         folder, "study.html", study=study, charts=[_chart(chart, drawn) for chart in study.charts], runs=runs,
-        warnings=warnings, measured=any(run["measured"] for run in runs), galleries=_galleries(study, others),
+        warnings=warnings, measured=any(run["measured"] for run in runs), galleries=_galleries(study),
         title=study.name, others=others, threats=threat_model(run["experiment"] for run in runs),
         seconds=sum(run["summary"].seconds["total"] for run in runs), detailed=len(runs) <= MOST_DETAILS,
         unpaged=sum(not run["page"] for run in runs), unpaged_command=f"{itself.command()} --report {_some_run(folder, study)}",
@@ -245,19 +246,43 @@ def _otherwise(experiment: Experiment, names: list[str]) -> str:
     return "".join(f", {words(name)} {shown_value(changed[name])}" for name in names if name in changed)
 
 
-def _galleries(study: StudyResult, others: list[str]) -> list[tuple[str, Markup]]:
-    """One for each different trigger, however many attackers train on it."""
-    found: dict[frozenset[bytes], tuple[str, Markup]] = {}
+def _galleries(study: StudyResult) -> list[tuple[str, Markup]]:
+    """One for each different trigger, however many attackers train on it, under what tells it from the others."""
+    found: dict[frozenset[bytes], list[Path]] = {}
     for path in study.folders():
         samples = read_samples(path)
-        if "whole" not in samples:
-            continue
-        trigger = frozenset(images.tobytes() for images in (samples["clean"], *samples["parts"], samples["whole"]))
-        if trigger not in found:
-            experiment = settings_of(path)
-            label = shown_steps(experiment.attack) + _otherwise(experiment, others)
-            found[trigger] = label, figure(samples_svg(path, run_line(path, read_summary(path))))
-    return list(found.values())
+        if "whole" in samples:
+            trigger = frozenset(images.tobytes() for images in (samples["clean"], *samples["parts"], samples["whole"]))
+            found.setdefault(trigger, []).append(path)
+    drawn = [figure(samples_svg(paths[0], run_line(paths[0], read_summary(paths[0])))) for paths in found.values()]
+    return list(zip(_headings([[*map(settings_of, paths)] for paths in found.values()]), drawn, strict=True))
+
+
+def _headings(triggers: Sequence[Sequence[Experiment]]) -> list[str]:
+    """Of each trigger, by the runs that have it: the attack, and the settings that tell it from others of this attack."""
+    attacks = [shown_steps(runs[0].attack) for runs in triggers]
+    said = []
+    for attack, runs in zip(attacks, triggers, strict=True):
+        alike = [others for name, others in zip(attacks, triggers, strict=True) if name == attack]
+        own = runs[0].settings()
+        values = [
+            told(words(name), shown_value(short_value(name, own[name]))) for name in _telling(alike) if name in own
+        ]
+        said.append(", ".join([attack, *values]))
+    return said
+
+
+def _telling(triggers: Sequence[Sequence[Experiment]]) -> list[str]:
+    """Settings of which each trigger has values of its own, or shares all of them; where none is, all that vary."""
+    every = [run for runs in triggers for run in runs]
+    names = [*varied(every), *["seed"] * (len({run.seed for run in every}) > 1)] if len(triggers) > 1 else []
+    telling = []
+    for name in names:
+        values = [{str(run.settings().get(name)) for run in runs} for runs in triggers]
+        apart = all(a == b or a.isdisjoint(b) for a, b in itertools.combinations(values, 2))
+        if apart and any(own != values[0] for own in values):
+            telling.append(name)
+    return telling or names
 
 
 _COLOURS = {

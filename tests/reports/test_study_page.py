@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import re
 
+import numpy as np
 import pytest
 
 from oleander.experiment.intervals import interval
@@ -107,3 +109,40 @@ def test_a_narrow_page_breaks_a_mean_before_its_interval_and_not_inside():
     assert webpage._unbroken(interval([0.9, 0.92, 0.94, 0.96, 0.97])).count(" ") == 1
     assert webpage._unbroken(interval([1.0] * 5)) == "100.0 (all&nbsp;5&nbsp;alike)"
     assert webpage._unbroken(None) == "–"
+
+
+def stamped_run(path, trigger, **settings):
+    """A run whose samples have this byte stamped on them, as its settings made it."""
+    run = RunFolder(path)
+    run.write_settings(Experiment(rounds=1, dataset="digits").changed(**settings), environment("cpu", None, 1))
+    run.append(START)
+    run.append(ROUND)
+    run.write_summary(SUMMARY)
+    run.release()
+    clean = np.zeros((1, 1, 4, 4), np.uint8)
+    np.savez(
+        path / "samples.npz", clean=clean, classes=np.array(["a"]), parts=clean[None] + trigger, whole=clean + trigger
+    )
+    return path
+
+
+def headings(folder, *runs):
+    """Of the triggers on the page of a study of these runs: settings, trigger."""
+    page = page_of(folder, *(stamped_run(folder / str(n), np.uint8(t), **own) for n, (own, t) in enumerate(runs)))
+    return re.findall(r"<div><h3>(.*?)</h3><figure>", page)
+
+
+def test_the_headings_of_triggers_say_what_differs_between_the_settings_of_one_attack(tmp_path, monkeypatch):
+    monkeypatch.setattr(webpage, "samples_svg", lambda *_: "<svg></svg>")
+    rules, seeds = ("fedavg", "krum"), (0, 1)
+    dba = [({"attack": "dba", "malicious": m, "strategy": rule, "seed": seed}, m)
+           for m in (1, 2) for rule in rules for seed in seeds]  # fmt: skip
+    patch = [({"attack": "patch", "malicious": m}, 3) for m in (1, 2)]
+    assert headings(tmp_path / "a", *dba, *patch) == ["dba, malicious clients 1", "dba, malicious clients 2", "patch"]
+    drawn = [({"attack": "dba", "malicious": 1, "seed": seed}, seed + 1) for seed in seeds]
+    assert headings(tmp_path / "b", *drawn) == ["dba, seed 0", "dba, seed 1"]
+    assert headings(tmp_path / "c", *dba[:4]) == ["dba"]
+    mixed = [({"attack": "dba", "malicious": m, "seed": seed}, 1 + (m + seed) % 2) for m in (1, 2) for seed in seeds]
+    assert headings(tmp_path / "d", *mixed) == [
+        "dba, malicious clients 1, seed 0", "dba, malicious clients 1, seed 1",
+    ]  # fmt: skip
