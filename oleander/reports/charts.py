@@ -17,6 +17,7 @@ from oleander.experiment.intervals import Interval, ends_are
 from oleander.experiment.study import Runs, StudyResult
 from oleander.reports import findings
 from oleander.reports.grids import draw_grid, draw_trade
+from oleander.reports.labels import Number, write_numbers
 from oleander.reports.panels import draw_norms, draw_rounds
 from oleander.reports.style import (
     ACCURACY,
@@ -141,6 +142,7 @@ def _lines(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     figure, grid = subplots(len(shown), 1, figsize=size, sharey=True, sharex=True, squeeze=False)
     panels = grid[:, 0]
     handles = []
+    numbers: dict[Axes, list[Number]] = {axes: [] for axes in panels}
     for number, name in enumerate(names):
         own = [cell for cell in cells if cell.series == name]
         x = np.array([places.index(cell.x) for cell in own]) + 0.6 * ((number + 0.5) / len(names) - 0.5)
@@ -149,8 +151,11 @@ def _lines(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
             singles = [[getattr(summary, by) for summary in cell.summaries] for cell in own]
             means = [of(cell) for cell in own]
             _draw(axes, x, means, singles, colour, mark, joined=chart.ordered)
-            if len(cells) <= MOST_NUMBERED:
-                _write_above(axes, x, means, colour, level=number % 2 if len(names) > 2 else 0)
+            numbers[axes] += [
+                Number((place, mean.mean), f"{100 * mean.mean:.0f}", colour)
+                for place, mean in zip(x, means, strict=True)
+                if mean
+            ]
             _draw_published(axes, x, [getattr(cell.published, by) for cell in own], colour)
         handles.append(Line2D([], [], color=colour, marker=mark, lw=1.5 * chart.ordered, label=name))
     firsts = [next(cell for cell in cells if cell.x == place) for place in places]
@@ -161,6 +166,8 @@ def _lines(chart: Chart[Runs], cells: Sequence[Runs]) -> Figure:
     _draw_start(panels[0], [places.index(cell.x) for cell in cells], cells)
     key(panels[0], [*handles, *_small_print(cells)], 3, chart.series_title)
     headed(figure, findings.of_settings(chart), chart.title)
+    if len(cells) <= MOST_NUMBERED:
+        write_numbers(figure, [*numbers.items()])
     return figure
 
 
@@ -183,15 +190,6 @@ def _write_beside(
                 _write(axes, mean, (place, mean.mean), (8, off), colour, "left")
             else:
                 _write(axes, mean, (place + BESIDE, mean.mean), (6, off), colour, "left")
-
-
-def _write_above(axes: Axes, x: np.ndarray, means: Sequence[Interval | None], colour: str, level: int) -> None:
-    """Percents above the means' spans, or below them where there is no room, at one of two levels."""
-    for place, mean in zip(x, means, strict=True):
-        if mean:
-            up, off = mean.span[1] < 0.9, 7 + 9 * level
-            at = (place, mean.span[up])
-            _write(axes, mean, at, (0, off if up else -off), colour, "center", "bottom" if up else "top")
 
 
 def _write(
