@@ -22,6 +22,16 @@ def fewer_digits(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.ldexp(np.rint(np.ldexp(mantissa, BITS)), exponent - BITS)
 
 
+def in_decimals(product: float) -> float:
+    """A setting times a whole number, as it is in decimals: 0.29 · 100 is 29, and not a little less."""
+    return float(fewer_digits(np.array(product)))
+
+
+def share_of(share: float, whole: int) -> int:
+    """The whole part of a share of so many, one at least."""
+    return max(1, int(in_decimals(share * whole)))
+
+
 def lowest_ones(scores: NDArray[np.float64], client_ids: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
     """Which rows (n,) have the lowest scores, so many of them; among equal scores the lowest client ids."""
     order = np.lexsort((client_ids, fewer_digits(scores)))

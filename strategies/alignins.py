@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from oleander.learning.parameters import FloatArray
 from oleander.learning.updates import Aggregate, Cohort
 from oleander.settings.ranges import Positive, Rate
-from strategies._choices import clipped_mean, fewer_digits, near_median
+from strategies._choices import clipped_mean, near_median, share_of
 from strategies._largest import largest
 from strategies._sums import by_columns, dot, squared_norms, sum_for_each
 
@@ -31,7 +31,7 @@ def alignins(
         alignins_signs: The same for the share of signs that are the majority's (> 0).
     """
     kept = near_median(_cosines(cohort), alignins_direction) & near_median(
-        _agreeing(cohort.deltas, max(1, int(fewer_digits(np.array(alignins_share * cohort.deltas.shape[1]))))),
+        _agreeing(cohort.deltas, share_of(alignins_share, cohort.deltas.shape[1])),
         alignins_signs,
     )
     return clipped_mean(cohort, kept, over=kept)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from oleander.learning.updates import Aggregate, Cohort
 from oleander.settings.ranges import Count, Positive
 from strategies import RuleError
-from strategies._choices import fewer_digits, lowest_ones, mean_of
+from strategies._choices import in_decimals, lowest_ones, mean_of
 
 
 def dnc(
@@ -36,7 +36,7 @@ def dnc(
     Raises:
         RuleError: n <= ⌈c · f⌉.
     """
-    (n, d), dropped = cohort.deltas.shape, math.ceil(fewer_digits(np.array(dnc_c * assumed_malicious)))
+    (n, d), dropped = cohort.deltas.shape, math.ceil(in_decimals(dnc_c * assumed_malicious))
     if n <= dropped:
         raise RuleError(
             f"dnc leaves out ceil(c f) clients and needs more, but n = {n}, c = {dnc_c:g} and f = {assumed_malicious} "

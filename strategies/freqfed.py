@@ -12,7 +12,7 @@ import numpy as np
 from oleander.learning.parameters import FloatArray
 from oleander.learning.updates import Aggregate, Cohort
 from oleander.settings.ranges import Rate
-from strategies._choices import fewer_digits, mean_of
+from strategies._choices import mean_of, share_of
 from strategies._clusters import majority
 from strategies._cosine_transform import cosine_transform
 from strategies._cosines import cosine_distances
@@ -26,7 +26,7 @@ def freqfed(cohort: Cohort, *, freqfed_share: Rate = 0.5) -> Aggregate:
         cohort: n updates.
         freqfed_share: Share of the coefficients, the lowest frequencies, that are compared (0 to 1; one at least).
     """
-    count = max(1, int(fewer_digits(np.array(freqfed_share * cohort.deltas.shape[1]))))
+    count = share_of(freqfed_share, cohort.deltas.shape[1])
     return mean_of(cohort, majority(cosine_distances(_low_frequencies(cohort.deltas, count))))
 
 

@@ -19,7 +19,7 @@ from oleander.learning.parameters import FloatArray, Layout
 from oleander.learning.updates import Aggregate, Cohort
 from oleander.settings.ranges import Positive, Rate
 from strategies import RuleError
-from strategies._choices import fewer_digits, influence_of, near_median
+from strategies._choices import influence_of, near_median, share_of
 from strategies._largest import least_of_largest
 from strategies._sums import by_columns, comparable_norms, squared_norms, weighted
 
@@ -46,7 +46,7 @@ def lasa(
         raise RuleError(f"lasa goes by layers: the layout has {layout.weight_count} weights, the updates have {d}")
     norms = comparable_norms(cohort.deltas)  # (n,)
     factors = np.divide(np.median(norms), norms, out=np.ones(n), where=norms > np.median(norms))
-    least = _least_kept(cohort.deltas, max(1, int(fewer_digits(np.array(lasa_kept * d)))))
+    least = _least_kept(cohort.deltas, share_of(lasa_kept, d))
     delta, influence = np.zeros(d, np.float32), np.zeros(n)
     for layer in _layers(layout):
         squares, purities = _measured(cohort.deltas, layer, least)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from oleander.learning.parameters import FloatArray
 from oleander.learning.updates import Aggregate, Cohort
 from oleander.settings.ranges import Rate
-from strategies._choices import fewer_digits, lowest_ones, mean_of
+from strategies._choices import lowest_ones, mean_of, share_of
 from strategies._cosines import cosine_distances, lengths_of
 from strategies._sums import by_columns
 
@@ -41,7 +41,7 @@ def multi_metrics(cohort: Cohort, *, multi_metrics_share: Rate = 0.3) -> Aggrega
         ],
         axis=1,
     )  # (n, 3)
-    count = max(1, int(fewer_digits(np.array(multi_metrics_share * n))))
+    count = share_of(multi_metrics_share, n)
     return mean_of(cohort, lowest_ones(_scores(measures), cohort.client_ids, count))
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from oleander.learning.parameters import FloatArray
 from oleander.learning.updates import Aggregate, Cohort
 from oleander.settings.ranges import NotNegative, Positive, Rate
-from strategies._choices import clipped_mean, fewer_digits
+from strategies._choices import clipped_mean, fewer_digits, share_of
 from strategies._sums import comparable_norms
 
 STEPS = 300
@@ -38,7 +38,7 @@ def signguard(
     norms = comparable_norms(cohort.deltas)  # (n,)
     ratios = fewer_digits(np.divide(norms, np.median(norms), out=np.zeros_like(norms), where=np.median(norms) > 0))
     usual = (ratios > signguard_lower) & (ratios < signguard_upper)
-    length = max(1, int(fewer_digits(np.array(signguard_share * cohort.deltas.shape[1]))))
+    length = share_of(signguard_share, cohort.deltas.shape[1])
     start = int(rng.integers(cohort.deltas.shape[1] - length + 1))
     kept = usual & _largest_cluster(_sign_shares(cohort.deltas[:, start : start + length]))
     return clipped_mean(cohort, kept, over=np.ones(len(cohort), dtype=bool))

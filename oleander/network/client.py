@@ -40,6 +40,7 @@ LISTEN_SECONDS = 1.0
 NEXT_RUN_SECONDS = 8.0
 """How long a server may take to end once it has said farewell; a client that stays for the next run is not back before."""
 MOST_CLIENTS = 1_000_000
+"""As many as a server's --clients may say."""
 TAKEN = 412
 """Flower's status for a node that is to be activated and is there."""
 NODE_CONFIG = ("dataset", "data_dir", "blend_image", "edge_case_images")

@@ -52,7 +52,17 @@ from oleander.settings.protocol import protocol_of, whole
 from oleander.settings.ranges import Rate
 from oleander.settings.session import without_folders
 from oleander.settings.steps import short_value, shown
-from oleander.settings.sweeps import NOT_SWEPT, Axis, axis_of, check_axes, check_axis, check_values, told, words
+from oleander.settings.sweeps import (
+    NOT_SWEPT,
+    Axis,
+    axis_of,
+    check_axes,
+    check_axis,
+    check_once,
+    check_values,
+    told,
+    words,
+)
 from oleander.settings.titles import title
 from oleander.system.errors import UserError
 from oleander.system.files import file_name
@@ -173,7 +183,7 @@ def plan_of(command: Command) -> Plan | None:
         said = f"--sweep {text}" if isinstance(text, str) else f"sweep of {axis.name}"
         check_axis(axis, said)
         check_values(axis, said)
-    check_axes(swept, "--sweep")
+    check_once(swept, "--sweep")
     parts = _included(scenario) or [scenario]
     repeats = flags.repeats or max(_repeats(part) for part in (scenario, *parts))
     charts = tuple(_chart(part, given, swept, repeats) for part in parts)

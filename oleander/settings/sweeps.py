@@ -107,7 +107,11 @@ def _meant(name: str, value: Any) -> str:
 
 
 def check_axis(axis: Axis, said: str) -> None:
-    """The same of one, where it stands."""
+    """Refuse what cannot be swept.
+
+    Raises:
+        UserError: not a setting, one that changes no result, no list of values, or a value that is there twice.
+    """
     check_names({axis.name: None}, said)
     if axis.name in NOT_SWEPT:
         raise UserError(f"{said}: {'--repeats gives several seeds' if axis.name == 'seed' else 'it changes no result'}")
@@ -118,13 +122,18 @@ def check_axis(axis: Axis, said: str) -> None:
 
 
 def check_axes(axes: list[Axis], source: str) -> None:
-    """Refuse what cannot be swept.
+    """The same of all that a file sweeps.
 
     Raises:
-        UserError: not a setting, one that changes no result, no list of values, or the same twice.
+        UserError: as of one, or the same twice.
     """
     for axis in axes:
         check_axis(axis, f"{source}: sweep of {axis.name}")
+    check_once(axes, source)
+
+
+def check_once(axes: list[Axis], source: str) -> None:
+    """Refuse a setting that is swept twice."""
     names = [axis.name for axis in axes]
     for name in names:
         if names.count(name) > 1:
